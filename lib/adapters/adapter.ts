@@ -1,0 +1,65 @@
+import type { ContainerConfig, PodSandboxConfig } from "../cri/api.generated.ts";
+import type { ContainerRecord, ImageRecord } from "../store/records.ts";
+
+/** What CreateContainer asks for, with the environment's values. */
+export interface ContainerRequest {
+  id: string;
+  sandbox: PodSandboxConfig;
+  config: ContainerConfig;
+  image: ImageRecord;
+}
+
+/** One line of Status about something an adapter depends on. */
+export interface AdapterCondition {
+  type: string;
+  status: boolean;
+  reason: string;
+  message: string;
+}
+
+/**
+ * Where our own containers run. The runtime (`lib/runtime`) owns names, ids and the order of the verbs of
+ * one container; the adapter owns everything about the workload and writes its end into the record.
+ *
+ * Every method may be called again after a crash or an error.
+ */
+export interface Adapter {
+  readonly name: string;
+
+  /**
+   * Checks a request and keeps what it will need later (secrets go to the secret store). Nothing outside
+   * this node is touched.
+   * @throws CriError INVALID_ARGUMENT, or UNIMPLEMENTED for what cannot be run here.
+   */
+  prepareContainer(request: ContainerRequest): Promise<void>;
+
+  /**
+   * Starts a container that is in phase "created". Resolves when it is running; the record then says so.
+   * @throws CriError when it is not: the record is back in "created" (nothing was started, try again) or
+   * "exited" (it failed for good).
+   */
+  startContainer(id: string, signal: AbortSignal): Promise<void>;
+
+  /**
+   * Ends a running or starting container: SIGTERM, `graceMs` later SIGKILL. Resolves when the record says
+   * exited.
+   * @throws CriError UNAVAILABLE while the end cannot be seen.
+   */
+  stopContainer(id: string, graceMs: number, signal: AbortSignal): Promise<void>;
+
+  /** Removes what an ended or never started container left behind, secrets included. */
+  removeContainer(container: ContainerRecord, signal: AbortSignal): Promise<void>;
+
+  /** Continues the log in a new file, after the old one was renamed away. */
+  reopenLog(id: string): Promise<void>;
+
+  /** What `crictl inspect` shows beyond the CRI fields; no secrets. */
+  describeContainer(container: ContainerRecord): Record<string, unknown>;
+
+  conditions(): AdapterCondition[];
+
+  /** Finds running workloads again. Resolves when all were looked at, or could not be within a bounded time. */
+  recover(): Promise<void>;
+
+  close(): Promise<void>;
+}

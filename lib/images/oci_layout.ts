@@ -1,0 +1,80 @@
+import { join } from "@std/path";
+import { CriError } from "../base/error.ts";
+import type { OciImageConfig } from "../store/records.ts";
+
+/** Larger image configurations do not occur; a bound keeps a hostile registry from filling memory. */
+const MAX_JSON_BYTES = 4 * 1024 * 1024;
+
+/** What the runtime needs to know of an image in an OCI image layout. */
+export interface LayoutImage {
+  /** `sha256:…` of the image configuration. */
+  configDigest: string;
+  config: OciImageConfig;
+}
+
+/**
+ * Reads the only image of an OCI image layout directory (image-spec, image-layout.md).
+ * @throws CriError FAILED_PRECONDITION when it is not one.
+ */
+export async function readLayoutImage(directory: string): Promise<LayoutImage> {
+  const index = await readJson(join(directory, "index.json"));
+  const manifest = await readJson(blobPath(directory, digestAt(index, "manifests", 0)));
+  const configDigest = digestAt(manifest, "config");
+  const image = await readJson(blobPath(directory, configDigest));
+  const config = record(image["config"]);
+  return {
+    configDigest,
+    config: {
+      user: text(config["User"]),
+      env: texts(config["Env"]),
+      entrypoint: texts(config["Entrypoint"]),
+      cmd: texts(config["Cmd"]),
+      workingDir: text(config["WorkingDir"]),
+      labels: Object.fromEntries(
+        Object.entries(record(config["Labels"])).map(([key, value]) => [key, text(value)]),
+      ),
+      stopSignal: text(config["StopSignal"]),
+    },
+  };
+}
+
+function blobPath(directory: string, digest: string): string {
+  if (!/^sha256:[0-9a-f]{64}$/.test(digest)) throw malformed(`the digest '${digest}'`);
+  return join(directory, "blobs", "sha256", digest.slice("sha256:".length));
+}
+
+async function readJson(path: string): Promise<Record<string, unknown>> {
+  const { size } = await Deno.stat(path);
+  if (size > MAX_JSON_BYTES) throw malformed(`${path} of ${size} bytes`);
+  try {
+    return record(JSON.parse(await Deno.readTextFile(path)));
+  } catch (error) {
+    if (error instanceof SyntaxError) throw malformed(path);
+    throw error;
+  }
+}
+
+function digestAt(json: Record<string, unknown>, key: string, index?: number): string {
+  const value = json[key];
+  const descriptor = index === undefined ? value : Array.isArray(value) ? value[index] : undefined;
+  return text(record(descriptor)["digest"]);
+}
+
+function record(value: unknown): Record<string, unknown> {
+  return typeof value === "object" && value !== null ? value as Record<string, unknown> : {};
+}
+
+function text(value: unknown): string {
+  return typeof value === "string" ? value : "";
+}
+
+function texts(value: unknown): string[] {
+  return Array.isArray(value) ? value.map(text) : [];
+}
+
+function malformed(what: string): CriError {
+  return new CriError(
+    "FAILED_PRECONDITION",
+    `Cannot read the pulled image: ${what} is not as the OCI image layout wants it.`,
+  );
+}

@@ -1,0 +1,64 @@
+import { CriError } from "../base/error.ts";
+import type { CreateContainerRequest } from "../cri/api.generated.ts";
+import { configDigest } from "./config_digest.ts";
+import { requireById } from "./lookup.ts";
+import { newId, type Runtime } from "./runtime.ts";
+
+/**
+ * CreateContainer: checks and records a container. A repeated request (same sandbox, name and attempt,
+ * equal configuration) returns the id it got the first time.
+ * @throws CriError NOT_FOUND for a missing sandbox or image, FAILED_PRECONDITION for a stopped sandbox,
+ * ALREADY_EXISTS for another configuration, INVALID_ARGUMENT for what cannot be run.
+ */
+export async function createContainer(
+  runtime: Runtime,
+  request: CreateContainerRequest,
+): Promise<string> {
+  const { config, podSandboxId } = request;
+  const sandbox = requireById(runtime.store.sandboxes, "pod sandbox", podSandboxId);
+  const metadata = config?.metadata;
+  if (config === undefined || metadata === undefined || metadata.name === "") {
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      `Cannot create a container in the sandbox ${sandbox.id} without config.metadata.name.`,
+    );
+  }
+  return await runtime.locks.runExclusive(sandbox.id, async () => {
+    if (runtime.store.sandboxes.get(sandbox.id)?.state !== "ready") {
+      throw new CriError(
+        "FAILED_PRECONDITION",
+        `Cannot create the container ${metadata.name}: its sandbox ${sandbox.id} is not ready.`,
+      );
+    }
+    const digest = configDigest(config);
+    const twin = runtime.store.containers.all().find((container) =>
+      container.sandboxId === sandbox.id && container.config.metadata?.name === metadata.name &&
+      container.config.metadata.attempt === metadata.attempt
+    );
+    if (twin?.configDigest === digest) return twin.id;
+    if (twin !== undefined) {
+      throw new CriError(
+        "ALREADY_EXISTS",
+        `Cannot create attempt ${metadata.attempt} of the container ${metadata.name}: ${twin.id} is ` +
+          "that attempt with another configuration; remove it or count the attempt up.",
+      );
+    }
+    const image = runtime.images.require(config.image?.image ?? "");
+    const id = newId();
+    await runtime.adapter.prepareContainer({ id, sandbox: sandbox.config, config, image });
+    runtime.store.containers.put({
+      id,
+      sandboxId: sandbox.id,
+      config: {
+        ...config,
+        envs: config.envs.map(({ key }) => ({ key, value: new Uint8Array() })),
+      },
+      configDigest: digest,
+      imageId: image.id,
+      createdAtMs: runtime.clock.now(),
+      state: { phase: "created" },
+      workload: undefined,
+    });
+    return id;
+  });
+}

@@ -1,0 +1,34 @@
+import type { Adapter } from "../adapters/adapter.ts";
+import type { Clock } from "../base/clock.ts";
+import { KeyedMutex } from "../base/keyed_mutex.ts";
+import type { Config } from "../config/flags.ts";
+import type { ImageService } from "../images/image_service.ts";
+import type { Store } from "../store/store.ts";
+
+/** The RuntimeClass handler that always means this runtime. */
+export const RUNTIME_HANDLER = "multicri";
+
+/** What every verb of our own CRI works with. */
+export interface Runtime {
+  config: Config;
+  store: Store;
+  adapter: Adapter;
+  images: ImageService;
+  clock: Clock;
+  /** The address reported for pods without a network of their own. */
+  nodeAddress: string;
+  /** Whether systemd is this node's init system, which decides the cgroup driver. */
+  systemdNode: boolean;
+  /** Serialises the verbs of one container, and of one sandbox. */
+  locks: KeyedMutex;
+}
+
+/** Milliseconds since the epoch as the CRI's nanoseconds; undefined becomes 0, "not yet". */
+export function toNanoseconds(ms: number | undefined): bigint {
+  return ms === undefined ? 0n : BigInt(Math.round(ms * 1000)) * 1000n;
+}
+
+/** A new id of a sandbox or container: 64 hex digits, as the kubelet and crictl expect of any runtime. */
+export function newId(): string {
+  return crypto.getRandomValues(new Uint8Array(32)).toHex();
+}

@@ -1,0 +1,67 @@
+import {
+  NamespaceMode,
+  type PodSandbox,
+  type PodSandboxFilter,
+  PodSandboxState,
+  PodSandboxStatus,
+  PodSandboxStatusResponse,
+} from "../cri/api.generated.ts";
+import type { SandboxRecord } from "../store/records.ts";
+import { containerStatus } from "./container_status.ts";
+import { matchesLabels, requireById } from "./lookup.ts";
+import { type Runtime, toNanoseconds } from "./runtime.ts";
+
+/**
+ * PodSandboxStatus.
+ * @throws CriError NOT_FOUND, which tells the kubelet that the sandbox is gone.
+ */
+export function podSandboxStatus(
+  runtime: Runtime,
+  sandboxId: string,
+  verbose: boolean,
+): PodSandboxStatusResponse {
+  const sandbox = requireById(runtime.store.sandboxes, "pod sandbox", sandboxId);
+  const options = sandbox.config.linux?.securityContext?.namespaceOptions;
+  const hostNetwork = options?.network === NamespaceMode.NODE;
+  return PodSandboxStatusResponse.fromPartial({
+    status: PodSandboxStatus.fromPartial({
+      ...listed(sandbox),
+      // The kubelet recreates a pod without an address for ever, and fills in its own with hostNetwork.
+      network: { ip: hostNetwork ? "" : runtime.nodeAddress },
+      linux: { namespaces: { options: options ?? {} } },
+    }),
+    info: verbose
+      ? { info: JSON.stringify({ adapter: runtime.adapter.name, config: sandbox.config }, null, 2) }
+      : {},
+    containersStatuses: runtime.store.containers.all()
+      .filter((container) => container.sandboxId === sandbox.id)
+      .map((container) => containerStatus(runtime, container)),
+    timestamp: toNanoseconds(runtime.clock.now()),
+  });
+}
+
+/** ListPodSandbox. */
+export function listPodSandboxes(
+  runtime: Runtime,
+  filter: PodSandboxFilter | undefined,
+): PodSandbox[] {
+  return runtime.store.sandboxes.all().map(listed).filter((sandbox) =>
+    sandbox.id.startsWith(filter?.id ?? "") &&
+    (filter?.state === undefined || filter.state.state === sandbox.state) &&
+    matchesLabels(sandbox.labels, filter?.labelSelector)
+  );
+}
+
+function listed(sandbox: SandboxRecord): PodSandbox {
+  return {
+    id: sandbox.id,
+    metadata: sandbox.config.metadata,
+    state: sandbox.state === "ready"
+      ? PodSandboxState.SANDBOX_READY
+      : PodSandboxState.SANDBOX_NOTREADY,
+    createdAt: toNanoseconds(sandbox.createdAtMs),
+    labels: sandbox.config.labels,
+    annotations: sandbox.config.annotations,
+    runtimeHandler: sandbox.runtimeHandler,
+  };
+}

@@ -1,0 +1,105 @@
+import { ContainerConfig, PodSandboxConfig } from "../cri/api.generated.ts";
+import type { ContainerState } from "./container_state.ts";
+import type { RecordCodec } from "./table.ts";
+
+/** A pod sandbox. For Slurm pods it is a record only: nothing runs for it on the node. */
+export interface SandboxRecord {
+  readonly id: string;
+  readonly config: PodSandboxConfig;
+  readonly runtimeHandler: string;
+  readonly createdAtMs: number;
+  readonly state: "ready" | "notready";
+}
+
+/** A container of one of our sandboxes. */
+export interface ContainerRecord {
+  readonly id: string;
+  readonly sandboxId: string;
+  /** As the client sent it, but with every environment value removed: values may be secrets. */
+  readonly config: ContainerConfig;
+  /** SHA-256 of the whole configuration, values included: tells a repeated request from a new one. */
+  readonly configDigest: string;
+  /** The image's id, `sha256:…`. */
+  readonly imageId: string;
+  readonly createdAtMs: number;
+  readonly state: ContainerState;
+  /** What the adapter needs to find the workload again; JSON that only the adapter reads. */
+  readonly workload: unknown;
+}
+
+/** How far a container's output has been copied into its log file. */
+export interface LogPositionRecord {
+  /** The container's id. */
+  readonly id: string;
+  /** Bytes of the program's output that stand in the log, for each stream. */
+  readonly stdoutBytes: number;
+  readonly stderrBytes: number;
+  /** Size in bytes and inode of the log file just after them; what lies beyond was not recorded. */
+  readonly fileBytes: number;
+  readonly fileInode: number;
+}
+
+/** An image in the pool. */
+export interface ImageRecord {
+  /** `sha256:` and the digest of the OCI image configuration, as other CRI runtimes have it. */
+  readonly id: string;
+  /** Names it was pulled by, as asked, with their canonical form (see `parseImageName`). */
+  readonly names: readonly { readonly asked: string; readonly canonical: string }[];
+  /** `repository@sha256:…` for each repository it was pulled from. */
+  readonly repoDigests: readonly string[];
+  /** The SIF in the pool. */
+  readonly sif: { readonly path: string; readonly sizeBytes: number; readonly sha256: string };
+  readonly config: OciImageConfig;
+  readonly pulledAtMs: number;
+  /** Removed by the client; the file stays while a container needs it. */
+  readonly removed: boolean;
+}
+
+/** The part of the OCI image configuration (image-spec, config.md) that decides how a container runs. */
+export interface OciImageConfig {
+  readonly user: string;
+  readonly env: readonly string[];
+  readonly entrypoint: readonly string[];
+  readonly cmd: readonly string[];
+  readonly workingDir: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly stopSignal: string;
+}
+
+/** protobuf messages are kept in their wire form, which no JSON mapping can distort. */
+export const sandboxCodec: RecordCodec<SandboxRecord> = {
+  version: 1,
+  encode: (record) => ({
+    ...record,
+    config: PodSandboxConfig.encode(record.config).finish().toBase64(),
+  }),
+  decode(json) {
+    const record = json as SandboxRecord & { config: unknown };
+    return {
+      ...record,
+      config: PodSandboxConfig.decode(Uint8Array.fromBase64(String(record.config))),
+    };
+  },
+};
+
+export const containerCodec: RecordCodec<ContainerRecord> = {
+  version: 1,
+  encode: (record) => ({
+    ...record,
+    config: ContainerConfig.encode(record.config).finish().toBase64(),
+  }),
+  decode(json) {
+    const record = json as ContainerRecord & { config: unknown };
+    return {
+      ...record,
+      config: ContainerConfig.decode(Uint8Array.fromBase64(String(record.config))),
+    };
+  },
+};
+
+export const logPositionCodec: RecordCodec<LogPositionRecord> = plainCodec();
+export const imageCodec: RecordCodec<ImageRecord> = plainCodec();
+
+function plainCodec<R>(): RecordCodec<R> {
+  return { version: 1, encode: (record) => record, decode: (json) => json as R };
+}

@@ -1,0 +1,115 @@
+import type { DatabaseSync } from "node:sqlite";
+
+/** How a record is written; bump `version` and keep reading the older ones when its shape changes. */
+export interface RecordCodec<R> {
+  version: number;
+  encode(record: R): unknown;
+  /** `version` is the one the record was written with. */
+  decode(json: unknown, version: number): R;
+}
+
+export type TableChange<R> =
+  | { kind: "put"; record: R; before: R | undefined }
+  | { kind: "deleted"; before: R };
+
+/**
+ * One kind of record: all of them in memory for reading, each change durable before the call returns.
+ * Records are immutable values; a change replaces one.
+ */
+export class Table<R extends { readonly id: string }> {
+  readonly #database: DatabaseSync;
+  readonly #name: string;
+  readonly #codec: RecordCodec<R>;
+  readonly #records = new Map<string, R>();
+  readonly #listeners = new Set<(change: TableChange<R>) => void>();
+
+  /** `name` is a table name of this project, never input. */
+  constructor(database: DatabaseSync, name: string, codec: RecordCodec<R>) {
+    this.#database = database;
+    this.#name = name;
+    this.#codec = codec;
+    database.exec(
+      `CREATE TABLE IF NOT EXISTS ${name} (id TEXT PRIMARY KEY, version INTEGER NOT NULL, record TEXT NOT NULL)`,
+    );
+    for (const row of database.prepare(`SELECT id, version, record FROM ${name}`).all()) {
+      const record = codec.decode(JSON.parse(String(row["record"])), Number(row["version"]));
+      this.#records.set(record.id, record);
+    }
+  }
+
+  get(id: string): R | undefined {
+    return this.#records.get(id);
+  }
+
+  /** All records, oldest first. */
+  all(): R[] {
+    return [...this.#records.values()];
+  }
+
+  /** Inserts or replaces. */
+  put(record: R): void {
+    this.#database.prepare(
+      `INSERT INTO ${this.#name} (id, version, record) VALUES (?, ?, ?)
+       ON CONFLICT (id) DO UPDATE SET version = excluded.version, record = excluded.record`,
+    ).run(record.id, this.#codec.version, JSON.stringify(this.#codec.encode(record)));
+    const before = this.#records.get(record.id);
+    this.#records.set(record.id, record);
+    this.#notify({ kind: "put", record, before });
+  }
+
+  /**
+   * Replaces a record by what `change` makes of it; the same object back means "leave it". Returns what
+   * stands afterwards, undefined when there is no such record.
+   */
+  update(id: string, change: (record: R) => R): R | undefined {
+    const before = this.#records.get(id);
+    if (before === undefined) return undefined;
+    const after = change(before);
+    if (after !== before) this.put(after);
+    return after;
+  }
+
+  /** Deletes a record; a missing one is no error. */
+  delete(id: string): void {
+    const before = this.#records.get(id);
+    if (before === undefined) return;
+    this.#database.prepare(`DELETE FROM ${this.#name} WHERE id = ?`).run(id);
+    this.#records.delete(id);
+    this.#notify({ kind: "deleted", before });
+  }
+
+  /** Calls `listener` after each change; returns how to stop it. */
+  onChange(listener: (change: TableChange<R>) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /**
+   * Resolves with the record as soon as `holds` says yes of it, or with undefined when it is deleted.
+   * Rejects with the signal's reason.
+   */
+  waitFor(id: string, holds: (record: R) => boolean, signal: AbortSignal): Promise<R | undefined> {
+    return new Promise((resolve, reject) => {
+      if (signal.aborted) return reject(signal.reason);
+      const now = this.get(id);
+      if (now === undefined || holds(now)) return resolve(now);
+      const finish = (settle: () => void) => {
+        stop();
+        signal.removeEventListener("abort", onAbort);
+        settle();
+      };
+      const onAbort = () => finish(() => reject(signal.reason));
+      const stop = this.onChange((change) => {
+        if (change.kind === "deleted" && change.before.id === id) finish(() => resolve(undefined));
+        if (change.kind === "put" && change.record.id === id && holds(change.record)) {
+          finish(() => resolve(change.record));
+        }
+      });
+      signal.addEventListener("abort", onAbort, { once: true });
+    });
+  }
+
+  #notify(change: TableChange<R>): void {
+    for (const listener of [...this.#listeners]) listener(change);
+  }
+}
