@@ -1,0 +1,132 @@
+import { run, runOk } from "./process.ts";
+
+/** One of apt's source files: sources.list(5) one-line style or deb822 style, told apart by its name. */
+export interface SourceFile {
+  path: string;
+  text: string;
+}
+
+const DEBIAN_SUITES = new Set([
+  ...["oldstable", "stable", "testing", "unstable"],
+  ...["bullseye", "bookworm", "trixie", "forky", "sid"],
+]);
+
+/** Names a Debian mirror when the machine's own apt sources hold none. */
+const MIRROR_VARIABLE = "MULTICRI_LAB_MIRROR";
+
+/**
+ * The Debian mirror this machine's apt uses: the first source with a Debian suite and component `main`,
+ * one whose address ends in /debian before others. Undefined when there is none. It may be a
+ * `mirror+file:` address, whose file lists the real ones.
+ */
+export function mirrorOf(files: SourceFile[]): string | undefined {
+  const uris = files.flatMap(({ path, text }) =>
+    path.endsWith(".sources") ? stanzaUris(text) : lineUris(text)
+  );
+  return uris.find((uri) => /\/debian\/?$/.test(uri)) ?? uris[0];
+}
+
+/** The one-line style: `deb [options] URI suite component…`. */
+function lineUris(text: string): string[] {
+  return text.split("\n").flatMap((line) => {
+    const [, uri, suite, components] =
+      /^\s*deb\s+(?:\[[^\]]*\]\s*)?(\S+)\s+(\S+)\s+([^#]*)/.exec(line) ?? [];
+    if (uri === undefined || suite === undefined || components === undefined) return [];
+    return isDebianMain([suite], components.split(/\s+/)) ? [uri] : [];
+  });
+}
+
+/** The deb822 style: stanzas of `Field: values`, parted by empty lines. */
+function stanzaUris(text: string): string[] {
+  return text.split(/\n\s*\n/).flatMap((stanza) => {
+    const field = (name: string) =>
+      new RegExp(`^${name}:\\s*(.*)$`, "mi").exec(stanza)?.[1]?.trim().split(/\s+/) ?? [];
+    if (field("Enabled")[0] === "no" || !field("Types").includes("deb")) return [];
+    return isDebianMain(field("Suites"), field("Components")) ? field("URIs").slice(0, 1) : [];
+  });
+}
+
+function isDebianMain(suites: string[], components: string[]): boolean {
+  return components.includes("main") && suites.some((suite) => DEBIAN_SUITES.has(suite));
+}
+
+/**
+ * Finds the Debian mirror to make the lab's root from: `MULTICRI_LAB_MIRROR`, else the machine's own.
+ *
+ * @throws {Error} when the machine names none.
+ */
+export async function findMirror(): Promise<string> {
+  const named = Deno.env.get(MIRROR_VARIABLE);
+  if (named !== undefined) return named;
+  const files: SourceFile[] = [];
+  for (const path of ["/etc/apt/sources.list", ...await listSources("/etc/apt/sources.list.d")]) {
+    const text = await Deno.readTextFile(path).catch(() => "");
+    files.push({ path, text });
+  }
+  const mirror = mirrorOf(files);
+  if (mirror?.startsWith("mirror+file:")) {
+    const list = await Deno.readTextFile(mirror.slice("mirror+file:".length));
+    const first = list.split("\n").find((line) => /^\s*https?:/.test(line))?.trim().split(/\s+/)[0];
+    if (first !== undefined) return first;
+  } else if (mirror !== undefined) {
+    return mirror;
+  }
+  throw new Error(
+    `Cannot make the lab's Debian root: /etc/apt/sources.list* names no Debian mirror. ` +
+      `Set ${MIRROR_VARIABLE} to one.`,
+  );
+}
+
+async function listSources(folder: string): Promise<string[]> {
+  const paths: string[] = [];
+  try {
+    for await (const { name } of Deno.readDir(folder)) {
+      if (/\.(list|sources)$/.test(name)) paths.push(`${folder}/${name}`);
+    }
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  return paths.sort();
+}
+
+/** Environment that makes debootstrap's wget use the proxy that apt is configured with. */
+export async function proxyEnvironment(): Promise<Record<string, string>> {
+  const { stdout } = await run(["apt-config", "shell", "proxy", "Acquire::http::Proxy"]);
+  const proxy = /^proxy='(.*)'$/m.exec(stdout)?.[1];
+  return proxy === undefined || proxy === "DIRECT" ? {} : { http_proxy: proxy };
+}
+
+/** Commands the lab needs on the machine, and the Debian packages that bring them. */
+const PREREQUISITES: Record<string, string[]> = {
+  debootstrap: ["debootstrap", "gpgv", "debian-archive-keyring", "wget", "ca-certificates"],
+  ip: ["iproute2"],
+  nsenter: ["util-linux"],
+  mount: ["mount"],
+  setsid: ["util-linux"],
+};
+
+/** Downloads on a slow line. */
+const APT_TIMEOUT_MS = 300_000;
+
+/**
+ * Installs by apt what {@link PREREQUISITES} the machine lacks; returns the names of the packages installed.
+ *
+ * @throws {Error} when a command is missing and apt cannot bring it.
+ */
+export async function installPrerequisites(): Promise<string[]> {
+  const missing: string[] = [];
+  for (const [command, packages] of Object.entries(PREREQUISITES)) {
+    const { code } = await run(["sh", "-c", 'command -v "$1"', "sh", command]);
+    if (code !== 0) missing.push(...packages);
+  }
+  if (missing.length === 0) return [];
+  const options = { env: { DEBIAN_FRONTEND: "noninteractive" }, timeoutMs: APT_TIMEOUT_MS };
+  const install = ["apt-get", "-qq", "install", "--no-install-recommends", "-y", ...missing];
+  const first = await run(install, options);
+  if (first.code !== 0) {
+    // The package lists of a fresh machine are often empty or too old.
+    await runOk(["apt-get", "-qq", "update"], options);
+    await runOk(install, options);
+  }
+  return missing;
+}

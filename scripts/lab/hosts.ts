@@ -1,0 +1,244 @@
+import { childrenOf, identify, isAlive, parseStat, type ProcessId } from "./process.ts";
+import { readIfThere, runOk, shellWord, signalIfThere } from "./process.ts";
+import { waitFor } from "./progress.ts";
+import { hierarchies, type Hierarchy, makeGroup, removeGroup } from "./cgroups.ts";
+import { exists } from "./root.ts";
+
+/** A folder or file of the machine that a host sees. */
+export interface Bind {
+  source: string;
+  /** Absolute path in the host. */
+  target: string;
+  readOnly: boolean;
+}
+
+/** What a host is made of. */
+export interface HostPlan {
+  name: string;
+  /** The host's folder on the machine: `root/` is what it sees as /, without what is mounted there. */
+  folder: string;
+  /** The Debian root whose /usr it shares, read-only, and the rest of which it starts with a copy of. */
+  base: string;
+  binds: Bind[];
+  /** The cgroup its processes live in, a folder's name. */
+  cgroup: string;
+}
+
+/** A host that runs: its first process, which all others end with. */
+export interface RunningHost {
+  plan: HostPlan;
+  init: ProcessId;
+  /** Files that a process joins the host's cgroup by. */
+  cgroupFiles: string[];
+}
+
+/** The host's own first steps take some ten milliseconds; a loaded machine may need much longer. */
+const START_TIMEOUT_MS = 30_000;
+const STOP_TIMEOUT_MS = 20_000;
+
+/** Device nodes of every host: name, type, major, minor (Linux's admin-guide/devices.txt), mode. */
+const DEVICES: [string, string, number, number, string][] = [
+  ["null", "c", 1, 3, "666"],
+  ["zero", "c", 1, 5, "666"],
+  ["full", "c", 1, 7, "666"],
+  ["random", "c", 1, 8, "666"],
+  ["urandom", "c", 1, 9, "666"],
+  ["tty", "c", 5, 0, "666"],
+  ["kmsg", "c", 1, 11, "600"],
+  // Everyone may mount by FUSE, as Debian's udev rules have it: squashfuse needs it.
+  ["fuse", "c", 10, 229, "666"],
+  ["loop-control", "c", 10, 237, "600"],
+];
+
+/** The folder of a host's root on the machine. */
+export function rootFolder(plan: HostPlan): string {
+  return `${plan.folder}/root`;
+}
+
+/** Where the launcher of a host's first process writes its own proc_pid_stat(5) line before anything else. */
+function statFile(folder: string): string {
+  return `${folder}/launcher.stat`;
+}
+
+/** The log of a host's own first steps. */
+export function startLog(plan: HostPlan): string {
+  return `${plan.folder}/start.log`;
+}
+
+/** Gives a host a fresh root: everything of the base but /usr, and what the kernel provides. */
+export async function makeRoot(plan: HostPlan): Promise<void> {
+  const root = rootFolder(plan);
+  await Deno.mkdir(root, { recursive: true });
+  const provided = new Set(["usr", "proc", "sys", "dev", "run"]);
+  const copied: string[] = [];
+  for await (const { name } of Deno.readDir(plan.base)) {
+    if (provided.has(name)) await Deno.mkdir(`${root}/${name}`);
+    else copied.push(`${plan.base}/${name}`);
+  }
+  await runOk(["cp", "-a", "--reflink=auto", "--", ...copied, root]);
+  await Deno.mkdir(`${root}/run/lock`);
+}
+
+/**
+ * The script that turns a process in fresh namespaces into the host's first process. It pivots the root
+ * instead of using chroot, because a process in a chroot may not make user namespaces (unshare(2)).
+ */
+export function startScript(plan: HostPlan, groups: Hierarchy[]): string {
+  const devices = DEVICES.map(([name, type, major, minor, mode]) =>
+    `mknod -m ${mode} dev/${name} ${type} ${major} ${minor}`
+  );
+  const cgroups = groups.map(({ controllers, mountName }) => {
+    const target = `sys/fs/cgroup/${mountName}`;
+    const mount = controllers === "" ? "-t cgroup2" : `-t cgroup -o ${controllers}`;
+    return `mkdir -p ${target} && mount ${mount} cgroup ${target}`;
+  });
+  const binds = plan.binds.map(({ source, target, readOnly }) => {
+    const below = shellWord(target.slice(1));
+    return `mkdir -p ${below} && mount --bind ${readOnly ? "-o ro " : ""}${
+      shellWord(source)
+    } ${below}`;
+  });
+  const root = shellWord(rootFolder(plan));
+  return [
+    "set -eu",
+    "mount --make-rprivate /",
+    `mount --bind ${root} ${root}`,
+    `cd ${root}`,
+    `mount --bind -o ro ${shellWord(`${plan.base}/usr`)} usr`,
+    "mount -t proc proc proc",
+    "mount -t sysfs sysfs sys",
+    "mount -t tmpfs -o mode=755,size=64k tmpfs dev",
+    ...devices,
+    "mkdir dev/pts dev/shm",
+    "mount -t devpts -o newinstance,ptmxmode=666,mode=620,gid=5 devpts dev/pts",
+    "mount -t tmpfs -o mode=1777 tmpfs dev/shm",
+    "ln -s pts/ptmx dev/ptmx",
+    "ln -s /proc/self/fd dev/fd",
+    "for n in 0:stdin 1:stdout 2:stderr; do ln -s /proc/self/fd/${n%%:*} dev/${n#*:}; done",
+    "mount -t tmpfs -o mode=755 tmpfs sys/fs/cgroup",
+    ...cgroups,
+    ...binds,
+    "mkdir .machine",
+    "pivot_root . .machine",
+    "cd /",
+    "umount -l /.machine",
+    "rmdir /.machine",
+    // What systemd does on a real host: mounts made later reach the namespaces made from this one.
+    "mount --make-rshared /",
+    `echo ${shellWord(plan.name)} > /proc/sys/kernel/hostname`,
+    ": > /run/host-is-up",
+    // tini reaps orphans; the host lives until it is killed.
+    "exec tini -s -- sleep infinity",
+  ].join("\n") + "\n";
+}
+
+/**
+ * Starts a host whose root has been made; returns when its first process is in place. The host outlives
+ * this program.
+ *
+ * @throws {Error} when that does not come within 30 s; the message names the log.
+ */
+export async function startHost(plan: HostPlan): Promise<RunningHost> {
+  const groups = await hierarchies();
+  const cgroupFiles = await makeGroup(groups, plan.cgroup);
+  const script = `${plan.folder}/start.sh`;
+  await Deno.writeTextFile(script, startScript(plan, groups));
+  // The launcher notes who it is before it makes anything, so that whatever it makes can be ended.
+  const launcher = [
+    `read -r stat < /proc/$$/stat`,
+    `printf '%s\\n' "$stat" > ${shellWord(statFile(plan.folder))}`,
+    ...cgroupFiles.map((file) => `echo $$ > ${shellWord(file)}`),
+    "exec unshare --mount --uts --ipc --net --pid --cgroup --fork --kill-child=KILL " +
+    `sh ${shellWord(script)}`,
+  ].join(" && ");
+  await runOk([
+    ...["sh", "-c"],
+    'exec setsid --fork sh -c "$1" </dev/null >"$2" 2>&1',
+    ...["sh", launcher, startLog(plan)],
+  ], { env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" } });
+  await waitFor(
+    `The first process of host ${plan.name}`,
+    () => exists(`${rootFolder(plan)}/run/host-is-up`),
+    { timeoutMs: START_TIMEOUT_MS, log: startLog(plan) },
+  );
+  const host = await findHost(plan);
+  if (host === undefined) {
+    throw new Error(`Host ${plan.name} ended as soon as it had started: read ${startLog(plan)}.`);
+  }
+  return host;
+}
+
+/** Finds a host that was started earlier, perhaps by another program; undefined when it does not run. */
+export async function findHost(plan: HostPlan): Promise<RunningHost | undefined> {
+  const launcher = await livingLauncher(plan.folder);
+  if (launcher === undefined) return undefined;
+  const [child] = await childrenOf(launcher.pid);
+  const init = child === undefined ? undefined : await identify(child);
+  if (init === undefined) return undefined;
+  const groups = await hierarchies();
+  const cgroupFiles = groups.map(({ ownFolder }) => `${ownFolder}/${plan.cgroup}/cgroup.procs`);
+  return { plan, init, cgroupFiles };
+}
+
+/** The process that started the host of `folder`, if it still runs. */
+async function livingLauncher(folder: string): Promise<ProcessId | undefined> {
+  const stat = await readIfThere(statFile(folder));
+  if (stat === undefined || stat.trim() === "") return undefined;
+  const launcher = parseStat(stat);
+  return await isAlive(launcher) ? launcher : undefined;
+}
+
+/**
+ * Ends a host: its processes, and with them its namespaces and mounts; then removes its cgroups. Nothing
+ * happens when it does not run.
+ *
+ * @throws {Error} when the processes are still there after 20 s.
+ */
+export async function stopHost(plan: Pick<HostPlan, "name" | "folder" | "cgroup">): Promise<void> {
+  const launcher = await livingLauncher(plan.folder);
+  if (launcher !== undefined) {
+    // The kernel kills a pid namespace's processes with its first one, and holds that one until all are gone.
+    const children = await childrenOf(launcher.pid);
+    for (const pid of children) signalIfThere(pid, "SIGKILL");
+    if (children.length === 0) signalIfThere(launcher.pid, "SIGKILL");
+    await waitFor(`The end of host ${plan.name}`, async () => !await isAlive(launcher), {
+      timeoutMs: STOP_TIMEOUT_MS,
+      log: `/proc/${launcher.pid}`,
+    });
+  }
+  await removeGroup(await hierarchies(), plan.cgroup);
+}
+
+/** How a command is run in a host. */
+export interface EnterOptions {
+  /** The user to run as; root unless told. */
+  user?: string;
+  /** Added to a clean environment of PATH, HOME, USER, SHELL and LANG. */
+  env?: Record<string, string>;
+  /** Absolute path of the working folder; the user's home unless told. */
+  cwd?: string;
+}
+
+const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/** The command line on the machine that runs `argv` inside a running host, with a clean environment. */
+export function enterArgv(host: RunningHost, argv: string[], options: EnterOptions = {}): string[] {
+  const { user = "root" } = options;
+  const home = user === "root" ? "/root" : `/home/${user}`;
+  const env = {
+    ...{ PATH, HOME: home, USER: user, LOGNAME: user, SHELL: "/bin/bash", LANG: "C.UTF-8" },
+    ...options.env,
+  };
+  const join = host.cgroupFiles.map((file) => `echo $$ > ${shellWord(file)}`);
+  return [
+    ...["sh", "-c", [...join, 'exec "$@"'].join("; "), "sh"],
+    ...["nsenter", `--target=${host.init.pid}`],
+    ...["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--"],
+    ...["/usr/bin/env", "-i", `--chdir=${options.cwd ?? home}`],
+    ...Object.entries(env).map(([name, value]) => `${name}=${value}`),
+    ...(user === "root"
+      ? []
+      : ["/usr/bin/setpriv", `--reuid=${user}`, `--regid=${user}`, "--init-groups"]),
+    ...argv,
+  ];
+}

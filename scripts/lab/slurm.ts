@@ -1,0 +1,104 @@
+import type { LabSettings } from "./settings.ts";
+import { addressOf } from "./settings.ts";
+import type { HostShell } from "./shell.ts";
+import { waitFor } from "./progress.ts";
+
+/** The compute nodes. */
+export const COMPUTE_NODES = ["n1", "n2"] as const;
+
+/** Partitions of the lab's cluster. */
+export const PARTITIONS = {
+  /** The default; runs jobs about a second after they were submitted. */
+  main: "main",
+  /** Accepts jobs and never starts one: they stay pending with the reason PartitionDown. */
+  held: "held",
+} as const;
+
+const CONTROLLER_TIMEOUT_MS = 30_000;
+const NODES_TIMEOUT_MS = 60_000;
+
+/**
+ * slurm.conf(5) of the lab. Many small jobs fit at once: nodes with two CPUs that 500 jobs may share (a
+ * thousand CPUs would make `squeue --json` 300 kB a job). Processes are tracked by parentage, as the
+ * hosts' cgroups are the machine's business.
+ */
+export function slurmConf(settings: LabSettings): string {
+  const nodes = COMPUTE_NODES.map((node) =>
+    `NodeName=${node} NodeAddr=${addressOf(settings, node)} CPUs=2 RealMemory=20000 State=UNKNOWN`
+  );
+  return [
+    "ClusterName=lab",
+    `SlurmctldHost=ctl(${addressOf(settings, "ctl")})`,
+    "AuthType=auth/munge",
+    "CredType=cred/munge",
+    "SlurmUser=slurm",
+    "StateSaveLocation=/var/spool/slurmctld",
+    "SlurmdSpoolDir=/var/spool/slurmd",
+    "SlurmctldPidFile=/run/slurmctld.pid",
+    "SlurmdPidFile=/run/slurmd.pid",
+    "SlurmctldLogFile=/var/log/slurm/slurmctld.log",
+    "SlurmdLogFile=/var/log/slurm/slurmd.log",
+    "ProctrackType=proctrack/linuxproc",
+    "TaskPlugin=task/none",
+    "SelectType=select/cons_tres",
+    "SelectTypeParameters=CR_CPU",
+    "MpiDefault=none",
+    "ReturnToService=2",
+    "SlurmctldTimeout=120",
+    "SlurmdTimeout=120",
+    "MessageTimeout=60",
+    "KillWait=5",
+    "MaxJobCount=20000",
+    "SlurmdParameters=config_overrides",
+    "SchedulerParameters=sched_interval=2,batch_sched_delay=1,defer,sched_max_job_start=0," +
+    "default_queue_depth=2000,max_rpc_cnt=0,bf_max_job_test=2000",
+    ...nodes,
+    `PartitionName=${PARTITIONS.main} Nodes=ALL Default=YES OverSubscribe=FORCE:500 MaxTime=INFINITE State=UP`,
+    `PartitionName=${PARTITIONS.held} Nodes=ALL Default=NO OverSubscribe=FORCE:500 MaxTime=INFINITE State=DOWN`,
+    "",
+  ].join("\n");
+}
+
+/** cgroup.conf(5): Slurm uses no cgroups here. */
+export const CGROUP_CONF = "CgroupPlugin=disabled\n";
+
+/** munge(7) wants 32 to 1024 bytes of key. */
+export const MUNGE_KEY_BYTES = 128;
+
+/** Starts munged, slurmctld and the slurmd of every node; returns when all nodes are idle. */
+export async function startSlurm(
+  settings: LabSettings,
+  shells: Record<"ctl" | (typeof COMPUTE_NODES)[number], HostShell>,
+  mungeKey: Uint8Array,
+): Promise<void> {
+  const all = Object.values(shells);
+  await Promise.all(all.map(async (shell) => {
+    await shell.write("/etc/munge/munge.key", mungeKey);
+    await shell.write("/etc/slurm/slurm.conf", slurmConf(settings));
+    await shell.write("/etc/slurm/cgroup.conf", CGROUP_CONF);
+    await shell.script(
+      `chown munge: /etc/munge/munge.key && chmod 400 /etc/munge/munge.key
+       install -d -o munge -g munge -m 755 /run/munge
+       install -d -o slurm -g slurm /var/spool/slurmctld /var/log/slurm && install -d /var/spool/slurmd`,
+    );
+    await shell.daemon("munged", ["runuser", "-u", "munge", "--", "munged", "--foreground"]);
+    await shell.waitForPath("munged", "/run/munge/munge.socket.2");
+  }));
+  await shells.ctl.daemon("slurmctld", ["slurmctld", "-D"]);
+  await Promise.all(
+    COMPUTE_NODES.map((node) => shells[node].daemon("slurmd", ["slurmd", "-D", "-N", node])),
+  );
+  await waitFor("slurmctld on ctl", async () => {
+    return (await shells.ctl.run(["scontrol", "ping"])).stdout.includes("is UP");
+  }, { timeoutMs: CONTROLLER_TIMEOUT_MS, log: shells.ctl.path("/var/log/slurm/slurmctld.log") });
+  await waitFor("The compute nodes", () => nodesAreIdle(shells.ctl), {
+    timeoutMs: NODES_TIMEOUT_MS,
+    log: `${shells.n1.path("/var/log/slurm/slurmd.log")} and slurmctld.log of ctl`,
+  });
+}
+
+async function nodesAreIdle(ctl: HostShell): Promise<boolean> {
+  const { stdout } = await ctl.run(["sinfo", "-h", "-N", "-p", PARTITIONS.main, "-o", "%T"]);
+  const states = stdout.trim().split("\n");
+  return states.length === COMPUTE_NODES.length && states.every((state) => state === "idle");
+}
