@@ -8,7 +8,13 @@ import { LOGIN_USER, makeUser, SSHD_CONF, startSshd } from "./login.ts";
 import { checkSubnetIsFree, connect, disconnect } from "./network.ts";
 import { type CommandResult, killTree, runOk } from "./process.ts";
 import { type Progress, step } from "./progress.ts";
-import { registriesConf, registryConfig, startRegistry } from "./registry.ts";
+import {
+  registriesConf,
+  REGISTRY_CREDENTIALS,
+  REGISTRY_PORTS,
+  registryConfig,
+  startRegistry,
+} from "./registry.ts";
 import { ensureRoot, exists, remove, rootHash } from "./root.ts";
 import * as settings from "./settings.ts";
 import { addressOf, HOST_NAMES, type HostName, KNODE_PATHS, type LabOptions } from "./settings.ts";
@@ -61,6 +67,8 @@ export class Lab {
   readonly login: Login;
   /** The registry as the hosts see it, with its port. */
   readonly registry: string;
+  /** The same images behind a name and a password. */
+  readonly guardedRegistry: { address: string; username: string; password: string };
   /** The same registry without a port; what docker.io's names resolve to as well. */
   readonly registryName = settings.REGISTRY_NAME;
   /** The images in the registry: repository and tag. */
@@ -70,7 +78,11 @@ export class Lab {
 
   constructor(options: LabOptions = {}, private readonly progress: Progress = () => {}) {
     this.settings = settings.labSettings(options);
-    this.registry = `${this.address("registry")}:5000`;
+    this.registry = `${this.address("registry")}:${REGISTRY_PORTS.numbered}`;
+    this.guardedRegistry = {
+      address: `${this.address("registry")}:${REGISTRY_PORTS.guarded}`,
+      ...REGISTRY_CREDENTIALS,
+    };
     this.login = {
       host: this.address("ctl"),
       port: 22,
@@ -239,7 +251,11 @@ export class Lab {
     return JSON.stringify([
       await rootHash(),
       plans.map((plan) => hosts.startScript(plan, [])),
-      [settings.hostsFile(this.settings), registriesConf(this.settings), registryConfig(0)],
+      [
+        settings.hostsFile(this.settings),
+        registriesConf(this.settings),
+        Object.values(REGISTRY_PORTS).map(registryConfig),
+      ],
       [slurmConf(this.settings), CGROUP_CONF, SSHD_CONF, LOGIN_USER, LAB_IMAGES],
     ]);
   }

@@ -1,47 +1,72 @@
 import { addressOf, type LabSettings, REGISTRY_NAME } from "./settings.ts";
 import type { HostShell } from "./shell.ts";
 
-/** Where the registry listens: 80 serves names without a port, 5000 those with one. */
-export const REGISTRY_PORTS = [80, 5000] as const;
+/** Where the registry listens, over one storage. */
+export const REGISTRY_PORTS = {
+  /** For names without a port. */
+  plain: 80,
+  /** For names with one. */
+  numbered: 5000,
+  /** The same images, for {@link REGISTRY_CREDENTIALS} only. */
+  guarded: 5001,
+} as const;
 
-/** The registry's configuration for one port; all ports share the storage. */
+/** What the guarded port asks for (HTTP basic authentication). */
+export const REGISTRY_CREDENTIALS = { username: "puller", password: "pull $ecret" } as const;
+
+/** The same as an htpasswd line; the registry takes bcrypt only. */
+const HTPASSWD = "puller:$2b$05$labRegistrySaltLabRegOVZ08DwVkZygm.fcxPxxNWzFfRmomocK\n";
+const HTPASSWD_PATH = "/etc/docker/registry/htpasswd";
+
+/** The registry's configuration for one port. */
 export function registryConfig(port: number): string {
+  const auth = `auth: {htpasswd: {realm: lab, path: ${HTPASSWD_PATH}}}`;
   return [
     "version: 0.1",
     "log: {level: warn}",
     "storage: {filesystem: {rootdirectory: /var/lib/registry}, delete: {enabled: true}}",
     `http: {addr: ":${port}"}`,
+    ...(port === REGISTRY_PORTS.guarded ? [auth] : []),
     "",
   ].join("\n");
 }
 
 /**
  * containers-registries.conf(5) of every host: the registry speaks plain http, and images of docker.io
- * come from it too.
+ * come from it too. Each location is its own mirror as well, because Apptainer 1.4 heeds `insecure` for
+ * the first mirror only.
  */
 export function registriesConf(settings: LabSettings): string {
-  const address = `${addressOf(settings, "registry")}:5000`;
-  const insecure = [address, REGISTRY_NAME].map((location) =>
-    `[[registry]]\nlocation = "${location}"\ninsecure = true\n`
-  );
-  return `${insecure.join("\n")}
-[[registry]]
-prefix = "docker.io"
-location = "docker.io"
-[[registry.mirror]]
-location = "${address}"
-insecure = true
-`;
+  const address = addressOf(settings, "registry");
+  const numbered = `${address}:${REGISTRY_PORTS.numbered}`;
+  const mirrored = (prefix: string, mirror: string, insecure: boolean) =>
+    [
+      "[[registry]]",
+      `location = "${prefix}"`,
+      `insecure = ${insecure}`,
+      "[[registry.mirror]]",
+      `location = "${mirror}"`,
+      "insecure = true",
+      "",
+    ].join("\n");
+  return [
+    mirrored(REGISTRY_NAME, REGISTRY_NAME, true),
+    mirrored(numbered, numbered, true),
+    mirrored(`${address}:${REGISTRY_PORTS.guarded}`, `${address}:${REGISTRY_PORTS.guarded}`, true),
+    mirrored("docker.io", numbered, false),
+  ].join("\n");
 }
 
-/** Starts the registry. */
+/** Starts the registry on all its ports. */
 export async function startRegistry(registry: HostShell, address: string): Promise<void> {
-  for (const port of REGISTRY_PORTS) {
+  await registry.write(HTPASSWD_PATH, HTPASSWD);
+  const ports = Object.values(REGISTRY_PORTS);
+  for (const port of ports) {
     const config = `/etc/docker/registry/port-${port}.yml`;
     await registry.write(config, registryConfig(port));
     await registry.daemon(`registry-${port}`, ["docker-registry", "serve", config]);
   }
-  for (const port of REGISTRY_PORTS) {
-    await registry.waitForPort(`registry-${port}`, address, port);
-  }
+  await Promise.all(
+    ports.map((port) => registry.waitForPort(`registry-${port}`, address, port)),
+  );
 }
