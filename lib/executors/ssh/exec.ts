@@ -1,0 +1,224 @@
+// @ts-types="@types/ssh2"
+import type { ClientChannel } from "ssh2";
+import { CriError, messageOf } from "../../base/error.ts";
+import type { RunResult } from "../executor.ts";
+import { OutputCollector } from "../output.ts";
+import type { Connection } from "./connection.ts";
+import { killProcessGroup } from "./exec_end.ts";
+import { COMMAND_LINE, MarkerFilter, MAX_BANNER_BYTES, wrapScript } from "./shell.ts";
+import { signalExitCode } from "./signals.ts";
+
+/** One script to run. */
+export interface ExecRequest {
+  script: string;
+  stdin: Uint8Array | AsyncIterable<Uint8Array>;
+  /** Bound on stdout and on stderr, each. */
+  maxOutputBytes: number;
+}
+
+/**
+ * Why a run is ended early. It is the reason of the signal given to `execute`, which adds what became
+ * of the remote processes.
+ */
+export class EarlyEnd {
+  constructor(readonly code: "DEADLINE_EXCEEDED" | "CANCELLED", readonly message: string) {}
+
+  /** `outcome` continues the sentence. */
+  toError(outcome: string): CriError {
+    return new CriError(this.code, `${this.message}: ${outcome}`);
+  }
+}
+
+/**
+ * Runs a script on a channel of `connection` to its end.
+ * @throws CriError as `ClusterSession.run` documents it.
+ */
+export async function execute(
+  connection: Connection,
+  request: ExecRequest,
+  signal: AbortSignal,
+): Promise<RunResult> {
+  const wrapped = wrapScript(request.script);
+  await connection.budget.acquire(signal);
+  try {
+    const channel = await connection.openCommandChannel(signal);
+    return await new Execution(connection, channel, request, wrapped.marker).run(
+      wrapped.stdinLine,
+      signal,
+    );
+  } finally {
+    connection.budget.release();
+  }
+}
+
+/** What is known of the end of the remote process. */
+type Exit = { code: number | null; signal: string | undefined };
+
+class Execution {
+  readonly #stdout: OutputCollector;
+  readonly #stderr: OutputCollector;
+  readonly #stdoutFilter: MarkerFilter;
+  readonly #stderrFilter: MarkerFilter;
+  /** Resolves when nothing more can come from the channel. */
+  readonly #closed = Promise.withResolvers<void>();
+  /** Resolves when the end of the remote process was reported, or never can be. */
+  readonly #exited = Promise.withResolvers<void>();
+  /** Rejects with the first reason to give up. */
+  readonly #failed = Promise.withResolvers<never>();
+  #exit: Exit | undefined;
+
+  constructor(
+    private readonly connection: Connection,
+    private readonly channel: ClientChannel,
+    private readonly request: ExecRequest,
+    marker: string,
+  ) {
+    const tooLarge = (stream: string) =>
+      this.#failed.reject(
+        new CriError(
+          "RESOURCE_EXHAUSTED",
+          `Cannot keep the ${stream} of a command on ${connection.name} as it must be at most ` +
+            `${request.maxOutputBytes} bytes`,
+        ),
+      );
+    const noMarker = () =>
+      this.#failed.reject(
+        new CriError(
+          "FAILED_PRECONDITION",
+          `Cannot run a command on ${connection.name} as the login shell must print less than ` +
+            `${MAX_BANNER_BYTES} bytes before it starts`,
+        ),
+      );
+    this.#stdout = new OutputCollector(request.maxOutputBytes, () => tooLarge("stdout"));
+    this.#stderr = new OutputCollector(request.maxOutputBytes, () => tooLarge("stderr"));
+    this.#stdoutFilter = new MarkerFilter(marker, (chunk) => this.#stdout.add(chunk), noMarker);
+    this.#stderrFilter = new MarkerFilter(marker, (chunk) => this.#stderr.add(chunk), noMarker);
+    channel.on("data", (chunk: Uint8Array) => this.#stdoutFilter.add(chunk));
+    channel.stderr.on("data", (chunk: Uint8Array) => this.#stderrFilter.add(chunk));
+    channel.on("exit", (code: number | null, signal?: string) => {
+      this.#exit = { code, signal };
+      this.#exited.resolve();
+    });
+    channel.on("close", () => {
+      this.#exited.resolve();
+      this.#closed.resolve();
+    });
+    this.#failed.promise.catch(() => {
+      // Whoever waits in run() is told; a failure after the end is of no interest.
+    });
+  }
+  async run(stdinLine: Uint8Array, signal: AbortSignal): Promise<RunResult> {
+    const onAbort = () => this.#failed.reject(signal.reason);
+    if (signal.aborted) onAbort();
+    signal.addEventListener("abort", onAbort, { once: true });
+    this.#writeStdin(stdinLine).catch((error) => this.#failed.reject(error));
+    try {
+      await Promise.race([this.#closed.promise, this.#failed.promise]);
+    } catch (reason) {
+      const outcome = await this.#end();
+      if (reason instanceof EarlyEnd) throw reason.toError(outcome);
+      const error = CriError.from(reason);
+      throw new CriError(error.code, `${error.message}: ${outcome}`, { cause: error });
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+    }
+    return this.#result();
+  }
+
+  #result(): RunResult {
+    const { name, endedBy } = this.connection;
+    if (endedBy !== undefined) {
+      throw new CriError(
+        "UNKNOWN",
+        `Cannot tell how a command on ${name} ended, or whether it ran, as the connection must stay ` +
+          `until it ends: ${endedBy.message}`,
+        { cause: endedBy },
+      );
+    }
+    if (!this.#stdoutFilter.seen) {
+      const said = [this.#stdoutFilter.banner, this.#stderrFilter.banner].filter(Boolean).join(
+        "; ",
+      );
+      throw new CriError(
+        "FAILED_PRECONDITION",
+        `Cannot run a command on ${name} as the login shell must run \`${COMMAND_LINE}\`: it ended with ` +
+          `${this.#describeExit()} and said ${JSON.stringify(said.slice(0, 500))}`,
+      );
+    }
+    if (this.#exit === undefined) {
+      throw new CriError(
+        "UNKNOWN",
+        `Cannot tell how a command on ${name} ended as the server must give its exit code: it closed the ` +
+          `channel without one`,
+      );
+    }
+    return {
+      code: this.#exit.code ?? signalExitCode(this.#exit.signal ?? ""),
+      stdout: this.#stdout.bytes(),
+      // A script that began without stderr's marker had its stderr closed by a login script.
+      stderr: this.#stderr.bytes(),
+    };
+  }
+
+  #describeExit(): string {
+    if (this.#exit === undefined) return "no exit code";
+    return this.#exit.code === null
+      ? `signal ${this.#exit.signal}`
+      : `exit code ${this.#exit.code}`;
+  }
+
+  /** Writes the script and the data, for as long as the other side takes them. */
+  async #writeStdin(stdinLine: Uint8Array): Promise<void> {
+    await this.#write(stdinLine);
+    const { stdin } = this.request;
+    if (stdin instanceof Uint8Array) {
+      if (stdin.length > 0) await this.#write(stdin);
+    } else {
+      await this.#writeAll(stdin);
+    }
+    this.channel.end();
+  }
+
+  async #writeAll(source: AsyncIterable<Uint8Array>): Promise<void> {
+    const iterator = source[Symbol.asyncIterator]();
+    const over = this.#closed.promise.then(() => undefined);
+    try {
+      for (;;) {
+        const next = await Promise.race([iterator.next(), over]);
+        if (next === undefined || next.done) return;
+        if (next.value.length > 0) await this.#write(next.value);
+      }
+    } catch (error) {
+      throw new CriError(
+        "CANCELLED",
+        `Cannot go on with a command on ${this.connection.name} as its input failed: ${
+          messageOf(error)
+        }`,
+        { cause: error },
+      );
+    } finally {
+      // Not waited for: a source that is stuck would keep us as well.
+      iterator.return?.()?.catch(() => {});
+    }
+  }
+
+  /** Resolves when the channel has taken the bytes, or will never: then its end tells the outcome. */
+  async #write(bytes: Uint8Array): Promise<void> {
+    const taken = new Promise<void>((resolve) => this.channel.write(bytes, () => resolve()));
+    await Promise.race([taken, this.#closed.promise]);
+  }
+
+  /** Ends what runs remotely. Gives the end of a sentence: what became of it. */
+  async #end(): Promise<string> {
+    // Behind the marker stands the process id. Without it the script has not begun, and it will not:
+    // its first act is to print the marker to the channel that we close.
+    const processId = Number(this.#stdoutFilter.rest);
+    if (processId > 0) await killProcessGroup(this.connection, processId, this.#exited.promise);
+    if (this.connection.endedBy !== undefined) return "it may still run there";
+    this.channel.close();
+    if (processId === 0) return "it had not begun";
+    return this.#exit === undefined
+      ? "it could not be killed and may still run there"
+      : "its processes were killed";
+  }
+}

@@ -1,0 +1,54 @@
+import { CriError, messageOf } from "../../base/error.ts";
+import { CHUNK_BYTES } from "./remote_files.ts";
+
+/** A local file that is about to be sent. */
+export interface LocalFile extends Disposable {
+  sizeBytes: number;
+  /** Its bytes in pieces of up to CHUNK_BYTES. */
+  pieces(): AsyncGenerator<Uint8Array>;
+}
+
+/**
+ * Opens a local file for reading. The pieces end with CANCELLED when `signal` aborts.
+ * @throws CriError NOT_FOUND when there is no such file, FAILED_PRECONDITION when it cannot be read.
+ */
+export async function openLocalFile(path: string, signal?: AbortSignal): Promise<LocalFile> {
+  let file: Deno.FsFile;
+  try {
+    file = await Deno.open(path);
+  } catch (error) {
+    throw unreadable(path, error);
+  }
+  const { size } = await file.stat();
+  return {
+    sizeBytes: size,
+    async *pieces() {
+      for (;;) {
+        if (signal?.aborted) {
+          throw new CriError(
+            "CANCELLED",
+            `Sending ${path} was cancelled: ${messageOf(signal.reason)}`,
+            { cause: signal.reason },
+          );
+        }
+        // A fresh buffer each time: the piece before may still be on its way.
+        const piece = new Uint8Array(CHUNK_BYTES);
+        const count = await file.read(piece).catch((error) => {
+          throw unreadable(path, error);
+        });
+        if (count === null) return;
+        yield piece.subarray(0, count);
+      }
+    },
+    [Symbol.dispose]: () => file.close(),
+  };
+}
+
+function unreadable(path: string, error: unknown): CriError {
+  const code = error instanceof Deno.errors.NotFound ? "NOT_FOUND" : "FAILED_PRECONDITION";
+  return new CriError(
+    code,
+    `Cannot send ${path} as it must be a file we can read: ${messageOf(error)}`,
+    { cause: error },
+  );
+}

@@ -1,0 +1,46 @@
+import type { CriError } from "../../base/error.ts";
+
+/**
+ * The life of a session:
+ *
+ *     idle ───call───► connecting ──logged in──► ready ──lost──► waiting
+ *                        ▲  │  └────────cannot be reached──────────▲ │
+ *                        │  └──password, key, host key──► refused  │ │
+ *                        ├───────a call from `untilMs` on─────┘      │
+ *                        └───────at `untilMs`, or a call─────────────┘
+ *
+ * and from everywhere, when it is closed, to closed.
+ */
+export type SessionState =
+  | { kind: "idle" }
+  /** `attempt` counts from 1. */
+  | { kind: "connecting"; attempt: number }
+  | { kind: "ready"; sinceMs: number }
+  /** Connects by itself at `untilMs`, or when someone calls. `attempt` is the number of failed ones. */
+  | { kind: "waiting"; attempt: number; error: CriError; untilMs: number }
+  /**
+   * The host is there, but trust or credentials are not, and sites lock accounts that try again and
+   * again: never connects by itself; calls before `untilMs` get `error`, a later one tries.
+   */
+  | { kind: "refused"; attempt: number; error: CriError; untilMs: number }
+  | { kind: "closed" };
+
+const FIRST_RETRY_DELAY_MS = 1_000;
+
+/** A cluster back from maintenance is used again within a minute. */
+const LONGEST_RETRY_DELAY_MS = 60_000;
+
+/**
+ * How long to wait after `failures` attempts that failed: doubling, with half of it random (`random` is 0
+ * to 1), so that the nodes of a Kubernetes cluster do not all come back to a login host at once.
+ */
+export function retryDelayMs(failures: number, random: number): number {
+  const longest = Math.min(FIRST_RETRY_DELAY_MS * 2 ** failures, LONGEST_RETRY_DELAY_MS);
+  return Math.round(longest * (0.5 + random / 2));
+}
+
+/** Whether trying again by oneself makes no sense: nothing changes until a person changes it. */
+export function isRefusal(error: CriError): boolean {
+  return error.code === "UNAUTHENTICATED" || error.code === "FAILED_PRECONDITION" ||
+    error.code === "INVALID_ARGUMENT";
+}
