@@ -1,4 +1,5 @@
-import { readIfThere, run } from "./process.ts";
+import { exists } from "./files.ts";
+import { readIfThere, runOk } from "./process.ts";
 
 /** One mounted cgroup hierarchy, and the folder in it that stands for the calling process. */
 export interface Hierarchy {
@@ -45,36 +46,37 @@ export async function hierarchies(): Promise<Hierarchy[]> {
   return parseHierarchies(cgroup, await readIfThere("/proc/self/mountinfo") ?? "");
 }
 
-/** The folder of one host's cgroup in one hierarchy. */
-function groupFolder(hierarchy: Hierarchy, group: string): string {
-  return `${hierarchy.ownFolder}/${group}`;
-}
-
 /**
- * Makes the cgroup `group` below the caller's own in every hierarchy and returns the `cgroup.procs` files
- * that a process joins by writing its pid.
+ * Makes the cgroup `group` below the caller's own in every hierarchy.
+ *
+ * @returns the folders made; a process joins by writing its pid to `cgroup.procs` in each.
  */
 export async function makeGroup(all: Hierarchy[], group: string): Promise<string[]> {
-  for (const hierarchy of all) {
-    const folder = groupFolder(hierarchy, group);
+  const folders: string[] = [];
+  for (const { ownFolder, controllers } of all) {
+    const folder = `${ownFolder}/${group}`;
     await Deno.mkdir(folder, { recursive: true });
-    if (hierarchy.controllers === "cpuset") {
+    if (controllers === "cpuset") {
       // cpuset(7): a new set is empty, and nothing can join it until it is filled.
       for (const file of ["cpuset.cpus", "cpuset.mems"]) {
-        const value = await Deno.readTextFile(`${hierarchy.ownFolder}/${file}`);
-        await Deno.writeTextFile(`${folder}/${file}`, value);
+        await Deno.writeTextFile(
+          `${folder}/${file}`,
+          await Deno.readTextFile(`${ownFolder}/${file}`),
+        );
       }
       await Deno.writeTextFile(`${folder}/cgroup.clone_children`, "1");
     }
+    folders.push(folder);
   }
-  return all.map((hierarchy) => `${groupFolder(hierarchy, group)}/cgroup.procs`);
+  return folders;
 }
 
-/** Removes the cgroup `group` and all below it; its processes must have ended. */
-export async function removeGroup(all: Hierarchy[], group: string): Promise<void> {
-  for (const hierarchy of all) {
-    // A folder of cgroups is removed by rmdir, deepest first; a missing one is as good as removed.
-    const folder = groupFolder(hierarchy, group);
-    await run(["find", folder, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]);
+/** Removes cgroups and all below them; their processes must have ended. */
+export async function removeGroups(folders: string[]): Promise<void> {
+  for (const folder of folders) {
+    // A folder of cgroups is removed by rmdir, deepest first.
+    if (await exists(folder)) {
+      await runOk(["find", folder, "-depth", "-type", "d", "-exec", "rmdir", "{}", "+"]);
+    }
   }
 }

@@ -78,7 +78,7 @@ async function enter(lab: Lab, args: string[], fixed?: string[]): Promise<number
 }
 
 async function showStatus(lab: Lab): Promise<boolean> {
-  const { state, hosts, partitions } = await lab.status();
+  const { state, hosts } = await lab.status();
   print(`lab "${lab.settings.name}": ${state}`);
   for (const { name, address, running } of hosts) {
     print(`  ${name.padEnd(10)}${address.padEnd(16)}${running ? "running" : "not running"}`);
@@ -91,7 +91,7 @@ async function showStatus(lab: Lab): Promise<boolean> {
       Object.values(lab.images).join(", ")
     }`,
   );
-  print(partitions.trimEnd());
+  print((await lab.exec("ctl", ["sinfo"])).stdout.trimEnd());
   return true;
 }
 

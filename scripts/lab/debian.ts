@@ -1,4 +1,5 @@
 import { run, runOk } from "./process.ts";
+import { type Progress, step } from "./progress.ts";
 
 /** One of apt's source files: sources.list(5) one-line style or deb822 style, told apart by its name. */
 export interface SourceFile {
@@ -109,24 +110,28 @@ const PREREQUISITES: Record<string, string[]> = {
 const APT_TIMEOUT_MS = 300_000;
 
 /**
- * Installs by apt what {@link PREREQUISITES} the machine lacks; returns the names of the packages installed.
+ * Installs by apt what of {@link PREREQUISITES} the machine lacks.
  *
  * @throws {Error} when a command is missing and apt cannot bring it.
  */
-export async function installPrerequisites(): Promise<string[]> {
+export async function installPrerequisites(progress: Progress): Promise<void> {
   const missing: string[] = [];
   for (const [command, packages] of Object.entries(PREREQUISITES)) {
     const { code } = await run(["sh", "-c", 'command -v "$1"', "sh", command]);
     if (code !== 0) missing.push(...packages);
   }
-  if (missing.length === 0) return [];
+  if (missing.length === 0) return;
+  await step(progress, `Installing ${missing.join(", ")} by apt`, () => aptInstall(missing));
+}
+
+/** Installs Debian packages on the machine. */
+export async function aptInstall(packages: string[]): Promise<void> {
   const options = { env: { DEBIAN_FRONTEND: "noninteractive" }, timeoutMs: APT_TIMEOUT_MS };
-  const install = ["apt-get", "-qq", "install", "--no-install-recommends", "-y", ...missing];
+  const apt = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=120", "-o", "Acquire::Retries=3"];
+  const install = [...apt, "install", "--no-install-recommends", "-y", ...packages];
   const first = await run(install, options);
-  if (first.code !== 0) {
-    // The package lists of a fresh machine are often empty or too old.
-    await runOk(["apt-get", "-qq", "update"], options);
-    await runOk(install, options);
-  }
-  return missing;
+  if (first.code === 0) return;
+  // The package lists of a fresh machine are often empty or too old.
+  await runOk([...apt, "update"], options);
+  await runOk(install, options);
 }

@@ -1,8 +1,18 @@
-import { childrenOf, identify, isAlive, parseStat, type ProcessId } from "./process.ts";
-import { readIfThere, runOk, shellWord, signalIfThere } from "./process.ts";
+import { hierarchies, type Hierarchy, makeGroup, removeGroups } from "./cgroups.ts";
+import { exists } from "./files.ts";
+import {
+  childrenOf,
+  identify,
+  isAlive,
+  type ProcessId,
+  readIfThere,
+  recordedProcess,
+  recordedScript,
+  runOk,
+  shellWord,
+  signalIfThere,
+} from "./process.ts";
 import { waitFor } from "./progress.ts";
-import { hierarchies, type Hierarchy, makeGroup, removeGroup } from "./cgroups.ts";
-import { exists } from "./root.ts";
 
 /** A folder or file of the machine that a host sees. */
 export interface Bind {
@@ -12,11 +22,15 @@ export interface Bind {
   readOnly: boolean;
 }
 
-/** What a host is made of. */
-export interface HostPlan {
+/** Which host is meant. */
+export interface HostPlace {
   name: string;
   /** The host's folder on the machine: `root/` is what it sees as /, without what is mounted there. */
   folder: string;
+}
+
+/** What a host is made of. */
+export interface HostPlan extends HostPlace {
   /** The Debian root whose /usr it shares, read-only, and the rest of which it starts with a copy of. */
   base: string;
   binds: Bind[];
@@ -26,10 +40,10 @@ export interface HostPlan {
 
 /** A host that runs: its first process, which all others end with. */
 export interface RunningHost {
-  plan: HostPlan;
+  place: HostPlace;
   init: ProcessId;
-  /** Files that a process joins the host's cgroup by. */
-  cgroupFiles: string[];
+  /** The folders of the host's cgroup, one a hierarchy. */
+  cgroups: string[];
 }
 
 /** The host's own first steps take some ten milliseconds; a loaded machine may need much longer. */
@@ -51,18 +65,18 @@ const DEVICES: [string, string, number, number, string][] = [
 ];
 
 /** The folder of a host's root on the machine. */
-export function rootFolder(plan: HostPlan): string {
-  return `${plan.folder}/root`;
+export function rootFolder(place: HostPlace): string {
+  return `${place.folder}/root`;
 }
 
-/** Where the launcher of a host's first process writes its own proc_pid_stat(5) line before anything else. */
-function statFile(folder: string): string {
-  return `${folder}/launcher.stat`;
+/** The record of the process that made the host's namespaces and is the parent of its first process. */
+function launcherStat(place: HostPlace): string {
+  return `${place.folder}/launcher.stat`;
 }
 
-/** The log of a host's own first steps. */
-export function startLog(plan: HostPlan): string {
-  return `${plan.folder}/start.log`;
+/** The list of the folders of the host's cgroup, one a line. */
+function cgroupList(place: HostPlace): string {
+  return `${place.folder}/cgroups`;
 }
 
 /** Gives a host a fresh root: everything of the base but /usr, and what the kernel provides. */
@@ -139,53 +153,50 @@ export function startScript(plan: HostPlan, groups: Hierarchy[]): string {
  * @throws {Error} when that does not come within 30 s; the message names the log.
  */
 export async function startHost(plan: HostPlan): Promise<RunningHost> {
-  const groups = await hierarchies();
-  const cgroupFiles = await makeGroup(groups, plan.cgroup);
+  const log = `${plan.folder}/start.log`;
+  const all = await hierarchies();
+  const cgroups = all.map(({ ownFolder }) => `${ownFolder}/${plan.cgroup}`);
+  await Deno.writeTextFile(cgroupList(plan), cgroups.join("\n"));
+  await makeGroup(all, plan.cgroup);
   const script = `${plan.folder}/start.sh`;
-  await Deno.writeTextFile(script, startScript(plan, groups));
-  // The launcher notes who it is before it makes anything, so that whatever it makes can be ended.
-  const launcher = [
-    `read -r stat < /proc/$$/stat`,
-    `printf '%s\\n' "$stat" > ${shellWord(statFile(plan.folder))}`,
-    ...cgroupFiles.map((file) => `echo $$ > ${shellWord(file)}`),
-    "exec unshare --mount --uts --ipc --net --pid --cgroup --fork --kill-child=KILL " +
-    `sh ${shellWord(script)}`,
-  ].join(" && ");
+  await Deno.writeTextFile(script, startScript(plan, all));
+  const unshare = "unshare --mount --uts --ipc --net --pid --cgroup --fork --kill-child=KILL";
+  const launcher = recordedScript(
+    launcherStat(plan),
+    [...joinCommands(cgroups), `exec ${unshare} sh ${shellWord(script)}`].join(" && "),
+  );
   await runOk([
-    ...["sh", "-c"],
-    'exec setsid --fork sh -c "$1" </dev/null >"$2" 2>&1',
-    ...["sh", launcher, startLog(plan)],
+    ...["sh", "-c", 'exec setsid --fork sh -c "$1" </dev/null >"$2" 2>&1', "sh", launcher, log],
   ], { env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" } });
   await waitFor(
     `The first process of host ${plan.name}`,
     () => exists(`${rootFolder(plan)}/run/host-is-up`),
-    { timeoutMs: START_TIMEOUT_MS, log: startLog(plan) },
+    { timeoutMs: START_TIMEOUT_MS, log },
   );
   const host = await findHost(plan);
   if (host === undefined) {
-    throw new Error(`Host ${plan.name} ended as soon as it had started: read ${startLog(plan)}.`);
+    throw new Error(`Host ${plan.name} ended as soon as it had started: read ${log}.`);
   }
   return host;
 }
 
+/** Shell commands by which the shell joins cgroups. */
+function joinCommands(cgroups: string[]): string[] {
+  return cgroups.map((folder) => `echo $$ > ${shellWord(`${folder}/cgroup.procs`)}`);
+}
+
 /** Finds a host that was started earlier, perhaps by another program; undefined when it does not run. */
-export async function findHost(plan: HostPlan): Promise<RunningHost | undefined> {
-  const launcher = await livingLauncher(plan.folder);
+export async function findHost(place: HostPlace): Promise<RunningHost | undefined> {
+  const launcher = await recordedProcess(launcherStat(place));
   if (launcher === undefined) return undefined;
   const [child] = await childrenOf(launcher.pid);
   const init = child === undefined ? undefined : await identify(child);
   if (init === undefined) return undefined;
-  const groups = await hierarchies();
-  const cgroupFiles = groups.map(({ ownFolder }) => `${ownFolder}/${plan.cgroup}/cgroup.procs`);
-  return { plan, init, cgroupFiles };
+  return { place, init, cgroups: await recordedCgroups(place) };
 }
 
-/** The process that started the host of `folder`, if it still runs. */
-async function livingLauncher(folder: string): Promise<ProcessId | undefined> {
-  const stat = await readIfThere(statFile(folder));
-  if (stat === undefined || stat.trim() === "") return undefined;
-  const launcher = parseStat(stat);
-  return await isAlive(launcher) ? launcher : undefined;
+async function recordedCgroups(place: HostPlace): Promise<string[]> {
+  return (await readIfThere(cgroupList(place)))?.split("\n").filter(Boolean) ?? [];
 }
 
 /**
@@ -194,19 +205,19 @@ async function livingLauncher(folder: string): Promise<ProcessId | undefined> {
  *
  * @throws {Error} when the processes are still there after 20 s.
  */
-export async function stopHost(plan: Pick<HostPlan, "name" | "folder" | "cgroup">): Promise<void> {
-  const launcher = await livingLauncher(plan.folder);
+export async function stopHost(place: HostPlace): Promise<void> {
+  const launcher = await recordedProcess(launcherStat(place));
   if (launcher !== undefined) {
     // The kernel kills a pid namespace's processes with its first one, and holds that one until all are gone.
     const children = await childrenOf(launcher.pid);
     for (const pid of children) signalIfThere(pid, "SIGKILL");
     if (children.length === 0) signalIfThere(launcher.pid, "SIGKILL");
-    await waitFor(`The end of host ${plan.name}`, async () => !await isAlive(launcher), {
+    await waitFor(`The end of host ${place.name}`, async () => !await isAlive(launcher), {
       timeoutMs: STOP_TIMEOUT_MS,
-      log: `/proc/${launcher.pid}`,
+      log: `/proc/${launcher.pid}/status`,
     });
   }
-  await removeGroup(await hierarchies(), plan.cgroup);
+  await removeGroups(await recordedCgroups(place));
 }
 
 /** How a command is run in a host. */
@@ -229,9 +240,8 @@ export function enterArgv(host: RunningHost, argv: string[], options: EnterOptio
     ...{ PATH, HOME: home, USER: user, LOGNAME: user, SHELL: "/bin/bash", LANG: "C.UTF-8" },
     ...options.env,
   };
-  const join = host.cgroupFiles.map((file) => `echo $$ > ${shellWord(file)}`);
   return [
-    ...["sh", "-c", [...join, 'exec "$@"'].join("; "), "sh"],
+    ...["sh", "-c", [...joinCommands(host.cgroups), 'exec "$@"'].join(" && "), "sh"],
     ...["nsenter", `--target=${host.init.pid}`],
     ...["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--"],
     ...["/usr/bin/env", "-i", `--chdir=${options.cwd ?? home}`],

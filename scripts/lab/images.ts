@@ -1,6 +1,6 @@
 import { dirname } from "@std/path";
+import { remove } from "./files.ts";
 import { runOk } from "./process.ts";
-import { remove } from "./root.ts";
 import type { HostShell } from "./shell.ts";
 
 /** The parts of an OCI image configuration (image-spec, config.md) that the lab's images set. */

@@ -36,19 +36,18 @@ export async function run(argv: string[], options: RunOptions = {}): Promise<Com
   }).spawn();
   const stdout = collect(child.stdout);
   const stderr = collect(child.stderr);
-  let timedOut = false;
-  const timer = setTimeout(() => {
-    timedOut = true;
-    killTree(child.pid).finally(() => {
-      // A daemon that left the tree may hold the pipes open for ever.
-      stdout.cancel();
-      stderr.cancel();
-    });
-  }, timeoutMs);
+  let killed: Promise<void> | undefined;
+  const kill = async () => {
+    await killTree(child.pid);
+    // A daemon that left the tree may hold the pipes open for ever.
+    await Promise.all([stdout.cancel(), stderr.cancel()]);
+  };
+  const timer = setTimeout(() => killed = kill(), timeoutMs);
   try {
     const fed = stdin === undefined ? undefined : feed(child.stdin, stdin);
     const [status, out, err] = await Promise.all([child.status, stdout.text, stderr.text, fed]);
-    if (timedOut) {
+    if (killed !== undefined) {
+      await killed;
       throw new Error(
         `"${argv.join(" ")}" did not end within ${timeoutMs / 1000} s and was killed; ` +
           `its last words were: ${lastWords(err || out)}`,
@@ -85,7 +84,7 @@ function lastWords(output: string): string {
 /** Reads a stream to its end as text; `cancel` ends it early with what has come so far. */
 function collect(
   stream: ReadableStream<Uint8Array>,
-): { text: Promise<string>; cancel: () => void } {
+): { text: Promise<string>; cancel: () => Promise<void> } {
   const reader = stream.getReader();
   const read = async () => {
     const decoder = new TextDecoder();
@@ -96,8 +95,7 @@ function collect(
       text += decoder.decode(value, { stream: true });
     }
   };
-  // cancel() on a stream that has ended already has nothing to do.
-  return { text: read(), cancel: () => void reader.cancel().catch(() => {}) };
+  return { text: read(), cancel: () => reader.cancel() };
 }
 
 /** Writes all of `data` and closes; a program may end without reading its input. */
@@ -137,6 +135,24 @@ export async function identify(pid: number): Promise<ProcessId | undefined> {
 /** Whether exactly this process still runs. */
 export async function isAlive(id: ProcessId): Promise<boolean> {
   return (await identify(id.pid))?.startTicks === id.startTicks;
+}
+
+/**
+ * A sh(1) script that becomes `command`, after it has written its own proc_pid_stat(5) line to `statPath`:
+ * whatever the command makes, its process is on record before, and can be ended by a later program.
+ */
+export function recordedScript(statPath: string, command: string): string {
+  return `read -r stat < /proc/$$/stat && printf '%s\\n' "$stat" > ${
+    shellWord(statPath)
+  } && ${command}`;
+}
+
+/** The process that a {@link recordedScript} put on record, if it still runs. */
+export async function recordedProcess(statPath: string): Promise<ProcessId | undefined> {
+  const stat = await readIfThere(statPath);
+  if (stat === undefined || stat.trim() === "") return undefined;
+  const recorded = parseStat(stat);
+  return await isAlive(recorded) ? recorded : undefined;
 }
 
 /** The pids of a process's living children, as proc_tid_children(5) lists them. */

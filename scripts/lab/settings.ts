@@ -34,6 +34,8 @@ export interface LabSettings {
   subnet: string;
   /** Holds the Debian root, built clients and all labs' folders. */
   cache: string;
+  /** Clients built by scripts/clients.ts. */
+  clients: string;
   /** This lab's own folder: host roots, logs, keys. */
   folder: string;
   /** The network interface through which the machine itself reaches the hosts. */
@@ -77,6 +79,7 @@ export function labSettings(
     name,
     subnet,
     cache,
+    clients: `${cache}/clients`,
     folder: `${cache}/labs/${name}`,
     machineInterface: `mc-${name}`,
     checkout: dirname(dirname(dirname(fromFileUrl(import.meta.url)))),
@@ -93,6 +96,16 @@ export function defaultCache(
 /** The IPv4 address of a host, or of the machine as the hosts see it. */
 export function addressOf(settings: LabSettings, host: HostName | "machine"): string {
   return `${settings.subnet}.${LAST_OCTETS[host]}`;
+}
+
+/** Where `up` leaves the login user's private key. */
+export function loginKeyPath(settings: LabSettings): string {
+  return `${settings.folder}/login-key`;
+}
+
+/** The folder that the cluster's hosts share as /home. */
+export function clusterHome(settings: LabSettings): string {
+  return `${settings.folder}/home`;
 }
 
 /** The name of the registry's host in the lab; on port 80, so that image names need no port. */

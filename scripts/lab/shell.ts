@@ -1,7 +1,7 @@
 import { enterArgv, type EnterOptions, rootFolder, type RunningHost } from "./hosts.ts";
 import { type CommandResult, run, runOk, type RunOptions, shellWord } from "./process.ts";
 import { waitFor } from "./progress.ts";
-import { exists } from "./root.ts";
+import { exists } from "./files.ts";
 
 /** How a command is run in a host, to its end. */
 export type ExecOptions = Omit<RunOptions, "env"> & EnterOptions;
@@ -14,7 +14,7 @@ export class HostShell {
 
   /** A host's path as a path on the machine; not for what is mounted in the host (/usr, /dev, binds). */
   path(hostPath: string): string {
-    return `${rootFolder(this.host.plan)}${hostPath}`;
+    return `${rootFolder(this.host.place)}${hostPath}`;
   }
 
   /** Where the output of a daemon goes that has no log of its own. */
@@ -39,7 +39,9 @@ export class HostShell {
   async script(text: string): Promise<string> {
     const { code, stdout, stderr } = await this.run(["sh", "-eu", "-c", text]);
     if (code !== 0) {
-      throw new Error(`A step on host ${this.host.plan.name} failed: ${(stderr || stdout).trim()}`);
+      throw new Error(
+        `A step on host ${this.host.place.name} failed: ${(stderr || stdout).trim()}`,
+      );
     }
     return stdout;
   }
@@ -63,7 +65,7 @@ export class HostShell {
   /** Waits until a daemon has made `hostPath`. */
   async waitForPath(daemon: string, hostPath: string): Promise<void> {
     await waitFor(
-      `${daemon} on ${this.host.plan.name}`,
+      `${daemon} on ${this.host.place.name}`,
       () => exists(this.path(hostPath)),
       { timeoutMs: DAEMON_TIMEOUT_MS, log: this.logPath(daemon) },
     );
@@ -71,13 +73,23 @@ export class HostShell {
 
   /** Waits until something on the host accepts connections at `port`. */
   async waitForPort(daemon: string, address: string, port: number): Promise<void> {
-    await waitFor(`${daemon} on ${this.host.plan.name}`, async () => {
-      try {
-        (await Deno.connect({ hostname: address, port })).close();
-        return true;
-      } catch {
-        return false;
-      }
-    }, { timeoutMs: DAEMON_TIMEOUT_MS, log: this.logPath(daemon) });
+    await waitFor(
+      `${daemon} on ${this.host.place.name}`,
+      () => acceptsConnections(address, port),
+      { timeoutMs: DAEMON_TIMEOUT_MS, log: this.logPath(daemon) },
+    );
+  }
+}
+
+/** Whether something listens there. */
+export async function acceptsConnections(hostname: string, port: number): Promise<boolean> {
+  try {
+    (await Deno.connect({ hostname, port })).close();
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.ConnectionRefused) return false;
+    // EHOSTUNREACH and ENETUNREACH have no class of their own: the network is not there (yet).
+    if (error instanceof Error && /unreachable/i.test(error.message)) return false;
+    throw error;
   }
 }

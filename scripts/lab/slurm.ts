@@ -15,6 +15,8 @@ export const PARTITIONS = {
 } as const;
 
 const CONTROLLER_TIMEOUT_MS = 30_000;
+/** Longer than Slurm's own retries while a controller is busy. */
+const SINFO_TIMEOUT_MS = 60_000;
 const NODES_TIMEOUT_MS = 60_000;
 
 /**
@@ -71,8 +73,8 @@ export async function startSlurm(
   shells: Record<"ctl" | (typeof COMPUTE_NODES)[number], HostShell>,
   mungeKey: Uint8Array,
 ): Promise<void> {
-  const all = Object.values(shells);
-  await Promise.all(all.map(async (shell) => {
+  const cluster = [shells.ctl, ...COMPUTE_NODES.map((node) => shells[node])];
+  await Promise.all(cluster.map(async (shell) => {
     await shell.write("/etc/munge/munge.key", mungeKey);
     await shell.write("/etc/slurm/slurm.conf", slurmConf(settings));
     await shell.write("/etc/slurm/cgroup.conf", CGROUP_CONF);
@@ -98,7 +100,20 @@ export async function startSlurm(
 }
 
 async function nodesAreIdle(ctl: HostShell): Promise<boolean> {
-  const { stdout } = await ctl.run(["sinfo", "-h", "-N", "-p", PARTITIONS.main, "-o", "%T"]);
-  const states = stdout.trim().split("\n");
-  return states.length === COMPUTE_NODES.length && states.every((state) => state === "idle");
+  return (await nodeStates(ctl)).every((state) => state === "idle");
+}
+
+/** Whether the controller answers and all compute nodes are there, idle or at work. */
+export async function nodesAnswer(ctl: HostShell): Promise<boolean> {
+  return (await nodeStates(ctl)).every((state) =>
+    /^(idle|mixed|allocated|completing)$/.test(state)
+  );
+}
+
+/** The state of each compute node in sinfo(1)'s words; a `*` at the end says that it does not answer. */
+async function nodeStates(ctl: HostShell): Promise<string[]> {
+  const argv = ["sinfo", "-h", "-N", "-p", PARTITIONS.main, "-o", "%T"];
+  const { code, stdout } = await ctl.run(argv, { timeoutMs: SINFO_TIMEOUT_MS });
+  const states = stdout.split("\n").filter(Boolean);
+  return code === 0 && states.length === COMPUTE_NODES.length ? states : ["unknown"];
 }

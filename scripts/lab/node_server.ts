@@ -1,0 +1,154 @@
+import { clientFile, ensureClient } from "../clients.ts";
+import type { HostProcess, Lab } from "./lab.ts";
+import type { CommandResult } from "./process.ts";
+import { type Progress, waitFor } from "./progress.ts";
+import { KNODE_PATHS } from "./settings.ts";
+
+/** A cold start compiles TypeScript; later ones take a fraction of a second. */
+const START_TIMEOUT_MS = 60_000;
+const STOP_TIMEOUT_MS = 20_000;
+/** A client's patience with one call. */
+const CALL_TIMEOUT_SECONDS = 150;
+
+/** What is chosen for a server; everything else is the flags' default. */
+export interface NodeServerOptions {
+  /** Distinguishes servers in one node: names their socket and directories. */
+  name?: string;
+  flags?: readonly string[];
+  env?: Record<string, string>;
+}
+
+/**
+ * A multicri server in the lab's Kubernetes node, started from the checkout by the launcher, as an
+ * administrator would; and crictl to talk to it.
+ */
+export class NodeServer {
+  readonly socketPath: string;
+  /** Directories in the node. */
+  readonly rootDir: string;
+  readonly stateDir: string;
+  readonly cachePath: string;
+  /** The server's own log, as a path in the node. */
+  readonly logPath: string;
+  #process: HostProcess | undefined;
+
+  constructor(readonly lab: Lab, readonly options: NodeServerOptions = {}) {
+    const name = options.name ?? "multicri";
+    this.socketPath = `/run/${name}.sock`;
+    this.rootDir = `/var/lib/${name}`;
+    this.stateDir = `/run/${name}`;
+    this.cachePath = `/var/cache/${name}`;
+    this.logPath = `/var/log/${name}.log`;
+  }
+
+  /** The server's command line, as it is run in the node. */
+  get argv(): string[] {
+    return [
+      `${KNODE_PATHS.checkout}/scripts/multicri`,
+      "-v",
+      "4",
+      "--socket-path",
+      this.socketPath,
+      "--root-dir",
+      this.rootDir,
+      "--state-dir",
+      this.stateDir,
+      "--resources-cache-path",
+      this.cachePath,
+      ...this.options.flags ?? [],
+    ];
+  }
+
+  /** Starts the server and waits until it answers. @throws Error with the end of its log. */
+  async start(): Promise<void> {
+    const shell = `exec "$@" </dev/null >>${this.logPath} 2>&1`;
+    this.#process = await this.lab.spawn("knode", ["/bin/sh", "-c", shell, "sh", ...this.argv], {
+      cwd: KNODE_PATHS.checkout,
+      env: {
+        PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        HOME: "/root",
+        DENO_DIR: KNODE_PATHS.denoDir,
+        MULTICRI_DENO: this.lab.knodeDeno,
+        ...this.options.env,
+      },
+    });
+    let ended = false;
+    this.#process.child.status.then(() => ended = true);
+    await waitFor("The multicri server", async () => {
+      if (ended) throw new Error(`The multicri server ended at once: ${await this.log()}`);
+      return (await this.crictl(["version"])).code === 0;
+    }, { timeoutMs: START_TIMEOUT_MS, log: this.lab.path("knode", this.logPath) });
+  }
+
+  /** Ends the server as systemd would, and waits for it. */
+  async stop(): Promise<void> {
+    const process = this.#process;
+    if (process === undefined) return;
+    this.#process = undefined;
+    await process.signal("SIGTERM");
+    const timeout = setTimeout(() => process.kill(), STOP_TIMEOUT_MS);
+    await process.child.status;
+    clearTimeout(timeout);
+  }
+
+  /** Ends the server by SIGKILL: nothing of it runs any more, nothing is tidied. */
+  async kill(): Promise<void> {
+    await this.#process?.kill();
+    this.#process = undefined;
+  }
+
+  /** What the server has logged. */
+  log(): Promise<string> {
+    return Deno.readTextFile(this.lab.path("knode", this.logPath));
+  }
+
+  /** The command that runs crictl in the node against this server. */
+  crictlArgv(args: readonly string[]): string[] {
+    return [
+      `${KNODE_PATHS.clients}/${clientFile("crictl")}`,
+      "--runtime-endpoint",
+      `unix://${this.socketPath}`,
+      "--image-endpoint",
+      `unix://${this.socketPath}`,
+      "--timeout",
+      `${CALL_TIMEOUT_SECONDS}s`,
+      ...args,
+    ];
+  }
+
+  /** Runs crictl to its end; a non-zero exit code is a result. */
+  async crictl(args: readonly string[], stdin?: string): Promise<CommandResult> {
+    return await this.lab.exec("knode", this.crictlArgv(args), {
+      timeoutMs: (CALL_TIMEOUT_SECONDS + 10) * 1000,
+      ...(stdin === undefined ? {} : { stdin }),
+    });
+  }
+
+  /** As `crictl`, for commands that must succeed. @throws Error with what crictl wrote. */
+  async crictlOk(args: readonly string[]): Promise<string> {
+    const { code, stdout, stderr } = await this.crictl(args);
+    if (code !== 0) throw new Error(`crictl ${args.join(" ")} failed: ${stderr || stdout}`);
+    return stdout.trim();
+  }
+
+  /** Writes a JSON file into the node's /run and returns its path there. */
+  async writeJson(name: string, value: unknown): Promise<string> {
+    const path = `/run/${name}`;
+    await Deno.writeTextFile(this.lab.path("knode", path), JSON.stringify(value), { mode: 0o600 });
+    return path;
+  }
+}
+
+/** Everything a server in the node needs: the lab, crictl, and the code in Deno's cache. */
+export async function prepareNode(lab: Lab, progress: Progress): Promise<void> {
+  await lab.up();
+  await ensureClient("crictl", progress);
+  const { success, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["cache", "--quiet", "main.ts", "lib/config/print_permissions.ts"],
+    cwd: lab.settings.checkout,
+    stderr: "piped",
+  }).output();
+  if (!success) {
+    throw new Error(`Cannot load the server's modules: ${new TextDecoder().decode(stderr)}`);
+  }
+}
