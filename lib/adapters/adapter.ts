@@ -27,11 +27,11 @@ export interface Adapter {
   readonly name: string;
 
   /**
-   * Checks a request and keeps what it will need later (secrets go to the secret store). Nothing outside
-   * this node is touched.
+   * Checks a request and keeps what it will need later: secrets go to the secret store, the rest is
+   * returned for the record's `workload`. Nothing outside this node is touched.
    * @throws CriError INVALID_ARGUMENT, or UNIMPLEMENTED for what cannot be run here.
    */
-  prepareContainer(request: ContainerRequest): Promise<void>;
+  prepareContainer(request: ContainerRequest): Promise<unknown>;
 
   /**
    * Starts a container that is in phase "created". Resolves when it is running; the record then says so.

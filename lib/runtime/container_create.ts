@@ -45,7 +45,12 @@ export async function createContainer(
     }
     const image = runtime.images.require(config.image?.image ?? "");
     const id = newId();
-    await runtime.adapter.prepareContainer({ id, sandbox: sandbox.config, config, image });
+    const workload = await runtime.adapter.prepareContainer({
+      id,
+      sandbox: sandbox.config,
+      config,
+      image,
+    });
     runtime.store.containers.put({
       id,
       sandboxId: sandbox.id,
@@ -57,7 +62,7 @@ export async function createContainer(
       imageId: image.id,
       createdAtMs: runtime.clock.now(),
       state: { phase: "created" },
-      workload: undefined,
+      workload,
     });
     return id;
   });

@@ -1,0 +1,146 @@
+import { join } from "@std/path";
+import type { Clock } from "../../base/clock.ts";
+import { CriError, messageOf } from "../../base/error.ts";
+import type { Logger } from "../../base/log.ts";
+import type { Config } from "../../config/flags.ts";
+import type { ClusterSessions } from "../../executors/ssh/sessions.ts";
+import { ContainerLog } from "../../logs/container_log.ts";
+import type { Store } from "../../store/store.ts";
+import { ClusterAccount } from "./account.ts";
+import { readSecrets } from "./secrets.ts";
+import { JobWatch } from "./watch.ts";
+
+/** A container that something is being done for: its account is connected and its log open. */
+export interface ActiveContainer {
+  readonly id: string;
+  readonly account: ClusterAccount;
+  readonly watch: JobWatch;
+  readonly log: ContainerLog;
+  /** A start in progress; `settled` never rejects. */
+  launch?: { abort: AbortController; settled: Promise<void> };
+}
+
+/** The containers in use, and the accounts they share. */
+export class ActiveContainers {
+  readonly #containers = new Map<string, Promise<ActiveContainer>>();
+  readonly #accounts = new Map<
+    string,
+    { account: ClusterAccount; watch: JobWatch; users: number }
+  >();
+
+  constructor(
+    readonly config: Config,
+    readonly store: Store,
+    readonly sessions: ClusterSessions,
+    readonly clock: Clock,
+    readonly log: Logger,
+  ) {}
+
+  /**
+   * The container, activated if it was not.
+   * @throws CriError FAILED_PRECONDITION when its credentials are gone.
+   */
+  of(id: string): Promise<ActiveContainer> {
+    const known = this.#containers.get(id);
+    if (known !== undefined) return known;
+    const active = this.#activate(id);
+    this.#containers.set(id, active);
+    active.catch(() => this.#containers.delete(id));
+    return active;
+  }
+
+  /** Lets go of a container's log and account, once it ended. */
+  async release(id: string): Promise<void> {
+    const promise = this.#containers.get(id);
+    if (promise === undefined) return;
+    this.#containers.delete(id);
+    const { account, log, watch } = await promise;
+    watch.remove(id);
+    await log.close();
+    const shared = this.#accounts.get(account.session.key);
+    this.sessions.release(account.session);
+    if (shared === undefined || --shared.users > 0) return;
+    this.#accounts.delete(account.session.key);
+    await watch.close();
+  }
+
+  /** As `release`, for a container that is being removed and may still be starting. */
+  async forget(id: string): Promise<void> {
+    const active = await this.#containers.get(id);
+    active?.launch?.abort.abort();
+    await active?.launch?.settled;
+    await this.release(id);
+  }
+
+  watches(): JobWatch[] {
+    return [...this.#accounts.values()].map(({ watch }) => watch);
+  }
+
+  /** Who watches the container's job now. */
+  watchOf(id: string): JobWatch | undefined {
+    return this.watches().find((watch) => watch.watches(id));
+  }
+
+  /** A line of our own in the container's log, unless the administrator switched them off. */
+  async note(id: string, message: string): Promise<void> {
+    if (!this.config.jobLogLines) return;
+    try {
+      await (await this.of(id)).log.note(message);
+    } catch (error) {
+      this.log.error("Cannot write a container's log", { container: id, error: messageOf(error) });
+    }
+  }
+
+  async close(): Promise<void> {
+    for (const id of [...this.#containers.keys()]) await this.forget(id).catch(() => {});
+    await this.sessions.closeAll();
+  }
+
+  async #activate(id: string): Promise<ActiveContainer> {
+    const container = this.store.containers.get(id);
+    const secrets = await readSecrets(this.store.secrets, id);
+    if (container === undefined || secrets === undefined) {
+      throw new CriError(
+        "FAILED_PRECONDITION",
+        `Cannot reach the cluster of the container ${id}: its credentials are gone from this node.`,
+      );
+    }
+    const session = this.sessions.acquire(secrets.login);
+    const shared = this.#accounts.get(session.key) ?? this.#share(
+      new ClusterAccount(session, this.config.slurm),
+    );
+    shared.users++;
+    const { logDirectory = "" } = this.store.sandboxes.get(container.sandboxId)?.config ?? {};
+    const { logPath } = container.config;
+    const path = logPath === "" || logDirectory === "" ? "" : join(logDirectory, logPath);
+    return {
+      id,
+      account: shared.account,
+      watch: shared.watch,
+      log: new ContainerLog(id, path, this.store.logPositions, this.clock),
+    };
+  }
+
+  #share(account: ClusterAccount): { account: ClusterAccount; watch: JobWatch; users: number } {
+    const watch = new JobWatch(
+      account,
+      this.store.containers,
+      (id, message) => this.note(id, message),
+      (id) => this.#releaseLater(id),
+      this.clock,
+      this.log,
+    );
+    const shared = { account, watch, users: 0 };
+    this.#accounts.set(account.session.key, shared);
+    return shared;
+  }
+
+  /** The watch reports an end from its own loop, which releasing the last container waits for. */
+  #releaseLater(id: string): void {
+    queueMicrotask(() => {
+      this.release(id).catch((error) =>
+        this.log.error("Cannot let go of a container", { container: id, error: messageOf(error) })
+      );
+    });
+  }
+}

@@ -1,0 +1,162 @@
+/**
+ * Every script that runs on the login host. POSIX sh, for whatever /bin/sh is there; parameters go in
+ * quoted by `quoteShell`, data by stdin.
+ */
+import type { Variable } from "./settings.ts";
+import { quoteShell } from "../../../wasm/core.ts";
+
+/** Files that are ours in a container's directory; the rest belongs to the program. */
+const OWN_FILES =
+  "env job.sh prerun.sh jobid jobid.part attempted lock status slurm.log stdout stderr";
+
+/** Exit codes of `submitScript` beside 0. */
+export const SUBMIT_EXIT = {
+  /** The directory or a file in it cannot be made. */
+  FILES: 74,
+  /** Another submission is under way, or Slurm cannot be asked whether there was one. */
+  TRY_AGAIN: 75,
+  /** sbatch refused; its words are on stderr. */
+  REFUSED: 76,
+} as const;
+
+/** Prints the home directory, NUL, then the names of the commands that are missing. */
+export const PROBE_SCRIPT = `
+printf '%s\\0' "$HOME"
+for tool in sbatch squeue scancel tar base64 sha256sum; do
+  command -v "$tool" >/dev/null 2>&1 || printf '%s ' "$tool"
+done
+`;
+
+/**
+ * Makes the directory, unpacks the job's files (a tar archive on stdin) and submits the job, once for all
+ * repetitions of the call: prints the id of the job there is.
+ *
+ * `attempted` is left before sbatch, so that only a repetition has to ask Slurm; the job's own claim
+ * (`status/claim`) keeps a second job, should one ever be accepted, from doing anything.
+ */
+export function submitScript(
+  options: { directory: string; jobName: string; environment: readonly Variable[] },
+): string {
+  const settings = options.environment.map(({ name, value }) =>
+    `export ${name}=${quoteShell(value)}`
+  );
+  return `
+umask 077
+mkdir -p ${quoteShell(`${options.directory}/results`)} ${
+    quoteShell(`${options.directory}/status`)
+  } || exit ${SUBMIT_EXIT.FILES}
+cd ${quoteShell(options.directory)} || exit ${SUBMIT_EXIT.FILES}
+if command -v flock >/dev/null 2>&1; then
+  exec 9>lock || exit ${SUBMIT_EXIT.FILES}
+  flock -w 30 9 || exit ${SUBMIT_EXIT.TRY_AGAIN}
+fi
+if [ -e attempted ]; then
+  cat >/dev/null
+  ${findJob(options.jobName)} || exit ${SUBMIT_EXIT.TRY_AGAIN}
+else
+  tar -xf - || exit ${SUBMIT_EXIT.FILES}
+  : >attempted || exit ${SUBMIT_EXIT.FILES}
+  job=
+fi
+if [ -z "$job" ]; then
+  ${settings.join("\n  ")}
+  job=$(sbatch --parsable job.sh </dev/null 9>&-) || exit ${SUBMIT_EXIT.REFUSED}
+  job=\${job%%;*}
+fi
+printf '%s\\n' "$job" >jobid.part && mv jobid.part jobid || exit ${SUBMIT_EXIT.FILES}
+cat jobid
+`;
+}
+
+/** Prints the id of the container's job, nothing when there never was one; fails when Slurm cannot tell. */
+export function findJobScript(directory: string, name: string): string {
+  return `
+cd ${quoteShell(directory)} 2>/dev/null || exit 0
+[ -e attempted ] || exit 0
+${findJob(name)} || exit ${SUBMIT_EXIT.TRY_AGAIN}
+printf '%s\\n' "$job"
+`;
+}
+
+/** Sets $job from what the directory knows, else from Slurm. */
+function findJob(name: string): string {
+  return `{
+    job=$(cat jobid 2>/dev/null || readlink status/claim 2>/dev/null)
+    if [ -z "$job" ]; then
+      job=$(squeue --noheader --states=all --user="$(id -un)" --name=${
+    quoteShell(name)
+  } --format=%A) && job=$(printf '%s\\n' "$job" | head -n 1)
+    fi
+  }`;
+}
+
+/**
+ * SIGTERM for the program, through the batch script, which passes it on once; a pending job is cancelled.
+ * Prints nothing; what scancel says is on stderr.
+ */
+export function terminateScript(jobId: string): string {
+  const job = quoteShell(jobId);
+  return `scancel --state=PENDING ${job}; scancel --signal=TERM --batch ${job}; exit 0`;
+}
+
+/** SIGKILL for everything in the job, then the job itself. */
+export function killScript(jobId: string): string {
+  const job = quoteShell(jobId);
+  return `scancel --signal=KILL --full ${job}; scancel ${job}; exit 0`;
+}
+
+/** A line for each of the account's jobs: id|state|expected start|priority|nodes|reason. */
+export const SQUEUE_SCRIPT =
+  `squeue --noheader --states=all --user="$(id -un)" --format='%A|%T|%S|%Q|%N|%r'`;
+
+/** What Slurm knows of a job that ended without a word, in three parts separated by a line `--`. */
+export function postMortemScript(directory: string, jobId: string): string {
+  const job = quoteShell(jobId);
+  return `
+scontrol --oneliner show job ${job} 2>/dev/null
+echo --
+sacct --noheader --allocations --parsable2 --jobs=${job} --format=State,ExitCode 2>/dev/null
+echo --
+tail -c 4096 ${quoteShell(`${directory}/slurm.log`)} 2>/dev/null
+exit 0
+`;
+}
+
+/** Removes our files; the directory and its parent go too unless the program left results. */
+export function cleanScript(directory: string): string {
+  return `
+cd ${quoteShell(directory)} 2>/dev/null || exit 0
+rm -rf ${OWN_FILES} || exit 1
+rmdir results 2>/dev/null
+cd .. && rmdir ${quoteShell(baseName(directory))} 2>/dev/null && cd .. && rmdir ${
+    quoteShell(baseName(parentName(directory)))
+  } 2>/dev/null
+exit 0
+`;
+}
+
+/** Makes the image directory and removes what broken uploads left there a day ago. */
+export function imageDirectoryScript(directory: string): string {
+  return `
+umask 077
+mkdir -p ${quoteShell(directory)} && cd ${quoteShell(directory)} || exit 1
+find . -maxdepth 1 -name '*.part' -mtime +0 -exec rm -f {} +
+`;
+}
+
+/** Lands an upload under its name if its bytes are right; fails and removes it if they are not. */
+export function landImageScript(uploaded: string, path: string, sha256: string): string {
+  return `
+printf '%s  %s\\n' ${sha256} ${quoteShell(uploaded)} | sha256sum --check --status ||
+  { rm -f ${quoteShell(uploaded)}; exit 1; }
+mv -f ${quoteShell(uploaded)} ${quoteShell(path)}
+`;
+}
+
+function baseName(path: string): string {
+  return path.slice(path.lastIndexOf("/") + 1);
+}
+
+function parentName(path: string): string {
+  return path.slice(0, path.lastIndexOf("/"));
+}

@@ -1,0 +1,113 @@
+import { CriError } from "../../base/error.ts";
+import type { ContainerConfig, PodSandboxConfig } from "../../cri/api.generated.ts";
+import type { OciImageConfig } from "../../store/records.ts";
+import { joinCommand, renderEnvironment, renderJobScript } from "../../../wasm/core.ts";
+import type { ContainerSettings, Variable } from "./settings.ts";
+
+/** Where the program finds the directory whose files outlive the container. */
+const RESULTS_PATH = "/multicri/results";
+const RESULTS_VARIABLE = "MULTICRI_RESULTS_DIR";
+
+/** The job of one container, as files of its directory on the cluster. */
+export interface JobFiles {
+  name: string;
+  directory: string;
+  /** File name to content; all are written with mode 0600. */
+  files: Record<string, string>;
+}
+
+export interface JobRequest {
+  containerId: string;
+  sandbox: PodSandboxConfig;
+  config: ContainerConfig;
+  image: OciImageConfig;
+  settings: ContainerSettings;
+  /** Absolute paths on the cluster. */
+  directory: string;
+  imagePath: string;
+}
+
+/** The name by which a container's job is found again in Slurm, also when its id was never learnt. */
+export function jobName(containerId: string): string {
+  return `multicri-${containerId}`;
+}
+
+/** Renders everything that is submitted. @throws CriError INVALID_ARGUMENT for what cannot be passed on. */
+export function renderJob(request: JobRequest): JobFiles {
+  const { config, image, settings, directory } = request;
+  const environment = renderEnvironment([
+    ...imageVariables(image),
+    ...settings.program,
+    { name: RESULTS_VARIABLE, value: RESULTS_PATH },
+  ]);
+  const name = jobName(request.containerId);
+  const script = renderJobScript({
+    jobName: name,
+    comment: jobComment(request),
+    directory,
+    options: settings.options,
+    environment: settings.submitEnvironment,
+    hasPrerun: settings.prerun !== "",
+    runtimeArguments: [
+      // The environment as it is, not evaluated by a shell; nothing of the host but what is bound here.
+      "--no-eval",
+      "--containall",
+      "--pwd",
+      config.workingDir || image.workingDir || "/",
+      "--bind",
+      `${directory}/results:${RESULTS_PATH}`,
+    ],
+    image: request.imagePath,
+    argv: programArgv(config, image),
+  });
+  return {
+    name,
+    directory,
+    files: {
+      "job.sh": script,
+      env: environment.file,
+      ...(settings.prerun === "" ? {} : { "prerun.sh": settings.prerun }),
+    },
+  };
+}
+
+/**
+ * The program and its arguments, as Kubernetes combines them with the image: `command` replaces
+ * ENTRYPOINT and CMD, `args` replaces CMD.
+ * @throws CriError INVALID_ARGUMENT when nothing is left to run.
+ */
+export function programArgv(
+  config: Pick<ContainerConfig, "command" | "args">,
+  image: Pick<OciImageConfig, "entrypoint" | "cmd">,
+): string[] {
+  // Only the pod's own words may hold the seed's `&&`; the image's are taken as they are.
+  const words = config.command.length > 0
+    ? joinCommand([...config.command, ...config.args], { joinTokens: true })
+    : config.args.length > 0
+    ? [
+      ...image.entrypoint,
+      ...joinCommand(config.args, { joinTokens: image.entrypoint.length === 0 }),
+    ]
+    : [...image.entrypoint, ...image.cmd];
+  if (words.length === 0 || words[0] === "") {
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      "Cannot run the container: the image has no ENTRYPOINT or CMD, so the pod must set a command.",
+    );
+  }
+  return words;
+}
+
+function imageVariables(image: OciImageConfig): Variable[] {
+  return image.env.filter((entry) => entry.includes("=")).map((entry) => {
+    const at = entry.indexOf("=");
+    return { name: entry.slice(0, at), value: entry.slice(at + 1) };
+  });
+}
+
+/** What an administrator reads in `squeue -o %k`, and what a lost job is recognised by. */
+function jobComment({ containerId, sandbox, config }: JobRequest): string {
+  const pod = sandbox.metadata;
+  return `multicri id=${containerId} pod=${pod?.namespace}/${pod?.name} uid=${pod?.uid} ` +
+    `container=${config.metadata?.name} attempt=${config.metadata?.attempt}`;
+}

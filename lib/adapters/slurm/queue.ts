@@ -1,0 +1,97 @@
+import { CriError } from "../../base/error.ts";
+import { parseExitCode, slurmState } from "../../../wasm/core.ts";
+import { type ClusterAccount, SLURM_COMMAND_TIMEOUT_MS } from "./account.ts";
+import { postMortemScript, SQUEUE_SCRIPT } from "./cluster_scripts.ts";
+
+/** What squeue says of one job. */
+export interface QueueEntry {
+  state: string;
+  phase: "pending" | "running" | "ended";
+  reason: string;
+  expectedStart: string;
+  priority: string;
+  nodes: string;
+}
+
+/** How a job ended that did not say so itself. */
+export interface SlurmEnd {
+  exitCode: number;
+  reason: string;
+  message: string;
+}
+
+/** The exit code of a job of which neither the cluster nor its own files know anything any more. */
+export const LOST_EXIT_CODE = 255;
+
+/**
+ * All jobs of the account that Slurm still knows, by id.
+ * @throws CriError UNAVAILABLE when Slurm does not answer: then nothing is known, which is not an end.
+ */
+export async function readQueue(account: ClusterAccount): Promise<Map<string, QueueEntry>> {
+  const result = await account.session.run(SQUEUE_SCRIPT, { timeoutMs: SLURM_COMMAND_TIMEOUT_MS });
+  if (result.code !== 0) {
+    const words = new TextDecoder().decode(result.stderr).trim().replaceAll(/\s*\n\s*/g, "; ");
+    throw new CriError("UNAVAILABLE", `Slurm on ${account.name} does not answer: ${words}`);
+  }
+  return parseQueue(new TextDecoder().decode(result.stdout));
+}
+
+/** Parses `SQUEUE_SCRIPT`'s lines; the reason is last because it is free text. */
+export function parseQueue(text: string): Map<string, QueueEntry> {
+  const entries = new Map<string, QueueEntry>();
+  for (const line of text.split("\n")) {
+    const [id, state, expectedStart, priority, nodes, ...reason] = line.split("|");
+    if (id === undefined || state === undefined || !/^\d+$/.test(id)) continue;
+    entries.set(id, {
+      state,
+      phase: slurmState(state).phase,
+      reason: reason.join("|"),
+      expectedStart: expectedStart === "N/A" ? "" : expectedStart ?? "",
+      priority: priority ?? "",
+      nodes: nodes ?? "",
+    });
+  }
+  return entries;
+}
+
+/**
+ * Asks Slurm (controller, then accounting) how a job ended. `lastState` is what squeue said last, for when
+ * both have forgotten it.
+ * @throws CriError UNAVAILABLE when the cluster cannot be asked.
+ */
+export async function readPostMortem(
+  account: ClusterAccount,
+  directory: string,
+  jobId: string,
+  lastState: string | undefined,
+): Promise<SlurmEnd> {
+  const result = await account.session.run(postMortemScript(directory, jobId), {
+    timeoutMs: SLURM_COMMAND_TIMEOUT_MS,
+  });
+  return judgeEnd(new TextDecoder().decode(result.stdout), jobId, lastState);
+}
+
+/** The judgement over `postMortemScript`'s output. */
+export function judgeEnd(output: string, jobId: string, lastState: string | undefined): SlurmEnd {
+  const [controller = "", accounting = "", noise = ""] = output.split(/^--$/m);
+  const [accountedState, accountedCode] = accounting.trim().split("\n")[0]?.split("|") ?? [];
+  const state = /\bJobState=(\S+)/.exec(controller)?.[1] || accountedState || lastState;
+  const code = /\bExitCode=(\d+:\d+)/.exec(controller)?.[1] ?? accountedCode;
+  const words = noise.split("\n").filter((line) => line.includes("error:")).at(-1)?.trim() ?? "";
+  const tail = words === "" ? "" : `: ${words}`;
+  const known = state === undefined ? undefined : slurmState(state);
+  if (known === undefined || known.phase !== "ended") {
+    return {
+      exitCode: LOST_EXIT_CODE,
+      reason: "JobLost",
+      message: `Slurm no longer knows the job ${jobId}, and it left no exit code${tail}`,
+    };
+  }
+  const program = code === undefined ? undefined : parseExitCode(code).exitCode;
+  const exitCode = known.exitCode ?? program ?? LOST_EXIT_CODE;
+  return {
+    exitCode,
+    reason: known.reason ?? (exitCode === 0 ? "Completed" : "Error"),
+    message: `Slurm ended the job ${jobId} with state ${known.name}${tail}`,
+  };
+}

@@ -1,0 +1,164 @@
+import { CriError } from "../../base/error.ts";
+import type { ClusterAddress } from "../../config/flags.ts";
+import type { KeyValue } from "../../cri/api.generated.ts";
+import type { ClusterLogin } from "../../executors/ssh/login.ts";
+import { parsePrivateKey } from "../../executors/ssh/private_key.ts";
+import { parseCustomConfig } from "../../../wasm/core.ts";
+
+export interface Variable {
+  name: string;
+  value: string;
+}
+
+/** What the environment of a container says, taken apart. */
+export interface ContainerSettings {
+  login: ClusterLogin;
+  /** sbatch long options without dashes, those of JOB_CUSTOM_CONFIG last, so that they win. */
+  options: { name: string; value?: string }[];
+  /** SLURM_ and SBATCH_ variables for the submission, from JOB_CUSTOM_CONFIG. */
+  submitEnvironment: Variable[];
+  /** Lines of JOB_CUSTOM_CONFIG that were not understood, for the container's log. */
+  ignoredLines: string[];
+  /** CLUSTER_CONFIG: a script that runs in the job before the container. */
+  prerun: string;
+  /** What the program in the container gets. */
+  program: Variable[];
+}
+
+/** Job variables of the seed and the sbatch(1) option each becomes. */
+const JOB_OPTIONS: Readonly<Record<string, { option: string; pattern: RegExp; expected: string }>> =
+  {
+    JOB_QUEUE: { option: "partition", pattern: /^[\w.,-]+$/, expected: "a partition's name" },
+    JOB_GPU: {
+      option: "gres",
+      pattern: /^gpu(:[\w.-]+)?(:\d+)?$/,
+      expected: "gpu[[:type]:count], such as gpu:kepler:2",
+    },
+    JOB_NUM_NODES: {
+      option: "nodes",
+      pattern: /^[1-9]\d*(-[1-9]\d*)?$/,
+      expected: "a number of nodes",
+    },
+    JOB_NUM_CORES_NODE: { option: "mincpus", pattern: /^[1-9]\d*$/, expected: "a number of cores" },
+    JOB_NUM_CORES: { option: "ntasks", pattern: /^[1-9]\d*$/, expected: "a number of cores" },
+    JOB_NUM_TASKS_NODE: {
+      option: "ntasks-per-node",
+      pattern: /^[1-9]\d*$/,
+      expected: "a number of tasks",
+    },
+  };
+
+/** Names that are for us and never reach the program, beside CLUSTER_* and KUBERNETES_*. */
+const RESERVED_NAMES = new Set([
+  ...Object.keys(JOB_OPTIONS),
+  "JOB_CUSTOM_CONFIG",
+  "MPI_VERSION",
+  "MPI_FLAGS",
+]);
+
+const SSH_PORT = 22;
+
+/**
+ * Takes a container's environment apart; a later value of a name wins.
+ * @throws CriError INVALID_ARGUMENT for a value that cannot be used, PERMISSION_DENIED for a cluster that
+ * the administrator does not allow, UNIMPLEMENTED for MPI.
+ */
+export function readSettings(
+  envs: readonly KeyValue[],
+  allowedClusters: readonly ClusterAddress[],
+): ContainerSettings {
+  const all = new Map(envs.map(({ key, value }) => [key, decode(key, value)]));
+  if (all.get("MPI_VERSION")) {
+    throw new CriError(
+      "UNIMPLEMENTED",
+      "MPI_VERSION is set, but MPI jobs are not available in this version of multicri; unset it.",
+    );
+  }
+  const options: ContainerSettings["options"] = [];
+  for (const [name, { option, pattern, expected }] of Object.entries(JOB_OPTIONS)) {
+    const value = (all.get(name) ?? "").trim();
+    if (value === "") continue;
+    if (!pattern.test(value)) throw unusable(name, expected, value);
+    options.push({ name: option, value });
+  }
+  const custom = parseCustomConfig(all.get("JOB_CUSTOM_CONFIG") ?? "");
+  return {
+    login: readLogin(all, allowedClusters),
+    options: [...options, ...custom.options],
+    submitEnvironment: custom.environment,
+    ignoredLines: custom.ignored.map(({ line, why }) => `JOB_CUSTOM_CONFIG line ${line}: ${why}`),
+    prerun: all.get("CLUSTER_CONFIG") ?? "",
+    program: [...all].filter(([name]) => !isReserved(name)).map(([name, value]) => ({
+      name,
+      value,
+    })),
+  };
+}
+
+/** Whether a variable is for multicri and not for the program. */
+export function isReserved(name: string): boolean {
+  return RESERVED_NAMES.has(name) || /^(CLUSTER|KUBERNETES)_/.test(name);
+}
+
+function readLogin(
+  all: ReadonlyMap<string, string>,
+  allowed: readonly ClusterAddress[],
+): ClusterLogin {
+  const host = required(all, "CLUSTER_HOST");
+  const user = required(all, "CLUSTER_USERNAME");
+  if (!/^[\w.:%-]+$/.test(host)) throw unusable("CLUSTER_HOST", "a host name or address", host);
+  if (!/^[\w.@\\+-]+$/.test(user)) throw unusable("CLUSTER_USERNAME", "a user name", user);
+  const portText = (all.get("CLUSTER_PORT") ?? "").trim() || String(SSH_PORT);
+  const port = Number(portText);
+  if (!/^\d{1,5}$/.test(portText) || port < 1 || port > 65535) {
+    throw unusable("CLUSTER_PORT", "a port number from 1 to 65535", portText);
+  }
+  if (allowed.length > 0 && !allowed.some((one) => one.host === host && one.port === port)) {
+    throw new CriError(
+      "PERMISSION_DENIED",
+      `Cannot use the cluster ${host}:${port}: the administrator allows ` +
+        `${allowed.map((one) => `${one.host}:${one.port}`).join(", ")} only (--allowed-clusters).`,
+    );
+  }
+  const password = all.get("CLUSTER_PASSWORD");
+  const key = all.get("CLUSTER_KEYVALUE");
+  if (!password && !key) {
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      "Cannot log in to the cluster: CLUSTER_PASSWORD or CLUSTER_KEYVALUE must be set in the container.",
+    );
+  }
+  return {
+    host,
+    port,
+    user,
+    ...(password ? { password } : {}),
+    ...(key ? { privateKey: parsePrivateKey(key) } : {}),
+  };
+}
+
+function required(all: ReadonlyMap<string, string>, name: string): string {
+  const value = (all.get(name) ?? "").trim();
+  if (value === "") {
+    throw new CriError("INVALID_ARGUMENT", `Cannot run the container: ${name} must be set in it.`);
+  }
+  return value;
+}
+
+function unusable(name: string, expected: string, value: string): CriError {
+  return new CriError(
+    "INVALID_ARGUMENT",
+    `Cannot use ${name} as it must be ${expected}: current value is ${JSON.stringify(value)}.`,
+  );
+}
+
+function decode(name: string, value: Uint8Array): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(value);
+  } catch {
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      `Cannot pass on the variable ${name}: its value must be UTF-8 text.`,
+    );
+  }
+}

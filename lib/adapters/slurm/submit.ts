@@ -1,0 +1,85 @@
+import { pack } from "tar-stream";
+import { CriError } from "../../base/error.ts";
+import { findJobScript, SUBMIT_EXIT, submitScript } from "./cluster_scripts.ts";
+import { type ClusterAccount, SLURM_COMMAND_TIMEOUT_MS } from "./account.ts";
+import type { JobFiles } from "./job.ts";
+import type { Variable } from "./settings.ts";
+
+/** What sbatch says when the controller, not the request, is at fault: the request may be tried again. */
+const CONTROLLER_AWAY =
+  /Unable to contact slurm controller|Socket timed out|Connection (refused|reset|timed out)|Zero Bytes were transmitted|temporarily unable|Resource temporarily unavailable|not responding|Communication connection failure|Transport endpoint is not connected/i;
+
+/**
+ * Submits the job, or finds the one that an earlier call submitted, and returns its id.
+ * @throws CriError INVALID_ARGUMENT with sbatch's words when the job was refused; UNKNOWN when it may or may
+ * not have been accepted (call again: nothing is doubled); UNAVAILABLE when nothing was handed over.
+ */
+export async function submitJob(
+  account: ClusterAccount,
+  job: JobFiles,
+  environment: readonly Variable[],
+): Promise<string> {
+  const result = await account.session.run(
+    submitScript({ directory: job.directory, jobName: job.name, environment }),
+    { stdin: await tarOf(job.files), timeoutMs: SLURM_COMMAND_TIMEOUT_MS },
+  );
+  const words = new TextDecoder().decode(result.stderr).replaceAll("sbatch: error: ", "").trim()
+    .replaceAll(/\s*\n\s*/g, "; ");
+  if (result.code === 0) return jobIdOf(new TextDecoder().decode(result.stdout), account);
+  if (result.code === SUBMIT_EXIT.TRY_AGAIN || CONTROLLER_AWAY.test(words)) {
+    throw new CriError(
+      "UNKNOWN",
+      `Slurm on ${account.name} does not answer: ${words || "another submission is under way"}`,
+    );
+  }
+  if (result.code === SUBMIT_EXIT.REFUSED) {
+    throw new CriError("INVALID_ARGUMENT", `Slurm on ${account.name} refused the job: ${words}`);
+  }
+  throw new CriError(
+    "FAILED_PRECONDITION",
+    `Cannot write the job's files to ${job.directory} on ${account.name}: ${
+      words || `exit code ${result.code}`
+    }`,
+  );
+}
+
+/**
+ * The id of the job that an interrupted submission left, undefined when it left none.
+ * @throws CriError UNAVAILABLE when that cannot be told now.
+ */
+export async function findJob(
+  account: ClusterAccount,
+  directory: string,
+  name: string,
+): Promise<string | undefined> {
+  const result = await account.session.run(findJobScript(directory, name), {
+    timeoutMs: SLURM_COMMAND_TIMEOUT_MS,
+  });
+  if (result.code !== 0) {
+    const words = new TextDecoder().decode(result.stderr).trim();
+    throw new CriError("UNAVAILABLE", `Slurm on ${account.name} does not answer: ${words}`);
+  }
+  const text = new TextDecoder().decode(result.stdout);
+  return text.trim() === "" ? undefined : jobIdOf(text, account);
+}
+
+function jobIdOf(text: string, account: ClusterAccount): string {
+  const id = text.trim();
+  if (/^\d+$/.test(id)) return id;
+  throw new CriError(
+    "INTERNAL",
+    `sbatch on ${account.name} answered ${JSON.stringify(id)} where a job id was expected.`,
+  );
+}
+
+/** A tar archive of small text files, for the owner only. */
+async function tarOf(files: Record<string, string>): Promise<Uint8Array> {
+  const archive = pack();
+  for (const [name, content] of Object.entries(files)) {
+    archive.entry({ name, mode: 0o600 }, content);
+  }
+  archive.finalize();
+  const chunks: BlobPart[] = [];
+  for await (const chunk of archive) chunks.push(chunk as Uint8Array<ArrayBuffer>);
+  return new Uint8Array(await new Blob(chunks).arrayBuffer());
+}

@@ -1,0 +1,45 @@
+import type { ContainerRecord } from "../../store/records.ts";
+
+/**
+ * What is known of a container's job, kept in its record. It grows in this order, and each step is durable
+ * before the next effect:
+ *
+ * - `account` when the container is created;
+ * - `directory` before anything is made on the cluster: from here on the cluster may hold something;
+ * - `jobId` when sbatch accepted the job;
+ * - `job` when the job said that it runs.
+ */
+export interface SlurmWorkload {
+  /** Whose cluster account, for people; the login itself is in the secret store. */
+  readonly account: string;
+  /** The container's directory on the cluster, absolute. */
+  readonly directory?: string;
+  readonly jobId?: string;
+  readonly submittedAtMs?: number;
+  readonly job?: { readonly host: string; readonly startedAtMs: number };
+  /** Why the job waits, in Slurm's words. */
+  readonly pending?: {
+    readonly reason: string;
+    readonly expectedStart: string;
+    readonly priority: string;
+  };
+  /** What squeue said last. */
+  readonly slurmState?: string;
+  /** The job is to be ended: by us, not by its program. */
+  readonly stop?: { readonly killed: boolean };
+}
+
+/** @throws TypeError for a record without a workload, which no prepared container is. */
+export function workloadOf(container: ContainerRecord): SlurmWorkload {
+  if (container.workload === undefined) {
+    throw new TypeError(`The container ${container.id} has no workload`);
+  }
+  return container.workload as SlurmWorkload;
+}
+
+/** Changes the workload within its record; for `Table.update`. */
+export function withWorkload(
+  change: (workload: SlurmWorkload) => SlurmWorkload,
+): (container: ContainerRecord) => ContainerRecord {
+  return (container) => ({ ...container, workload: change(workloadOf(container)) });
+}

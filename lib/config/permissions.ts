@@ -1,0 +1,58 @@
+import { INHERITED_VARIABLES } from "../executors/local.ts";
+import type { Config } from "./flags.ts";
+
+/** Programs the server may start, by the names they have in PATH. */
+export const PROGRAMS = ["apptainer", "singularity", "skopeo"] as const;
+
+/** Where systemd leaves the sign that it is the init system (sd_booted(3)). */
+export const SYSTEMD_SIGN = "/run/systemd/system";
+
+/** Variables that libraries read: grpc-js, ssh2 (through node:), and Node's own debug switches. */
+const LIBRARY_VARIABLES = [
+  "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+  "GRPC_EXPERIMENTAL_ENABLE_OUTLIER_DETECTION",
+  "GRPC_NODE_DEBUG_SEND_ERROR_DETAILS",
+  "GRPC_NODE_TRACE",
+  "GRPC_NODE_USE_ALTERNATIVE_RESOLVER",
+  "GRPC_NODE_VERBOSITY",
+  "GRPC_SSL_CIPHER_SUITES",
+  "GRPC_TRACE",
+  "GRPC_VERBOSITY",
+];
+
+/** Our own variables. */
+const OWN_VARIABLES = [
+  "CRI_SLURM_BUILD_IN_CLUSTER",
+  "CRI_SLURM_IMAGE_REMOTE_MOUNT",
+  "CRI_SLURM_MOUNT_PATH",
+];
+
+/**
+ * Deno's permission flags for a configuration, as narrow as Deno can express them: exact paths, named
+ * programs and variables. Only the network is wide where no clusters are named, because pods name them.
+ */
+export function permissionFlags(config: Config): string[] {
+  const paths = [
+    config.socketPath,
+    config.rootDir,
+    config.stateDir,
+    config.resourcesCachePath,
+    config.podLogsDir,
+  ];
+  const clusters = config.allowedClusters.map(({ host, port }) =>
+    host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`
+  );
+  // A unix socket needs the same path in net, read and write.
+  const net = clusters.length === 0
+    ? ""
+    : `=${[`unix:${config.socketPath}`, ...clusters].join(",")}`;
+  return [
+    "--no-prompt",
+    `--allow-net${net}`,
+    `--allow-read=${[...paths, config.kubeletRootDir, SYSTEMD_SIGN].join(",")}`,
+    `--allow-write=${paths.join(",")}`,
+    `--allow-run=${PROGRAMS.join(",")}`,
+    `--allow-env=${[...OWN_VARIABLES, ...LIBRARY_VARIABLES, ...INHERITED_VARIABLES].join(",")}`,
+    "--allow-sys=networkInterfaces",
+  ];
+}

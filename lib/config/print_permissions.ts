@@ -1,0 +1,19 @@
+/**
+ * Prints, for the launcher, Deno's permission flags for a command line, one a line, each quoted for a POSIX
+ * shell. Ends with 2 and a sentence when the command line cannot be used.
+ */
+import { writeStderrLine } from "../base/log.ts";
+import { quoteShell } from "../../wasm/core.ts";
+import { parseInvocation, UsageError } from "./flags.ts";
+import { permissionFlags } from "./permissions.ts";
+
+try {
+  const invocation = parseInvocation(Deno.args, (name) => Deno.env.get(name));
+  const flags = invocation.kind === "serve" ? permissionFlags(invocation.config) : ["--no-prompt"];
+  const lines = flags.map((flag) => `${quoteShell(flag)}\n`).join("");
+  Deno.stdout.writeSync(new TextEncoder().encode(lines));
+} catch (error) {
+  if (!(error instanceof UsageError)) throw error;
+  writeStderrLine(`multicri: ${error.message}`);
+  Deno.exit(2);
+}

@@ -1,0 +1,124 @@
+import { networkInterfaces } from "node:os";
+import { join } from "@std/path";
+import { SlurmAdapter } from "./lib/adapters/slurm/adapter.ts";
+import { systemClock } from "./lib/base/clock.ts";
+import { assertSupportedDeno } from "./lib/base/deno_version.ts";
+import { CriError, messageOf } from "./lib/base/error.ts";
+import { KeyedMutex } from "./lib/base/keyed_mutex.ts";
+import { createLogger, type Logger, writeStderrLine } from "./lib/base/log.ts";
+import { type Config, parseInvocation, UsageError } from "./lib/config/flags.ts";
+import { SYSTEMD_SIGN } from "./lib/config/permissions.ts";
+import { backendFromHandlers } from "./lib/cri/service.ts";
+import { createLocalExecutor } from "./lib/executors/local.ts";
+import { HostKeys } from "./lib/executors/ssh/host_keys.ts";
+import { ClusterSessions } from "./lib/executors/ssh/sessions.ts";
+import { ImageService } from "./lib/images/image_service.ts";
+import { Puller } from "./lib/images/puller.ts";
+import { notBuiltYet, runtimeHandlers } from "./lib/runtime/handlers.ts";
+import { MULTICRI_VERSION } from "./lib/runtime/status.ts";
+import { serveCri } from "./lib/server/server.ts";
+import { Store } from "./lib/store/store.ts";
+
+/** sysexits-like codes that a unit file can tell apart. */
+const EXIT_FAILURE = 1;
+const EXIT_USAGE = 2;
+
+async function serve(config: Config, log: Logger): Promise<void> {
+  const clock = systemClock;
+  for (const directory of [config.rootDir, config.stateDir, config.resourcesCachePath]) {
+    await Deno.mkdir(directory, { recursive: true, mode: 0o700 });
+  }
+  if (config.allowedClusters.length === 0) {
+    log.warning("Pods may name any host as their cluster; --allowed-clusters limits that");
+  }
+  using store = Store.open({
+    podsDir: config.enablePodPersistence ? config.rootDir : config.stateDir,
+    imagesDir: config.resourcesCachePath,
+  });
+  const executor = createLocalExecutor();
+  const puller = new Puller(executor, { apptainer: "apptainer", skopeo: "skopeo" }, log);
+  const images = new ImageService(config.resourcesCachePath, store, puller, clock, log);
+  const hostKeys = new HostKeys(join(config.rootDir, "known_hosts"), log);
+  const sessions = new ClusterSessions({ hostKeys, logger: log, clock });
+  const adapter = new SlurmAdapter(config, store, sessions, clock, log);
+  const backend = backendFromHandlers(
+    runtimeHandlers({
+      config,
+      store,
+      adapter,
+      images,
+      clock,
+      nodeAddress: nodeAddress(),
+      systemdNode: await exists(SYSTEMD_SIGN),
+      locks: new KeyedMutex(),
+    }),
+    notBuiltYet,
+  );
+
+  // Recovery comes before the socket: a client must not see a list that misses what still runs.
+  await images.recover();
+  await adapter.recover();
+  try {
+    const server = await serveCri({ socketPath: config.socketPath, backend, log, clock });
+    await untilSignal(["SIGINT", "SIGTERM"]);
+    await server.close();
+  } finally {
+    await adapter.close();
+  }
+}
+
+/** The first address of this node that others can reach; loopback when it has none. */
+function nodeAddress(): string {
+  const addresses = Object.values(networkInterfaces()).flatMap((entries) => entries ?? [])
+    .filter(({ internal, address }) => !internal && !address.startsWith("fe80:"));
+  const best = addresses.find(({ family }) => family === "IPv4") ?? addresses[0];
+  return best?.address ?? "127.0.0.1";
+}
+
+async function exists(path: string): Promise<boolean> {
+  return await Deno.stat(path).then(() => true, () => false);
+}
+
+function untilSignal(signals: readonly Deno.Signal[]): Promise<void> {
+  return new Promise((resolve) => {
+    const onSignal = () => {
+      for (const signal of signals) Deno.removeSignalListener(signal, onSignal);
+      resolve();
+    };
+    for (const signal of signals) Deno.addSignalListener(signal, onSignal);
+  });
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  try {
+    const invocation = parseInvocation(args, (name) => Deno.env.get(name));
+    switch (invocation.kind) {
+      case "help":
+        Deno.stdout.writeSync(new TextEncoder().encode(invocation.text));
+        return 0;
+      case "version":
+        Deno.stdout.writeSync(
+          new TextEncoder().encode(`multicri ${MULTICRI_VERSION} (Deno ${Deno.version.deno})\n`),
+        );
+        return 0;
+      case "serve": {
+        assertSupportedDeno(Deno.version.deno);
+        const log = createLogger({
+          threshold: invocation.config.logThreshold,
+          write: writeStderrLine,
+        });
+        await serve(invocation.config, log);
+        return 0;
+      }
+      default:
+        return invocation satisfies never;
+    }
+  } catch (error) {
+    writeStderrLine(`multicri: ${messageOf(error)}`);
+    if (error instanceof UsageError) return EXIT_USAGE;
+    if (!(error instanceof CriError) && error instanceof Error) writeStderrLine(error.stack ?? "");
+    return EXIT_FAILURE;
+  }
+}
+
+Deno.exit(await main(Deno.args));

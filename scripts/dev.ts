@@ -1,0 +1,103 @@
+/**
+ * The main job in one command: brings up the lab, starts multicri in its Kubernetes node, and runs
+ * deploy/first-pod.yaml through crictl as a Slurm job. Leaves the server running until Ctrl-C.
+ */
+import { fromFileUrl } from "@std/path";
+import { messageOf } from "../lib/base/error.ts";
+import { Lab } from "./lab/lab.ts";
+import { NodeServer, prepareNode } from "./lab/node_server.ts";
+import { step } from "./lab/progress.ts";
+import { readPodManifest } from "./pod_manifest.ts";
+
+const POD_LOGS_DIR = "/var/log/pods";
+
+function say(line: string): void {
+  Deno.stdout.writeSync(new TextEncoder().encode(`${line}\n`));
+}
+
+/** Runs the pod of the manifest; resolves with the container's id and exit code. */
+async function runFirstPod(lab: Lab, server: NodeServer): Promise<void> {
+  const manifestPath = fromFileUrl(new URL("../deploy/first-pod.yaml", import.meta.url));
+  const pod = readPodManifest(await Deno.readTextFile(manifestPath), {
+    uid: crypto.randomUUID(),
+    podLogsDir: POD_LOGS_DIR,
+    secretValues: {
+      host: lab.login.host,
+      port: String(lab.login.port),
+      username: lab.login.user,
+      password: lab.login.password,
+    },
+  });
+  const [container] = pod.containers;
+  if (container === undefined) throw new Error("deploy/first-pod.yaml must hold a container.");
+
+  const sandboxFile = await server.writeJson("first-sandbox.json", pod.sandbox);
+  const containerFile = await server.writeJson("first-container.json", container.config);
+  await step(say, `Pulling ${container.image}`, () => server.crictlOk(["pull", container.image]));
+  const sandbox = await server.crictlOk(["runp", "--runtime", pod.runtimeHandler, sandboxFile]);
+  const id = await server.crictlOk(["create", sandbox, containerFile, sandboxFile]);
+  await server.crictlOk(["start", id]);
+  say(`Container ${id} of pod ${pod.sandbox.metadata.name} is started. Its log:`);
+  say("");
+  const follow = await lab.spawn("knode", server.crictlArgv(["logs", "--follow", id]), {
+    stdout: "inherit",
+    stderr: "inherit",
+  });
+  await follow.child.status;
+  const { status, info } = JSON.parse(await server.crictlOk(["inspect", id]));
+  say("");
+  say(
+    `Slurm job ${info.slurm.jobId} on ${info.slurm.job?.host}: ${status.state}, ` +
+      `exit code ${status.exitCode} (${status.reason})`,
+  );
+  if (status.exitCode !== 0) throw new Error(`The first job failed: ${status.message}`);
+}
+
+function sayHowToGoOn(lab: Lab, server: NodeServer): void {
+  const enter = "deno task lab exec knode";
+  const crictl = server.crictlArgv([]).join(" ");
+  say("");
+  say("multicri goes on running in the lab's Kubernetes node. By hand, in another terminal:");
+  say(`  ${enter} ${crictl} ps -a`);
+  say(`  ${enter} ${crictl} logs CONTAINER`);
+  say(`  deno task lab shell ctl            # the cluster's login host: squeue, sbatch`);
+  say(`  tail -f ${lab.path("knode", server.logPath)}   # the server's own log`);
+  say("Ctrl-C ends the server and the lab.");
+}
+
+function untilInterrupted(): Promise<void> {
+  return new Promise((resolve) => {
+    const onSignal = () => {
+      Deno.removeSignalListener("SIGINT", onSignal);
+      Deno.removeSignalListener("SIGTERM", onSignal);
+      resolve();
+    };
+    Deno.addSignalListener("SIGINT", onSignal);
+    Deno.addSignalListener("SIGTERM", onSignal);
+  });
+}
+
+async function main(): Promise<number> {
+  const lab = new Lab({}, say);
+  const interrupted = untilInterrupted();
+  const server = new NodeServer(lab, {
+    flags: ["--allowed-clusters", `${lab.login.host}:${lab.login.port}`],
+  });
+  try {
+    await prepareNode(lab, say);
+    await step(say, "Starting multicri in the Kubernetes node", () => server.start());
+    await runFirstPod(lab, server);
+    sayHowToGoOn(lab, server);
+    await interrupted;
+    return 0;
+  } catch (error) {
+    say(`It did not work: ${messageOf(error)}`);
+    say(`The server's log: ${lab.path("knode", server.logPath)}`);
+    return 1;
+  } finally {
+    await server.stop();
+    await lab.down();
+  }
+}
+
+Deno.exit(await main());
