@@ -22,7 +22,7 @@ export interface StorePaths {
   imagesDir: string;
 }
 
-/** All durable records of the server. Synchronous: a returned call is on disk. */
+/** All durable records of the server. Synchronous: what a call wrote survives a crash of the process. */
 export class Store implements Disposable {
   readonly sandboxes: Table<SandboxRecord>;
   readonly containers: Table<ContainerRecord>;
@@ -31,11 +31,16 @@ export class Store implements Disposable {
   readonly secrets: SecretFiles;
   readonly #databases: readonly DatabaseSync[];
 
-  private constructor(pods: DatabaseSync, images: DatabaseSync, secrets: SecretFiles) {
-    this.#databases = [pods, images];
+  private constructor(
+    pods: DatabaseSync,
+    logs: DatabaseSync,
+    images: DatabaseSync,
+    secrets: SecretFiles,
+  ) {
+    this.#databases = [pods, logs, images];
     this.sandboxes = new Table(pods, "sandboxes", sandboxCodec);
     this.containers = new Table(pods, "containers", containerCodec);
-    this.logPositions = new Table(pods, "log_positions", logPositionCodec);
+    this.logPositions = new Table(logs, "log_positions", logPositionCodec);
     this.images = new Table(images, "images", imageCodec);
     this.secrets = secrets;
   }
@@ -47,11 +52,18 @@ export class Store implements Disposable {
   static open(paths: StorePaths): Store {
     const opened: DatabaseSync[] = [];
     try {
-      const pods = openDatabase(join(paths.podsDir, "pods.db"));
-      opened.push(pods);
-      const images = openDatabase(join(paths.imagesDir, "images.db"));
-      opened.push(images);
-      return new Store(pods, images, new SecretFiles(join(paths.podsDir, "secrets")));
+      const open = (path: string, synchronous: "FULL" | "NORMAL") => {
+        const database = openDatabase(path, synchronous);
+        opened.push(database);
+        return database;
+      };
+      return new Store(
+        open(join(paths.podsDir, "pods.db"), "FULL"),
+        // Written with every piece of log, which is not flushed to the disk each time either.
+        open(join(paths.podsDir, "logs.db"), "NORMAL"),
+        open(join(paths.imagesDir, "images.db"), "FULL"),
+        new SecretFiles(join(paths.podsDir, "secrets")),
+      );
     } catch (error) {
       for (const database of opened) database.close();
       throw error;
@@ -63,13 +75,14 @@ export class Store implements Disposable {
   }
 }
 
-function openDatabase(path: string): DatabaseSync {
+function openDatabase(path: string, synchronous: "FULL" | "NORMAL"): DatabaseSync {
   try {
     const database = new DatabaseSync(path);
-    // EXCLUSIVE keeps a second server off the same records; WAL with FULL makes each commit durable.
+    // EXCLUSIVE keeps a second server off the same records. WAL survives a crash of the process always,
+    // and with FULL each commit survives a power failure too.
     database.exec("PRAGMA locking_mode = EXCLUSIVE");
     database.exec("PRAGMA journal_mode = WAL");
-    database.exec("PRAGMA synchronous = FULL");
+    database.exec(`PRAGMA synchronous = ${synchronous}`);
     Deno.chmodSync(path, 0o600);
     return database;
   } catch (error) {

@@ -1,0 +1,102 @@
+import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { parseInvocation, UsageError } from "./flags.ts";
+
+const parse = (args: string[], env: Record<string, string> = {}) =>
+  parseInvocation(args, (name) => env[name]);
+const config = (args: string[], env: Record<string, string> = {}) => {
+  const invocation = parse(args, env);
+  if (invocation.kind !== "serve") {
+    throw new Error(`expected a configuration, not ${invocation.kind}`);
+  }
+  return invocation.config;
+};
+
+Deno.test("parseInvocation() gives the documented defaults when there are no flags", () => {
+  assertEquals(config([]), {
+    adapterName: "slurm",
+    allowedClusters: [],
+    enablePodPersistence: false,
+    jobLogLines: true,
+    kubeletRootDir: "/var/lib/kubelet",
+    podLogsDir: "/var/log/pods",
+    resourcesCachePath: "/root/.multi-cri",
+    rootDir: "/var/lib/multi-cri",
+    sandboxImage: "registry.k8s.io/pause:3.10",
+    socketPath: "/var/run/multicri.sock",
+    stateDir: "/run/multi-cri",
+    logThreshold: "error",
+    streamAddr: "127.0.0.1",
+    streamPort: 10010,
+    slurm: { mountPath: "multi-cri", imageRemoteMount: undefined },
+  });
+});
+
+Deno.test("parseInvocation() reads flags in every usual spelling", () => {
+  assertEquals(config(["--socket-path=/a/../b.sock"]).socketPath, "/b.sock");
+  assertEquals(config(["--socket-path", "/a", "--socket-path", "/b"]).socketPath, "/b");
+  assertEquals(config(["-v", "3"]).logThreshold, "info");
+  assertEquals(config(["-v=4"]).logThreshold, "debug");
+  assertEquals(config(["--stderrthreshold", "1"]).logThreshold, "warning");
+  assertEquals(config(["--enable-pod-persistence"]).enablePodPersistence, true);
+  assertEquals(config(["--enable-pod-persistence=false"]).enablePodPersistence, false);
+  assertEquals(config(["--job-log-lines=false"]).jobLogLines, false);
+  assertEquals(config(["--allowed-clusters", "a,b:2222,[::1]:23"]).allowedClusters, [
+    { host: "a", port: 22 },
+    { host: "b", port: 2222 },
+    { host: "::1", port: 23 },
+  ]);
+  assertEquals(
+    config([], { CRI_SLURM_MOUNT_PATH: "work/", CRI_SLURM_IMAGE_REMOTE_MOUNT: "/scratch/images" })
+      .slurm,
+    { mountPath: "work", imageRemoteMount: "/scratch/images" },
+  );
+  assertEquals(parse(["-h"]).kind, "help");
+  assertEquals(parse(["--version"]).kind, "version");
+});
+
+Deno.test("parseInvocation() lists every flag when help is asked for", () => {
+  const help = parse(["--help"]);
+  const text = help.kind === "help" ? help.text : "";
+  for (
+    const flag of [
+      "--adapter-name",
+      "--remote-runtime-endpoints",
+      "--stderrthreshold",
+      "-v",
+      "CRI_SLURM_MOUNT_PATH",
+    ]
+  ) {
+    assertStringIncludes(text, flag);
+  }
+});
+
+const refusals: [string[], Record<string, string>, string][] = [
+  [["--bogus"], {}, "Unknown flag '--bogus'"],
+  [["--socket", "/x"], {}, "did you mean --socket-path?"],
+  [["--socket-path"], {}, "--socket-path needs a value (path)."],
+  [["--socket-path", "--v"], {}, "--socket-path needs a value (path)."],
+  [["--socket-path", "relative"], {}, "absolute path"],
+  [["--root-dir", "/a,b"], {}, "without commas"],
+  [["--stream-port", "0"], {}, "a port number from 1 to 65535"],
+  [["--stderrthreshold", "loud"], {}, "0 (info), 1 (warning) or 2 (error)"],
+  [["-v", "x"], {}, "a number from 0 to 10"],
+  [["--adapter-name", "docker"], {}, "it must be slurm"],
+  [["--enable-pod-persistence=maybe"], {}, "true or false"],
+  [["--allowed-clusters", "a:b"], {}, "a port number"],
+  [["--allowed-clusters", "a b"], {}, "host or host:port"],
+  [["--enable-pod-network"], {}, "not available yet"],
+  [["--remote-runtime-endpoints", "default:/x"], {}, "not available yet"],
+  [["stray"], {}, "takes flags only"],
+  [["--", "stray"], {}, "takes flags only"],
+  [[], { CRI_SLURM_MOUNT_PATH: "../up" }, "CRI_SLURM_MOUNT_PATH"],
+  [[], { CRI_SLURM_MOUNT_PATH: "/abs" }, "relative to $HOME"],
+  [[], { CRI_SLURM_BUILD_IN_CLUSTER: "maybe" }, "true or false"],
+  [[], { CRI_SLURM_BUILD_IN_CLUSTER: "true" }, "not available yet"],
+];
+
+for (const [args, env, words] of refusals) {
+  Deno.test(`parseInvocation() refuses with a sentence when given ${JSON.stringify([args, env])}`, () => {
+    const error = assertThrows(() => parse(args, env), UsageError);
+    assertStringIncludes((error as UsageError).message, words);
+  });
+}

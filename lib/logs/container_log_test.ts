@@ -1,0 +1,93 @@
+import { DatabaseSync } from "node:sqlite";
+import { assertEquals } from "@std/assert";
+import { join } from "@std/path";
+import { type Clock, systemClock } from "../base/clock.ts";
+import { logPositionCodec, type LogPositionRecord } from "../store/records.ts";
+import { Table } from "../store/table.ts";
+import { ContainerLog } from "./container_log.ts";
+
+const clock: Clock = { ...systemClock, now: () => Date.UTC(2026, 0, 2) };
+const bytes = (text: string) => new TextEncoder().encode(text);
+
+async function withLog(
+  test: (open: () => ContainerLog, path: string) => Promise<void>,
+): Promise<void> {
+  const directory = await Deno.makeTempDir();
+  using database = new DatabaseSync(join(directory, "test.db"));
+  const path = join(directory, "pod", "0.log");
+  const logs: ContainerLog[] = [];
+  try {
+    await test(() => {
+      const positions = new Table<LogPositionRecord>(database, "log_positions", logPositionCodec);
+      const log = new ContainerLog("c", path, positions, clock);
+      logs.push(log);
+      return log;
+    }, path);
+  } finally {
+    for (const log of logs) await log.close();
+    await Deno.remove(directory, { recursive: true });
+  }
+}
+
+const payloads = async (path: string) =>
+  (await Deno.readTextFile(path)).trimEnd().split("\n").map((line) =>
+    line.split(" ").slice(1).join(" ")
+  );
+
+Deno.test("ContainerLog goes on where it was when it is opened again", () =>
+  withLog(async (open, path) => {
+    const first = open();
+    await first.append("stdout", bytes("one\ntw"), false);
+    await first.append("stderr", bytes("oops\n"), false);
+    const second = open();
+    assertEquals([second.consumedBytes("stdout"), second.consumedBytes("stderr")], [4, 5]);
+    await second.append("stdout", bytes("two\n"), false);
+    assertEquals(await payloads(path), ["stdout F one", "stderr F oops", "stdout F two"]);
+  }));
+
+Deno.test("ContainerLog cuts off what a crash left unrecorded", () =>
+  withLog(async (open, path) => {
+    await open().append("stdout", bytes("one\n"), false);
+    await Deno.writeTextFile(path, "2026-01-02T00:00:00.000Z stdout F tw", { append: true });
+    const again = open();
+    await again.append("stdout", bytes("two\n"), false);
+    assertEquals(await payloads(path), ["stdout F one", "stdout F two"]);
+  }));
+
+Deno.test("ContainerLog.reopen() continues in a new file when the old one was renamed", () =>
+  withLog(async (open, path) => {
+    const log = open();
+    await log.append("stdout", bytes("one\n"), false);
+    await Deno.rename(path, `${path}.1`);
+    await log.append("stdout", bytes("two\n"), false);
+    await log.reopen();
+    await log.append("stdout", bytes("three\n"), false);
+    assertEquals(await payloads(`${path}.1`), ["stdout F one", "stdout F two"]);
+    assertEquals(await payloads(path), ["stdout F three"]);
+    assertEquals(log.consumedBytes("stdout"), 14);
+  }));
+
+Deno.test("ContainerLog keeps a file that somebody else put at its path", () =>
+  withLog(async (open, path) => {
+    const log = open();
+    await log.append("stdout", bytes("one\n"), false);
+    await log.close();
+    await Deno.rename(path, `${path}.1`);
+    await Deno.writeTextFile(path, "2026-01-02T00:00:00.000Z stdout F foreign\n");
+    await open().append("stdout", bytes("two\n"), false);
+    assertEquals(await payloads(path), ["stdout F foreign", "stdout F two"]);
+  }));
+
+Deno.test("ContainerLog.note() writes one stderr line of ours when the message has newlines", () =>
+  withLog(async (open, path) => {
+    await open().note("job 7 waits:\n  Priority");
+    assertEquals(await payloads(path), ["stderr F multicri: job 7 waits:; Priority"]);
+  }));
+
+Deno.test("ContainerLog counts output when the client wants no log", async () => {
+  using database = new DatabaseSync(":memory:");
+  const positions = new Table<LogPositionRecord>(database, "log_positions", logPositionCodec);
+  const log = new ContainerLog("c", "", positions, clock);
+  await log.append("stdout", bytes("one\n"), false);
+  assertEquals(log.consumedBytes("stdout"), 4);
+});
