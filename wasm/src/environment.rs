@@ -1,0 +1,148 @@
+//! The environment of a container, as the file `env` that the job script sources.
+//!
+//! Apptainer passes a variable on exactly when it stands in its own environment as `APPTAINERENV_NAME` and
+//! `--no-eval` is given. So a variable of a pod only ever reaches Apptainer under that prefix, whatever its
+//! name is: no `APPTAINER_BIND` of a pod can change what Apptainer does.
+//!
+//! Some names cannot take that way: those that are no shell identifiers (Kubernetes allows `a.b` and more),
+//! and those with a meaning of their own for Apptainer or for the script that it runs in the container before
+//! the program. They become words of the program `env` in front of the pod's program, in the container.
+//! `LD_LIBRARY_PATH` stays with Apptainer, though it appends `:/.singularity.d/libs` to it: the libraries
+//! of `--nv` lie there.
+
+use std::collections::BTreeMap;
+
+use crate::quote::posix;
+use crate::refusal::{shown, Refusal};
+
+pub struct Variable<'a> {
+    pub name: &'a str,
+    pub value: &'a str,
+}
+
+pub struct Rendered<'a> {
+    pub file: String,
+    /// The names that need the program `env` in the image.
+    pub via_argv: Vec<&'a str>,
+}
+
+const PREFIX: &str = "APPTAINERENV_";
+/// Linux: the longest string of an argument or variable, with its NUL (MAX_ARG_STRLEN).
+const MAX_EXEC_STRING_BYTES: usize = 131_072;
+/// What all variables together may take. Apptainer hands the whole of a container's configuration on in at
+/// most 8 strings of 128 KiB as JSON, the bind mounts and the command as well.
+const MAX_ENVIRONMENT_BYTES: usize = 786_432;
+
+/// Names that Apptainer or SingularityCE (process_linux.go, action_script.sh, env/create.go of theirs) treat
+/// in a way of their own, or that its script in the container uses for itself.
+const SPECIAL_NAMES: [&str; 15] = [
+    "HOME",
+    "PREPEND_PATH",
+    "APPEND_PATH",
+    "PREPEND_LD_LIBRARY_PATH",
+    "APPEND_LD_LIBRARY_PATH",
+    "PROMPT_COMMAND",
+    "UID",
+    "EUID",
+    "GID",
+    "PWD",
+    "OLDPWD",
+    "IFS",
+    "OPTIND",
+    "e",
+    "key",
+];
+const SPECIAL_PREFIXES: [&str; 4] = ["APPTAINER", "SINGULARITY", "SING_USER_DEFINED_", "__"];
+/// Names that are unset or set anew in the container when their value is empty.
+const SPECIAL_WHEN_EMPTY: [&str; 14] = [
+    "PATH",
+    "PS1",
+    "LANG",
+    "TERM",
+    "http_proxy",
+    "HTTP_PROXY",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "no_proxy",
+    "NO_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+    "ftp_proxy",
+    "FTP_PROXY",
+];
+
+fn is_identifier(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && name.bytes().next().map_or(false, |first| !first.is_ascii_digit())
+}
+
+fn needs_argv(variable: &Variable) -> bool {
+    !is_identifier(variable.name)
+        || SPECIAL_NAMES.contains(&variable.name)
+        || SPECIAL_PREFIXES.iter().any(|prefix| variable.name.starts_with(prefix))
+        || (variable.value.is_empty() && SPECIAL_WHEN_EMPTY.contains(&variable.name))
+}
+
+/// The `env` file for these variables; of several with one name the last counts.
+pub fn render<'a>(variables: &[Variable<'a>]) -> Result<Rendered<'a>, Refusal> {
+    let last: BTreeMap<&str, usize> =
+        variables.iter().enumerate().map(|(index, variable)| (variable.name, index)).collect();
+    let mut total = 0;
+    let mut exports = String::new();
+    let mut words = Vec::new();
+    let mut via_argv = Vec::new();
+    for (index, variable) in variables.iter().enumerate() {
+        check(variable)?;
+        if last[variable.name] != index {
+            continue;
+        }
+        total += variable.name.len() + variable.value.len() + 2;
+        if needs_argv(variable) {
+            words.push(posix(&format!("{}={}", variable.name, variable.value))?);
+            via_argv.push(variable.name);
+        } else {
+            exports.push_str(&format!(
+                "export {}{}={}\n",
+                PREFIX,
+                variable.name,
+                posix(variable.value)?
+            ));
+        }
+    }
+    if total > MAX_ENVIRONMENT_BYTES {
+        return Err(Refusal::new(format!(
+            "Cannot pass the environment: its variables have {} bytes together, at most {} fit; put large \
+             values into a volume.",
+            total, MAX_ENVIRONMENT_BYTES
+        )));
+    }
+    let file = format!("{}multicri_argv_environment=({})\n", exports, words.join(" "));
+    Ok(Rendered { file, via_argv })
+}
+
+fn check(variable: &Variable) -> Result<(), Refusal> {
+    let refuse = |why: String| {
+        Err(Refusal::new(format!("Cannot pass variable {}: {}.", shown(variable.name), why)))
+    };
+    if variable.name.is_empty() {
+        return refuse("its name is empty".into());
+    }
+    if variable.name.contains('=') || variable.name.contains('\0') {
+        return refuse("no name of a variable can hold \"=\" or NUL".into());
+    }
+    if let Some(index) = variable.value.find('\0') {
+        return refuse(format!(
+            "byte {} of its value is NUL, which no variable can hold",
+            index + 1
+        ));
+    }
+    let bytes = PREFIX.len() + variable.name.len() + variable.value.len() + "=\0".len();
+    if bytes > MAX_EXEC_STRING_BYTES {
+        return refuse(format!(
+            "name and value have {} bytes with what is added, at most {} fit into one string that Linux \
+             hands to a program; put the value into a volume",
+            bytes, MAX_EXEC_STRING_BYTES
+        ));
+    }
+    Ok(())
+}

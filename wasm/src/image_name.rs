@@ -1,0 +1,256 @@
+//! Image names as pods write them: our prefixes, and what each becomes.
+//!
+//! ```text
+//! name  := [ "multicri/" | "docker.io/multicri/" | "index.docker.io/multicri/" ] image
+//! image := "docker-repository." reference       image of a registry
+//!        | "docker." reference                  the same, only when no "/" follows anywhere
+//!        | "singularity-repository." shub       Singularity Hub
+//!        | "oras-repository." reference         SIF stored in a registry
+//!        | "library-repository." library        a Sylabs library
+//!        | "https-sif." host "/" path           SIF on a web server
+//!        | "local-image." path                  SIF in the container's multicri volume
+//!        | "local-def-file." path               definition file in the container's multicri volume
+//!        | reference                            plain: image of a registry
+//! ```
+//!
+//! **`docker.` or a registry called docker.something?** A name with a slash has a registry host before it by
+//! the rules of every container tool, so `docker.io/perl`, `docker.elastic.co/x/y` and `docker.lab/busybox`
+//! are plain names; `docker.perl` and `docker.perl.img:latest` have the prefix. The other reading would fetch
+//! `docker.lab/busybox` from Docker Hub, where anyone may own the name. `docker-repository.` has no such limit.
+//!
+//! **Escape.** The kubelet refuses upper case, ports after our prefixes and more before we see them. After a
+//! prefix `0x--` and two hexadecimal digits stand for that printable ASCII character: `local-image.0x--50erl.img`
+//! is `Perl.img`, `docker-repository.registry.lab0x--3a5000/perl` is `registry.lab:5000/perl`.
+//!
+//! **`:latest`.** The kubelet appends it to every name without tag and digest, so at the end of a name that
+//! knows no tags it means nothing and is cut off.
+
+use crate::letters::{Fault, Letter, Part};
+use crate::nearest::{distance, nearest};
+use crate::reference;
+use crate::refusal::{shown, Refusal};
+use crate::sources;
+
+/// Before the image when a pod picks this CRI by its image's name.
+const OWN_PREFIXES: [&str; 3] = ["multicri/", "docker.io/multicri/", "index.docker.io/multicri/"];
+/// Longer than any name the grammar allows; keeps hostile input short.
+const MAX_NAME_CHARACTERS: usize = 4096;
+/// How many edits away a word before a dot still counts as one of our prefixes misspelt.
+const MAX_PREFIX_TYPOS: usize = 2;
+const ESCAPE: &str = "0x--";
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    Docker,
+    Shub,
+    Oras,
+    Library,
+    Https,
+    LocalImage,
+    LocalDefFile,
+}
+
+const PREFIXES: [(&str, Kind); 8] = [
+    ("docker-repository", Kind::Docker),
+    ("docker", Kind::Docker),
+    ("singularity-repository", Kind::Shub),
+    ("oras-repository", Kind::Oras),
+    ("library-repository", Kind::Library),
+    ("https-sif", Kind::Https),
+    ("local-image", Kind::LocalImage),
+    ("local-def-file", Kind::LocalDefFile),
+];
+/// The one prefix that is a word of its own in image names too.
+const SHORT_PREFIX: &str = "docker";
+
+/// What a name means. Fields a kind does not have are `None`.
+#[derive(Debug, PartialEq)]
+pub struct ImageName {
+    pub kind: Kind,
+    pub prefixed: bool,
+    /// The same for two names only when they mean the same image.
+    pub canonical: String,
+    /// What the image is called by the tool that fetches it.
+    pub url: String,
+    pub registry: Option<String>,
+    pub repository: Option<String>,
+    pub tag: Option<String>,
+    pub digest: Option<String>,
+    pub familiar: Option<String>,
+    pub full: Option<String>,
+    pub path: Option<String>,
+}
+
+impl ImageName {
+    /// A name of `kind` with its URL, which is canonical as well; the other fields are for the caller.
+    pub fn of(kind: Kind, url: String) -> Self {
+        ImageName {
+            kind,
+            prefixed: false,
+            canonical: url.clone(),
+            url,
+            registry: None,
+            repository: None,
+            tag: None,
+            digest: None,
+            familiar: None,
+            full: None,
+            path: None,
+        }
+    }
+}
+
+/// Reads an image name.
+pub fn parse(name: &str) -> Result<ImageName, Refusal> {
+    let length = name.chars().count();
+    if length > MAX_NAME_CHARACTERS {
+        return Err(Refusal::new(format!(
+            "Cannot read image name {}: it has {} characters, at most {} are allowed.",
+            shown(name),
+            length,
+            MAX_NAME_CHARACTERS
+        )));
+    }
+    parse_letters(name, length + 1).map_err(|fault| {
+        Refusal::new(format!(
+            "Cannot read image name {} at character {}: {}.",
+            shown(name),
+            fault.position,
+            fault.what
+        ))
+    })
+}
+
+fn parse_letters(name: &str, end: usize) -> Result<ImageName, Fault> {
+    let letters: Vec<Letter> = name
+        .chars()
+        .enumerate()
+        .map(|(index, character)| Letter { character, position: index + 1, escaped: false })
+        .collect();
+    let own = OWN_PREFIXES.iter().find(|prefix| name.starts_with(**prefix));
+    let image = Part::new(&letters[own.map_or(0, |prefix| prefix.len())..], end);
+    let mut parsed = match split_prefix(image, own.is_some())? {
+        Some((kind, rest)) => {
+            let rest_letters = unescape(rest.letters)?;
+            parse_kind(kind, Part::new(&rest_letters, rest.end))?
+        }
+        None => parse_kind(Kind::Docker, image)?,
+    };
+    parsed.prefixed = own.is_some();
+    Ok(parsed)
+}
+
+fn parse_kind(kind: Kind, rest: Part) -> Result<ImageName, Fault> {
+    match kind {
+        Kind::Docker => Ok(from_reference(kind, "docker", reference::parse(rest)?)),
+        Kind::Oras => Ok(from_reference(kind, "oras", reference::parse(rest)?)),
+        Kind::Shub => sources::shub(rest),
+        Kind::Library => sources::library(rest),
+        Kind::Https => sources::https(rest),
+        Kind::LocalImage => sources::local(kind, "local-image", rest),
+        Kind::LocalDefFile => sources::local(kind, "local-def-file", rest),
+    }
+}
+
+fn from_reference(kind: Kind, scheme: &str, reference: reference::Reference) -> ImageName {
+    let mut image = ImageName::of(kind, format!("{}://{}", scheme, reference.pulled()));
+    image.familiar = Some(reference.familiar());
+    image.full = Some(reference.full());
+    image.registry = Some(reference.domain);
+    image.repository = Some(reference.path);
+    image.tag = reference.tag;
+    image.digest = reference.digest;
+    image
+}
+
+/// The kind an explicit prefix names and what follows it; `None` for a plain name.
+fn split_prefix<'a>(image: Part<'a>, own: bool) -> Result<Option<(Kind, Part<'a>)>, Fault> {
+    let stop = image.find(|letter| matches!(letter.character, '.' | '/' | ':' | '@'));
+    let (word, rest) = match stop {
+        Some(index) => image.split_at(index),
+        None => (image, Part::new(&[], image.end)),
+    };
+    let has_dot = stop.map_or(false, |index| image.letters[index].character == '.');
+    let has_slash = image.contains(&['/']);
+    let text = word.text();
+    if let Some((_, kind)) = PREFIXES.iter().find(|(prefix, _)| *prefix == text) {
+        if text == SHORT_PREFIX && (has_slash || !has_dot) {
+            return Ok(None);
+        }
+        if has_dot {
+            return Ok(Some((*kind, rest)));
+        }
+        if own {
+            return Err(Fault::at(
+                word.end,
+                format!("the prefix {} must be followed by \".\" and the image", shown(&text)),
+            ));
+        }
+        return Ok(None);
+    }
+    if own && has_dot && looks_like_prefix(&text, has_slash) {
+        let names: Vec<&str> = PREFIXES.iter().map(|(prefix, _)| *prefix).collect();
+        return Err(Fault::at(
+            word.start(),
+            format!(
+                "{} is no known image prefix; the nearest known one is {}",
+                shown(&text),
+                shown(nearest(&text, &names))
+            ),
+        ));
+    }
+    Ok(None)
+}
+
+/// Whether a word before the first dot is more likely one of our prefixes misspelt than a registry's host or
+/// an image with a dot in its name.
+fn looks_like_prefix(word: &str, has_slash: bool) -> bool {
+    word.ends_with("-repository")
+        || PREFIXES.iter().any(|(prefix, _)| {
+            if *prefix == SHORT_PREFIX {
+                // So short a word is one edit away from much; with a slash it is a host in any case.
+                !has_slash && distance(word, prefix) == 1
+            } else {
+                distance(word, prefix) <= MAX_PREFIX_TYPOS
+            }
+        })
+}
+
+/// Replaces each `0x--HH` by the character it stands for.
+fn unescape(letters: &[Letter]) -> Result<Vec<Letter>, Fault> {
+    let mut plain = Vec::with_capacity(letters.len());
+    let mut index = 0;
+    while index < letters.len() {
+        let rest = &letters[index..];
+        let escape =
+            rest.iter().take(ESCAPE.len()).map(|letter| letter.character).eq(ESCAPE.chars());
+        let code = if escape { hex_byte(&rest[ESCAPE.len()..]) } else { None };
+        match code {
+            Some(code) if (0x20..0x7f).contains(&code) => {
+                plain.push(Letter {
+                    character: code as char,
+                    position: rest[0].position,
+                    escaped: true,
+                });
+                index += ESCAPE.len() + 2;
+            }
+            Some(_) => {
+                return Err(Fault::at(
+                    rest[0].position,
+                    "the escape 0x-- must be followed by the code of a printable ASCII character, 20 to 7e",
+                ));
+            }
+            None => {
+                plain.push(rest[0]);
+                index += 1;
+            }
+        }
+    }
+    Ok(plain)
+}
+
+fn hex_byte(letters: &[Letter]) -> Option<u8> {
+    let high = letters.first()?.character.to_digit(16)?;
+    let low = letters.get(1)?.character.to_digit(16)?;
+    Some((high * 16 + low) as u8)
+}

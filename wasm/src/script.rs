@@ -1,0 +1,109 @@
+//! The job script: the options for sbatch, the container's own values, and then text that never changes.
+//!
+//! Whatever a pod can write stands in the first two parts only, quoted, each value on one line. What the
+//! script does with them is told in `job_body.sh`.
+
+use crate::custom_config::refused_option;
+use crate::quote::{bash_line, sbatch_line};
+use crate::refusal::{shown, Refusal};
+
+pub struct Job<'a> {
+    pub name: &'a str,
+    pub comment: &'a str,
+    pub directory: &'a str,
+    pub options: Vec<(&'a str, Option<&'a str>)>,
+    pub environment: Vec<(&'a str, &'a str)>,
+    pub has_prerun: bool,
+    pub runtime_arguments: Vec<&'a str>,
+    pub image: &'a str,
+    pub program: Vec<&'a str>,
+}
+
+const BODY: &str = include_str!("job_body.sh");
+/// Linux: the longest string of an argument, with its NUL (MAX_ARG_STRLEN).
+const MAX_EXEC_STRING_BYTES: usize = 131_072;
+
+/// The script for this job.
+pub fn render(job: &Job) -> Result<String, Refusal> {
+    check(job)?;
+    let mut script = String::from("#!/bin/bash\n");
+    // The batch shell's own words; "%" begins a replacement in sbatch's file names.
+    let log = format!("{}/slurm.log", job.directory).replace('%', "%%");
+    let own = [
+        ("job-name", Some(job.name)),
+        ("comment", Some(job.comment)),
+        ("output", Some(log.as_str())),
+        ("open-mode", Some("append")),
+    ];
+    for (name, value) in own.iter().chain(&job.options) {
+        script.push_str("#SBATCH --");
+        script.push_str(name);
+        if let Some(value) = value {
+            script.push('=');
+            script.push_str(&sbatch_line(value, &format!("the value of --{}", name))?);
+        }
+        script.push('\n');
+    }
+    // sbatch reads options up to the first command.
+    script.push_str("umask 077\n");
+    script.push_str(&format!("multicri_directory={}\n", bash_line(job.directory)?));
+    script.push_str(&format!("multicri_image={}\n", bash_line(job.image)?));
+    script.push_str(&format!("multicri_prerun={}\n", if job.has_prerun { "yes" } else { "no" }));
+    script.push_str(&array("multicri_runtime_arguments", &job.runtime_arguments)?);
+    script.push_str(&array("multicri_program", &job.program)?);
+    // Before the settings below, which may bear any other name of Slurm's.
+    script.push_str("multicri_job=${SLURM_JOB_ID:-none}\n");
+    for (name, value) in &job.environment {
+        script.push_str(&format!("export {}={}\n", name, bash_line(value)?));
+    }
+    script.push_str(BODY);
+    Ok(script)
+}
+
+fn array(name: &str, words: &[&str]) -> Result<String, Refusal> {
+    let quoted = words.iter().map(|word| bash_line(word)).collect::<Result<Vec<_>, _>>()?;
+    Ok(format!("{}=({})\n", name, quoted.join(" ")))
+}
+
+fn check(job: &Job) -> Result<(), Refusal> {
+    let refuse = |why: String| Err(Refusal::new(format!("Cannot write the job script: {}.", why)));
+    for (what, path) in [("directory", job.directory), ("image", job.image)] {
+        if !path.starts_with('/') {
+            return refuse(format!("the path of the {} must be absolute: {}", what, shown(path)));
+        }
+    }
+    if job.program.is_empty() {
+        return refuse(
+            "the container has no program: give it a command, or an image with an entry point"
+                .into(),
+        );
+    }
+    for (index, word) in job.program.iter().chain(&job.runtime_arguments).enumerate() {
+        if word.len() >= MAX_EXEC_STRING_BYTES {
+            return refuse(format!(
+                "word {} of the command and its arguments has {} bytes, at most {} fit into one string that \
+                 Linux hands to a program; put it into a volume",
+                index + 1,
+                word.len(),
+                MAX_EXEC_STRING_BYTES - 1
+            ));
+        }
+    }
+    for (name, _) in &job.options {
+        if name.is_empty()
+            || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        {
+            return refuse(format!("{} is no name of an option of sbatch", shown(name)));
+        }
+        if let Some(why) = refused_option(name) {
+            return refuse(why);
+        }
+    }
+    for (name, _) in &job.environment {
+        let is_slurm = name.starts_with("SLURM_") || name.starts_with("SBATCH_");
+        if !is_slurm || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            return refuse(format!("{} is no name of a SLURM_ or SBATCH_ setting", shown(name)));
+        }
+    }
+    Ok(())
+}
