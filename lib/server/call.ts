@@ -1,0 +1,190 @@
+/** The one wrapper around every RPC: readiness, deadline and cancellation, the log line, error → gRPC status. */
+import { Buffer } from "node:buffer";
+import {
+  type handleServerStreamingCall,
+  type handleUnaryCall,
+  type ServerUnaryCall,
+  type ServerWritableStream,
+  status,
+} from "@grpc/grpc-js";
+import type { Clock } from "../base/clock.ts";
+import { CriError, messageOf } from "../base/error.ts";
+import type { Logger } from "../base/log.ts";
+import type { CallContext, CriBackend, CriMethod } from "../cri/service.ts";
+import { idFields, logCall } from "./call_log.ts";
+import type { OpenCalls } from "./open_calls.ts";
+
+/**
+ * Bound on the message of a status, in bytes of UTF-8. It travels in HTTP/2 trailers, percent-encoded to at
+ * most three times its size, which must stay within one header frame (16,384 bytes).
+ */
+export const MAX_STATUS_DETAILS_BYTES = 4096;
+
+/** Timers may fire this much before the time they were set for. */
+const TIMER_SLACK_MS = 5;
+
+/** What the wrapper needs of the server around it. */
+export interface CallEnvironment {
+  readonly backend: CriBackend;
+  readonly log: Logger;
+  readonly clock: Clock;
+  readonly openCalls: OpenCalls;
+  /** Why no call can be answered now; undefined when they can. */
+  readonly refusal: () => CriError | undefined;
+}
+
+/** Answers a unary RPC with what the backend gives for its bytes. Never rejects. */
+export function unaryHandler(
+  method: CriMethod,
+  environment: CallEnvironment,
+): handleUnaryCall<Uint8Array, Uint8Array> {
+  return async (call, callback) => {
+    const open = new OpenCall(method, call, environment);
+    const { response, error } = await open.answer(() =>
+      environment.backend.unary(method, call.request, open.context)
+    );
+    open.respond(() => error ? callback(toStatus(error)) : callback(null, response));
+    open.end(error, response);
+  };
+}
+
+/**
+ * Answers a server-streaming RPC, one message at a time: the next is asked of the backend once the last has
+ * been written. Never rejects.
+ *
+ * Deno 2.9 reports a write as done when HTTP/2 has queued it, also while the client's flow-control window is
+ * shut (Node waits), and tells the length of that queue nowhere. So a client that stops reading costs the
+ * memory of what the backend goes on to yield: a list at most once, events as they happen.
+ */
+export function streamHandler(
+  method: CriMethod,
+  environment: CallEnvironment,
+): handleServerStreamingCall<Uint8Array, Uint8Array> {
+  return async (call) => {
+    const open = new OpenCall(method, call, environment);
+    const { signal } = open.context;
+    const { error } = await open.answer(async () => {
+      const answers = environment.backend.serverStream(method, call.request, open.context);
+      for await (const bytes of answers) {
+        signal.throwIfAborted();
+        await write(call, bytes, signal);
+      }
+      signal.throwIfAborted();
+    });
+    open.respond(() => error ? call.emit("error", toStatus(error)) : call.end());
+    open.end(error);
+  };
+}
+
+/** gRPC code and a message that is fit for trailers: well-formed and bounded. */
+export function toStatus(error: CriError): { code: status; details: string } {
+  const bytes = new Uint8Array(MAX_STATUS_DETAILS_BYTES);
+  // Whole characters only; a lone surrogate, which cannot be percent-encoded, becomes U+FFFD.
+  const { read, written } = new TextEncoder().encodeInto(error.message, bytes);
+  const text = new TextDecoder().decode(bytes.subarray(0, written));
+  return {
+    code: status[error.code],
+    details: read < error.message.length ? `${text} …` : text,
+  };
+}
+
+/** Wire bytes need no encoding; grpc-js wants them as a Buffer. Shares the memory. */
+export function toBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** One call from its arrival to its log line. */
+class OpenCall {
+  readonly context: CallContext;
+  /** The client cancelled or its deadline passed: grpc-js has ended the call, and no answer can be sent. */
+  #clientGone = false;
+  readonly #startMs: number;
+  readonly #controller: AbortController;
+  readonly #onCancelled = () => this.#cancel();
+
+  constructor(
+    private readonly method: CriMethod,
+    private readonly call:
+      | ServerUnaryCall<Uint8Array, Uint8Array>
+      | ServerWritableStream<Uint8Array, Uint8Array>,
+    private readonly environment: CallEnvironment,
+  ) {
+    this.#startMs = environment.clock.now();
+    this.#controller = environment.openCalls.open(method);
+    const deadline = Number(call.getDeadline());
+    this.context = {
+      signal: this.#controller.signal,
+      log: environment.log.with({ rpc: method.name, ...idFields(method.request, call.request) }),
+      ...(Number.isFinite(deadline) ? { deadlineMs: deadline } : {}),
+    };
+    call.on("cancelled", this.#onCancelled);
+    if (call.cancelled) this.#cancel();
+  }
+
+  /** The result of `work`, or what it threw; it is not begun when calls are refused or the client is gone. */
+  async answer<T>(work: () => Promise<T>): Promise<{ response?: T; error?: CriError }> {
+    try {
+      this.context.signal.throwIfAborted();
+      const refusal = this.environment.refusal();
+      if (refusal) throw refusal;
+      return { response: await work() };
+    } catch (thrown) {
+      return { error: CriError.from(thrown) };
+    }
+  }
+
+  /** Sends the answer unless the client is gone. */
+  respond(send: () => void): void {
+    if (this.#clientGone) return;
+    try {
+      send();
+    } catch (error) {
+      // The connection broke in this moment; there is no one left to tell.
+      this.context.log.debug("Answer not delivered", { reason: messageOf(error) });
+    }
+  }
+
+  /** Ends the books on the call: the log line, and no more abort. */
+  end(error?: CriError, response?: Uint8Array): void {
+    this.call.off("cancelled", this.#onCancelled);
+    this.environment.openCalls.close(this.#controller);
+    // What a backend throws when its signal aborts says less than the reason of the abort; and an answer
+    // that came after the client had gone was not received.
+    const outcome = this.#clientGone ? CriError.from(this.context.signal.reason) : error;
+    logCall(this.context.log, {
+      method: this.method,
+      durationMs: Math.round(this.environment.clock.now() - this.#startMs),
+      ...(outcome ? { error: outcome } : {}),
+      ...(response ? { response } : {}),
+    });
+  }
+
+  #cancel(): void {
+    this.#clientGone = true;
+    const { deadlineMs } = this.context;
+    const late = deadlineMs !== undefined &&
+      this.environment.clock.now() + TIMER_SLACK_MS >= deadlineMs;
+    this.#controller.abort(
+      late
+        ? new DOMException("its deadline passed", "TimeoutError")
+        : new DOMException("the client cancelled it", "AbortError"),
+    );
+  }
+}
+
+/** Rejects when `signal` aborts, because grpc-js calls back no more once the client is gone. */
+function write(
+  call: ServerWritableStream<Uint8Array, Uint8Array>,
+  bytes: Uint8Array,
+  signal: AbortSignal,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(signal.reason);
+    signal.addEventListener("abort", onAbort, { once: true });
+    call.write(bytes, (error: Error | null | undefined) => {
+      signal.removeEventListener("abort", onAbort);
+      if (error) reject(error);
+      else resolve();
+    });
+  });
+}
