@@ -1,4 +1,4 @@
-import { status } from "@grpc/grpc-js";
+import type { status } from "@grpc/grpc-js";
 
 /** The gRPC status codes multicri answers with, by their names in the gRPC specification. */
 export type CriCode = Exclude<keyof typeof status, "OK">;

@@ -27,6 +27,13 @@ const OWN_VARIABLES = [
   "CRI_SLURM_MOUNT_PATH",
 ];
 
+const ENVIRONMENT_FLAG = `--allow-env=${
+  [...OWN_VARIABLES, ...LIBRARY_VARIABLES, ...INHERITED_VARIABLES].join(",")
+}`;
+
+/** What --help and --version need: the libraries read their variables when they are loaded. */
+export const HELP_PERMISSION_FLAGS: readonly string[] = ["--no-prompt", ENVIRONMENT_FLAG];
+
 /**
  * Deno's permission flags for a configuration, as narrow as Deno can express them: exact paths, named
  * programs and variables. Only the network is wide where no clusters are named, because pods name them.
@@ -52,7 +59,7 @@ export function permissionFlags(config: Config): string[] {
     `--allow-read=${[...paths, config.kubeletRootDir, SYSTEMD_SIGN].join(",")}`,
     `--allow-write=${paths.join(",")}`,
     `--allow-run=${PROGRAMS.join(",")}`,
-    `--allow-env=${[...OWN_VARIABLES, ...LIBRARY_VARIABLES, ...INHERITED_VARIABLES].join(",")}`,
+    ENVIRONMENT_FLAG,
     "--allow-sys=networkInterfaces",
   ];
 }

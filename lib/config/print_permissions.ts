@@ -5,11 +5,13 @@
 import { writeStderrLine } from "../base/log.ts";
 import { quoteShell } from "../../wasm/core.ts";
 import { parseInvocation, UsageError } from "./flags.ts";
-import { permissionFlags } from "./permissions.ts";
+import { HELP_PERMISSION_FLAGS, permissionFlags } from "./permissions.ts";
 
 try {
   const invocation = parseInvocation(Deno.args, (name) => Deno.env.get(name));
-  const flags = invocation.kind === "serve" ? permissionFlags(invocation.config) : ["--no-prompt"];
+  const flags = invocation.kind === "serve"
+    ? permissionFlags(invocation.config)
+    : HELP_PERMISSION_FLAGS;
   const lines = flags.map((flag) => `${quoteShell(flag)}\n`).join("");
   Deno.stdout.writeSync(new TextEncoder().encode(lines));
 } catch (error) {

@@ -99,6 +99,7 @@ class OpenCall {
   /** The client cancelled or its deadline passed: grpc-js has ended the call, and no answer can be sent. */
   #clientGone = false;
   readonly #startMs: number;
+  readonly #log: Logger;
   readonly #controller: AbortController;
   readonly #onCancelled = () => this.#cancel();
 
@@ -111,10 +112,11 @@ class OpenCall {
   ) {
     this.#startMs = environment.clock.now();
     this.#controller = environment.openCalls.open(method);
+    this.#log = environment.log.with(idFields(method.request, call.request));
     const deadline = Number(call.getDeadline());
     this.context = {
       signal: this.#controller.signal,
-      log: environment.log.with({ rpc: method.name, ...idFields(method.request, call.request) }),
+      log: this.#log.with({ rpc: method.name }),
       ...(Number.isFinite(deadline) ? { deadlineMs: deadline } : {}),
     };
     call.on("cancelled", this.#onCancelled);
@@ -151,7 +153,7 @@ class OpenCall {
     // What a backend throws when its signal aborts says less than the reason of the abort; and an answer
     // that came after the client had gone was not received.
     const outcome = this.#clientGone ? CriError.from(this.context.signal.reason) : error;
-    logCall(this.context.log, {
+    logCall(this.#log, {
       method: this.method,
       durationMs: Math.round(this.environment.clock.now() - this.#startMs),
       ...(outcome ? { error: outcome } : {}),

@@ -106,7 +106,7 @@ Deno.test("the context's signal aborts with a TimeoutError when the client's dea
     await client.unary("Version").catch(() => {}); // its line comes after the other one
     assertStringIncludes(
       lines[1] ?? "",
-      `rpc=ContainerStatus container=${ID} code=DEADLINE_EXCEEDED`,
+      `container=${ID} code=DEADLINE_EXCEEDED`,
     );
   });
 });
@@ -142,9 +142,9 @@ Deno.test("logCall() writes one line a call, changes at info and reads at debug,
   await withServer(backend, async ({ client, lines }) => {
     for (const name of ["RunPodSandbox", "Version", "ExecSync"]) await client.unary(name);
     assertEquals(lines.slice(1).map((line) => line.replace(/ms=\d+/, "ms=N")), [
-      `INFO RunPodSandbox rpc=RunPodSandbox code=OK ms=N sandbox=${ID}`,
-      "DEBUG Version rpc=Version code=OK ms=N",
-      "DEBUG ExecSync rpc=ExecSync code=OK ms=N",
+      `INFO RunPodSandbox code=OK ms=N sandbox=${ID}`,
+      "DEBUG Version code=OK ms=N",
+      "DEBUG ExecSync code=OK ms=N",
     ]);
   });
 });

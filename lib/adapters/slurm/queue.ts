@@ -80,7 +80,7 @@ export function judgeEnd(output: string, jobId: string, lastState: string | unde
   const words = noise.split("\n").filter((line) => line.includes("error:")).at(-1)?.trim() ?? "";
   const tail = words === "" ? "" : `: ${words}`;
   const known = state === undefined ? undefined : slurmState(state);
-  if (known === undefined || known.phase !== "ended") {
+  if (known?.end === undefined) {
     return {
       exitCode: LOST_EXIT_CODE,
       reason: "JobLost",
@@ -88,10 +88,10 @@ export function judgeEnd(output: string, jobId: string, lastState: string | unde
     };
   }
   const program = code === undefined ? undefined : parseExitCode(code).exitCode;
-  const exitCode = known.exitCode ?? program ?? LOST_EXIT_CODE;
+  const exitCode = known.end.exitCode ?? program ?? LOST_EXIT_CODE;
   return {
     exitCode,
-    reason: known.reason ?? (exitCode === 0 ? "Completed" : "Error"),
+    reason: known.end.reason,
     message: `Slurm ended the job ${jobId} with state ${known.name}${tail}`,
   };
 }

@@ -28,7 +28,11 @@ export class Connection {
   #sftp: Promise<SftpChannel> | undefined;
   readonly #end = Promise.withResolvers<CriError>();
 
-  constructor(readonly name: string, private readonly login: LoggedIn) {
+  constructor(
+    readonly name: string,
+    private readonly login: LoggedIn,
+    private readonly sftpTimeoutMs = SFTP_TIMEOUT_MS,
+  ) {
     this.budget = new ChannelBudget(name);
     this.ended = this.#end.promise;
     const { client, socket } = login;
@@ -110,9 +114,9 @@ export class Connection {
   async #openSftp(): Promise<SftpChannel> {
     const timeout = new AbortController();
     const timer = setTimeout(() => {
-      this.fail(`opening sftp took longer than ${SFTP_TIMEOUT_MS} ms`);
+      this.fail(`opening sftp took longer than ${this.sftpTimeoutMs} ms`);
       timeout.abort(this.#endedBy);
-    }, SFTP_TIMEOUT_MS);
+    }, this.sftpTimeoutMs);
     try {
       return await this.#open<SFTPWrapper, SftpChannel>(
         "reach files",
@@ -122,6 +126,7 @@ export class Connection {
             name: this.name,
             onStalled: (reason) => this.fail(reason),
             connectionEndedBy: () => this.#endedBy,
+            timeoutMs: this.sftpTimeoutMs,
           }),
         (sftp) => sftp.close(),
         timeout.signal,

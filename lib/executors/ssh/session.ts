@@ -36,6 +36,7 @@ export interface SessionOptions {
   random?: () => number;
   connectTimeoutMs?: number;
   keepaliveIntervalMs?: number;
+  sftpTimeoutMs?: number;
 }
 
 export interface ScriptOptions {
@@ -75,7 +76,7 @@ export class ClusterSession {
     const privateKey = login.privateKey === undefined
       ? undefined
       : parsePrivateKey(login.privateKey, login.passphrase);
-    const { hostKeys, connectTimeoutMs, keepaliveIntervalMs } = options;
+    const { hostKeys, connectTimeoutMs, keepaliveIntervalMs, sftpTimeoutMs } = options;
     this.name = loginName(login);
     this.key = loginKey(login);
     this.#kept = new KeptConnection({
@@ -88,7 +89,7 @@ export class ClusterSession {
           { ...login, ...(privateKey === undefined ? {} : { privateKey }) },
           { hostKeys, signal, connectTimeoutMs, keepaliveIntervalMs },
         );
-        return new Connection(this.name, loggedIn);
+        return new Connection(this.name, loggedIn, sftpTimeoutMs);
       },
     });
   }

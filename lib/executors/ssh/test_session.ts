@@ -1,0 +1,88 @@
+import { assertEquals, assertRejects } from "@std/assert";
+import { type CriCode, CriError } from "../../base/error.ts";
+import { createLogger, type Logger } from "../../base/log.ts";
+import { HostKeys } from "./host_keys.ts";
+import type { ClusterLogin } from "./login.ts";
+import { ClusterSession, type SessionOptions } from "./session.ts";
+import { type Faults, startTestServer, type TestServer } from "./test_server.ts";
+
+/** A server with faults, a session to it and a folder for files. */
+export interface TestSession extends AsyncDisposable {
+  server: TestServer;
+  session: ClusterSession;
+  hostKeys: HostKeys;
+  /** An empty folder; the server's sftp reaches it by the same path. */
+  folder: string;
+  /** Lines that were logged. */
+  lines: string[];
+}
+
+export interface TestSessionOptions {
+  faults?: Partial<Faults>;
+  login?: Partial<ClusterLogin>;
+  session?: Partial<SessionOptions>;
+  hostKeys?: string[];
+}
+
+export async function startTestSession(options: TestSessionOptions = {}): Promise<TestSession> {
+  const folder = await Deno.makeTempDir({ prefix: "multicri-ssh-" });
+  const server = await startTestServer({
+    ...(options.faults === undefined ? {} : { faults: options.faults }),
+    ...(options.hostKeys === undefined ? {} : { hostKeys: options.hostKeys }),
+  });
+  const { logger, lines } = recordingLogger();
+  const hostKeys = new HostKeys(`${folder}/known_hosts`, logger);
+  const session = new ClusterSession(
+    { host: "127.0.0.1", port: server.port, user: "user", password: "right", ...options.login },
+    { hostKeys, logger, ...options.session },
+  );
+  return {
+    server,
+    session,
+    hostKeys,
+    folder,
+    lines,
+    async [Symbol.asyncDispose]() {
+      await session.close();
+      await server[Symbol.asyncDispose]();
+      await Deno.remove(folder, { recursive: true });
+    },
+  };
+}
+
+export function recordingLogger(): { logger: Logger; lines: string[] } {
+  const lines: string[] = [];
+  return { logger: createLogger({ threshold: "debug", write: (line) => lines.push(line) }), lines };
+}
+
+/** Asserts that `work` fails with this code and a message that matches. */
+export async function assertFails(
+  work: () => Promise<unknown>,
+  code: CriCode,
+  message: RegExp,
+): Promise<CriError> {
+  const error = await assertRejects(work, CriError);
+  assertEquals({ code: error.code, matches: message.test(error.message) || error.message }, {
+    code,
+    matches: true,
+  });
+  return error;
+}
+
+export function text(bytes: Uint8Array | undefined): string {
+  return new TextDecoder().decode(bytes);
+}
+
+/** Every byte value, many times over, in an order that is no cycle of a power of two. */
+export function everyByte(length: number): Uint8Array {
+  return Uint8Array.from({ length }, (_, index) => (index * 7 + Math.floor(index / 251)) % 256);
+}
+
+/** Resolves when `condition` holds. @throws Error when it does not within 10 seconds. */
+export async function until(condition: () => boolean): Promise<void> {
+  const endMs = Date.now() + 10_000;
+  while (!condition()) {
+    if (Date.now() > endMs) throw new Error(`never came true: ${condition}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}

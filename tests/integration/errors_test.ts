@@ -1,0 +1,193 @@
+/** Bad input on the real lab: one clear sentence, and nothing left behind. */
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { join } from "@std/path";
+import { Harness, type JobSpec } from "./harness.ts";
+
+let harness: Harness;
+Deno.test.beforeAll(async () => {
+  harness = await Harness.start({ name: "badinput" });
+});
+Deno.test.afterAll(() => harness.stop());
+
+const command = ["/bin/sh", "-c", "echo never"];
+
+/** Errors of CreateContainer: nothing was made, not even a record. */
+const createErrors: { name: string; spec: JobSpec; says: RegExp }[] = [
+  {
+    name: "no host is named",
+    spec: { cluster: { CLUSTER_HOST: undefined } },
+    says: /CLUSTER_HOST must be set/,
+  },
+  {
+    name: "no credentials are given",
+    spec: { cluster: { CLUSTER_PASSWORD: undefined } },
+    says: /CLUSTER_PASSWORD or CLUSTER_KEYVALUE must be set/,
+  },
+  {
+    name: "the port is no number",
+    spec: { cluster: { CLUSTER_PORT: "ssh" } },
+    says: /CLUSTER_PORT as it must be a port number/,
+  },
+  {
+    name: "the key is no key",
+    spec: { cluster: { CLUSTER_KEYVALUE: "garbage" } },
+    says: /key/,
+  },
+  {
+    name: "the number of nodes is no number",
+    spec: { cluster: { JOB_NUM_NODES: "many" } },
+    says: /JOB_NUM_NODES as it must be/,
+  },
+  {
+    name: "a queue's name could be an option",
+    spec: { cluster: { JOB_QUEUE: "a b" } },
+    says: /JOB_QUEUE as it must be/,
+  },
+  { name: "MPI is asked for", spec: { cluster: { MPI_VERSION: "4" } }, says: /MPI_VERSION/ },
+  {
+    name: "the image was not pulled",
+    spec: { image: "multicri/docker.absent:1" },
+    says: /pull it first/,
+  },
+  {
+    name: "the image's name is malformed",
+    spec: { image: "multicri/docker.UPPER" },
+    says: /position/,
+  },
+];
+for (const { name, spec, says } of createErrors) {
+  Deno.test(`a container is refused with a sentence when ${name}`, async () => {
+    const before = await harness.server.crictlOk(["ps", "-a", "-q"]);
+    const failure = await harness.create({ command, ...spec }).then(
+      () => undefined,
+      (error: Error) => error.message,
+    );
+    assertMatch(failure ?? "it was created", says);
+    assertEquals(await harness.server.crictlOk(["ps", "-a", "-q"]), before);
+    for (const pod of (await harness.server.crictlOk(["pods", "-q", "--no-trunc"])).split("\n")) {
+      if (pod !== "") await harness.server.crictlOk(["rmp", "--force", pod]);
+    }
+  });
+}
+
+/** Errors of StartContainer; the state tells the kubelet whether trying again can help. */
+const startErrors: {
+  name: string;
+  cluster: Record<string, string>;
+  says: RegExp;
+  state: string;
+}[] = [
+  {
+    name: "the password is wrong",
+    cluster: { CLUSTER_PASSWORD: "wrong" },
+    says: /jorge@10\.77\.0\.10:22.*(password|login|credentials)/i,
+    state: "CONTAINER_EXITED",
+  },
+  {
+    name: "the host is unknown",
+    cluster: { CLUSTER_HOST: "no-such-host.invalid" },
+    says: /no-such-host\.invalid/,
+    state: "CONTAINER_CREATED",
+  },
+  {
+    name: "the port is closed",
+    cluster: { CLUSTER_PORT: "2222" },
+    says: /10\.77\.0\.10:2222/,
+    state: "CONTAINER_CREATED",
+  },
+  {
+    name: "the queue does not exist",
+    cluster: { JOB_QUEUE: "nowhere" },
+    says: /refused the job:.*[Ii]nvalid partition/,
+    state: "CONTAINER_EXITED",
+  },
+  {
+    name: "the cluster cannot give what is asked",
+    cluster: { JOB_NUM_NODES: "99" },
+    says: /refused the job:/,
+    state: "CONTAINER_EXITED",
+  },
+];
+for (const { name, cluster, says, state } of startErrors) {
+  Deno.test(`a start fails with a sentence and leaves nothing when ${name}`, async () => {
+    const made = await harness.create({ command, cluster });
+    const { code, stderr } = await harness.server.crictl(["start", made.container]);
+    assert(code !== 0);
+    assertMatch(stderr, says);
+    assert(!stderr.includes(harness.lab.login.password), "the password was shown");
+    const { status } = await harness.inspect(made.container);
+    assertEquals(status.state, state);
+    if (state === "CONTAINER_EXITED") {
+      assertEquals([status.exitCode, status.reason], [128, "StartError"]);
+      assertMatch(status.message, says);
+    }
+    assertEquals(await harness.jobsOf(made.container), []);
+    assertEquals(await harness.onCluster(`find . -path '*${made.pod}*'`), "");
+    await harness.removeCleanly(made);
+  });
+}
+
+Deno.test("a start is refused naming both fingerprints when the host key has changed", async () => {
+  const knownHosts = harness.lab.path("knode", join(harness.server.rootDir, "known_hosts"));
+  const first = await harness.run({ command: ["true"] });
+  await harness.exited(first.container);
+  await harness.removeCleanly(first);
+  const pinned = await Deno.readTextFile(knownHosts);
+  await harness.server.stop();
+  const forged = pinned.replace(
+    /(AAAA\S{20,})(\S{10})(\s|$)/m,
+    (_all, key: string, _tail, end: string) => `${key}${"AAAAAAAAAA"}${end}`,
+  );
+  await Deno.writeTextFile(knownHosts, forged);
+  await harness.server.start();
+  const made = await harness.create({ command });
+  const { stderr } = await harness.server.crictl(["start", made.container]);
+  assertMatch(stderr, /SHA256:.*SHA256:/);
+  assertMatch(stderr, /known_hosts/);
+  await Deno.writeTextFile(knownHosts, pinned);
+  await harness.removeCleanly(made);
+});
+
+const pullErrors: [string, string, RegExp][] = [
+  ["the image does not exist", "multicri/docker-repository.lab/absent:1", /no such image/],
+  ["the prefix is misspelt", "multicri/sigularity-repository.a/b", /singularity-repository/],
+  ["the registry is closed", "10.77.0.1:5999/lab/busybox:1", /10\.77\.0\.1:5999/],
+];
+for (const [name, image, says] of pullErrors) {
+  Deno.test(`a pull fails with a sentence when ${name}`, async () => {
+    const { code, stderr } = await harness.server.crictl(["pull", image]);
+    assert(code !== 0);
+    assertMatch(stderr, says);
+    const work = harness.lab.path("knode", join(harness.server.cachePath, "work"));
+    assertEquals([...Deno.readDirSync(work)], []);
+  });
+}
+
+const badCommandLines: [string[], RegExp][] = [
+  [["--stream-port", "none"], /--stream-port 'none': it must be a port number/],
+  [["--no-such-flag"], /Unknown flag '--no-such-flag'/],
+  [["--root-dir", "relative"], /--root-dir 'relative': it must be an absolute path/],
+];
+for (const [flags, says] of badCommandLines) {
+  Deno.test(`the server ends with 2 and a sentence when started with ${flags.join(" ")}`, async () => {
+    const { code, stderr } = await harness.lab.exec("knode", [...harness.server.argv, ...flags], {
+      env: {
+        MULTICRI_DENO: harness.lab.knodeDeno,
+        DENO_DIR: "/opt/deno-dir",
+        PATH: "/usr/bin:/bin",
+      },
+    });
+    assertEquals(code, 2);
+    assertMatch(stderr, says);
+    assertEquals(stderr.trim().split("\n").length, 1, stderr);
+  });
+}
+
+Deno.test("a second server ends with a sentence when its socket is served already", async () => {
+  const { code, stderr } = await harness.lab.exec("knode", harness.server.argv, {
+    env: { MULTICRI_DENO: harness.lab.knodeDeno, DENO_DIR: "/opt/deno-dir", PATH: "/usr/bin:/bin" },
+  });
+  assertEquals(code, 1);
+  assertMatch(stderr, /Another multicri may be using them/);
+  await harness.server.crictlOk(["version"]);
+});
