@@ -78,7 +78,7 @@ export class Puller {
   ): Promise<{ id: string; config: OciImageConfig }> {
     const layout = join(workDir, "layout");
     const source = `docker://${image.registry}/${image.repository}@${digest}`;
-    await this.#skopeo(["copy", "--quiet", source, `oci:${layout}:image`], {
+    await this.#skopeo(["copy", "--quiet", source, `oci:${layout}`], {
       image,
       auth,
       workDir,
@@ -96,7 +96,7 @@ export class Puller {
   async build(workDir: string, signal: AbortSignal): Promise<Omit<BuiltImage, "id" | "config">> {
     const sifPath = join(workDir, "image.sif");
     const result = await this.executor.run(
-      [this.tools.apptainer, "--quiet", "build", sifPath, `oci:${join(workDir, "layout")}:image`],
+      [this.tools.apptainer, "--quiet", "build", sifPath, `oci:${join(workDir, "layout")}`],
       {
         env: { APPTAINER_TMPDIR: workDir, APPTAINER_CACHEDIR: join(workDir, "cache") },
         timeoutMs: PULL_TIMEOUT_MS,

@@ -237,7 +237,10 @@ export class JobWatch {
         pending: { reason, expectedStart, priority },
       })),
     );
-    if (before.pending?.reason === reason && before.pending.expectedStart === expectedStart) return;
+    const told = before.pending?.reason === reason &&
+      before.pending.expectedStart === expectedStart;
+    // "None": Slurm has not looked at the job yet.
+    if (told || reason === "None") return;
     const start = expectedStart === "" ? "" : `, expected start ${expectedStart}`;
     await this.notes(job.containerId, `job ${job.jobId} waits: ${reason}${start}`);
   }
