@@ -106,6 +106,8 @@ export class NodeServer {
   crictlArgv(args: readonly string[]): string[] {
     return [
       `${KNODE_PATHS.clients}/${clientFile("crictl")}`,
+      "--config",
+      "/dev/null",
       "--runtime-endpoint",
       `unix://${this.socketPath}`,
       "--image-endpoint",

@@ -1,4 +1,4 @@
-import { delay } from "@std/async";
+import { delay } from "@std/async/delay";
 import { assertEquals } from "@std/assert";
 import { Lab } from "../../scripts/lab/lab.ts";
 import { NodeServer, type NodeServerOptions, prepareNode } from "../../scripts/lab/node_server.ts";

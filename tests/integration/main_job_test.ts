@@ -1,5 +1,4 @@
 /** The main job on the real lab, driven by crictl alone. */
-import { delay } from "@std/async";
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { ENTRY, Harness } from "./harness.ts";
 
@@ -280,5 +279,4 @@ Deno.test("50 jobs at once end with their own logs and exit codes", async () => 
     assertEquals((await harness.logs(container)).stdout, [`job ${index}`]);
   }
   for (const one of made) await harness.removeCleanly(one);
-  await delay(0);
 });
