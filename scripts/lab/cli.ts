@@ -16,6 +16,11 @@ Hosts: ${
   HOST_NAMES.join(", ")
 }. MULTICRI_LAB_NAME and MULTICRI_LAB_SUBNET (as 10.78.0) make a second lab.`;
 
+/** How many words may follow each command; a surplus one, as in `down --help`, must not be overlooked. */
+const MAX_ARGUMENTS: Record<string, number> = {
+  ...{ up: 0, down: 0, status: 0, logs: 1, shell: 2, exec: Infinity, help: 0, "--help": 0 },
+};
+
 /** Lines of each log that `logs` shows. */
 const LOG_LINES = 30;
 
@@ -29,6 +34,11 @@ function print(text: string): void {
 async function main(args: string[]): Promise<number> {
   const lab = new Lab({}, writeStderrLine);
   const [command, ...rest] = args;
+  const known = MAX_ARGUMENTS[command ?? "help"] ?? -1;
+  if (rest.length > known) {
+    print(USAGE);
+    return command === "help" || command === "--help" ? 0 : 2;
+  }
   switch (command) {
     case "up":
       await lab.up();
@@ -48,7 +58,7 @@ async function main(args: string[]): Promise<number> {
       return 0;
     default:
       print(USAGE);
-      return command === undefined || command === "help" || command === "--help" ? 0 : 2;
+      return 0;
   }
 }
 

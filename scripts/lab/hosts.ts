@@ -224,31 +224,42 @@ export async function stopHost(place: HostPlace): Promise<void> {
 export interface EnterOptions {
   /** The user to run as; root unless told. */
   user?: string;
-  /** Added to a clean environment of PATH, HOME, USER, SHELL and LANG. */
+  /** Added to a clean environment of PATH, HOME, USER, LOGNAME, SHELL and LANG. */
   env?: Record<string, string>;
   /** Absolute path of the working folder; the user's home unless told. */
   cwd?: string;
 }
 
+/** A command on the machine, and all of its environment. */
+export interface MachineCommand {
+  argv: string[];
+  env: Record<string, string>;
+}
+
 const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/** The command line on the machine that runs `argv` inside a running host, with a clean environment. */
-export function enterArgv(host: RunningHost, argv: string[], options: EnterOptions = {}): string[] {
+/**
+ * The command on the machine that runs `argv` inside a running host. The environment passes beside the
+ * argument list, which everyone on the machine can read.
+ */
+export function enteringCommand(
+  host: RunningHost,
+  argv: string[],
+  options: EnterOptions = {},
+): MachineCommand {
   const { user = "root" } = options;
   const home = user === "root" ? "/root" : `/home/${user}`;
-  const env = {
-    ...{ PATH, HOME: home, USER: user, LOGNAME: user, SHELL: "/bin/bash", LANG: "C.UTF-8" },
-    ...options.env,
+  const identity = { PATH, HOME: home, USER: user, LOGNAME: user };
+  const switchUser = [`--reuid=${user}`, `--regid=${user}`, "--init-groups"];
+  return {
+    argv: [
+      ...["sh", "-c", [...joinCommands(host.cgroups), 'exec "$@"'].join(" && "), "sh"],
+      ...["nsenter", `--target=${host.init.pid}`],
+      ...["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--"],
+      // nsenter forks to enter the pid namespace; what runs inside dies with it.
+      ...["setpriv", "--pdeathsig", "KILL", ...(user === "root" ? [] : switchUser), "--"],
+      ...["env", `--chdir=${options.cwd ?? home}`, "--", ...argv],
+    ],
+    env: { ...identity, SHELL: "/bin/bash", LANG: "C.UTF-8", ...options.env },
   };
-  return [
-    ...["sh", "-c", [...joinCommands(host.cgroups), 'exec "$@"'].join(" && "), "sh"],
-    ...["nsenter", `--target=${host.init.pid}`],
-    ...["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--"],
-    ...["/usr/bin/env", "-i", `--chdir=${options.cwd ?? home}`],
-    ...Object.entries(env).map(([name, value]) => `${name}=${value}`),
-    ...(user === "root"
-      ? []
-      : ["/usr/bin/setpriv", `--reuid=${user}`, `--regid=${user}`, "--init-groups"]),
-    ...argv,
-  ];
 }

@@ -1,12 +1,19 @@
 import { basename } from "@std/path";
 import { installPrerequisites } from "./debian.ts";
 import { exists, remove } from "./files.ts";
-import { enterArgv, type EnterOptions, findHost, stopHost } from "./hosts.ts";
+import { enteringCommand, type EnterOptions, findHost, stopHost } from "./hosts.ts";
 import { LAB_IMAGES } from "./images.ts";
 import { withLock } from "./lock.ts";
 import { LOGIN_USER } from "./login.ts";
 import { disconnect } from "./network.ts";
-import { childrenOf, type CommandResult, killTree, runOk, signalIfThere } from "./process.ts";
+import {
+  childrenOf,
+  type CommandResult,
+  DIE_WITH_PARENT,
+  killTree,
+  runOk,
+  signalIfThere,
+} from "./process.ts";
 import { type Progress, step, waitFor } from "./progress.ts";
 import { REGISTRY_CREDENTIALS, REGISTRY_PORTS } from "./registry.ts";
 import { ensureRoot, LAB_ROOT } from "./root.ts";
@@ -161,11 +168,17 @@ export class Lab {
     return await (await this.shell(host)).run(argv, options);
   }
 
-  /** Starts a program in a host that runs beside the caller, who must `kill` it or wait for its end. */
+  /**
+   * Starts a program in a host that runs beside the caller, who must `kill` it or wait for its end. It
+   * dies with the caller's program.
+   */
   async spawn(host: HostName, argv: string[], options: SpawnOptions = {}): Promise<HostProcess> {
     const { stdin = "null", stdout = "null", stderr = "null", ...enter } = options;
-    const [program = "", ...args] = enterArgv((await this.shell(host)).host, argv, enter);
-    const child = new Deno.Command(program, { args, stdin, stdout, stderr }).spawn();
+    const command = enteringCommand((await this.shell(host)).host, argv, enter);
+    const [program = "", ...args] = [...DIE_WITH_PARENT, ...command.argv];
+    const { env } = command;
+    const streams = { stdin, stdout, stderr };
+    const child = new Deno.Command(program, { args, env, clearEnv: true, ...streams }).spawn();
     let ended = false;
     const end = child.status.then(() => ended = true);
     const signal = async (signal: Deno.Signal) => {

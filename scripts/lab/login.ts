@@ -19,7 +19,7 @@ export async function makeUser(shells: HostShell[]): Promise<void> {
   const { name, uid, password } = LOGIN_USER;
   for (const shell of shells) {
     await shell.script(`useradd --uid ${uid} --no-create-home --shell /bin/bash ${name}`);
-    await shell.run(["chpasswd"], { stdin: `${name}:${password}\n` });
+    await shell.runOk(["chpasswd"], { stdin: `${name}:${password}\n` });
   }
   await shells[0]?.script(`
     cp -r /etc/skel /home/${name} && chown -R ${name}: /home/${name} && chmod 700 /home/${name}`);
@@ -35,7 +35,7 @@ export async function startSshd(ctl: HostShell, address: string): Promise<string
   await ctl.write("/etc/ssh/sshd_config.d/lab.conf", SSHD_CONF);
   const privateKey = await ctl.script(`
     mkdir -p /run/sshd
-    ssh-keygen -q -A
+    ssh-keygen -A >/dev/null
     install -d -o ${name} -g ${name} -m 700 /home/${name}/.ssh
     ssh-keygen -q -t ed25519 -N '' -C ${name}@lab -f /root/login-key
     install -o ${name} -g ${name} -m 600 /root/login-key.pub /home/${name}/.ssh/authorized_keys

@@ -9,8 +9,11 @@ export interface CommandResult {
 export interface RunOptions {
   /** Given to the command's standard input, which is /dev/null without it. */
   stdin?: string | Uint8Array;
-  /** Added to this process's own environment. */
+  /** Added to this process's own environment, or all of it with `clearEnv`. */
   env?: Record<string, string>;
+  clearEnv?: boolean;
+  /** What errors call the command; its argv unless told. */
+  title?: string;
   /** Milliseconds until the command and all that it started are killed. */
   timeoutMs?: number;
 }
@@ -18,18 +21,22 @@ export interface RunOptions {
 /** Enough for every quick command; what takes longer (downloads, builds) says so itself. */
 export const DEFAULT_TIMEOUT_MS = 30_000;
 
+/** The words before a command that let it die with the program that started it, however that ends. */
+export const DIE_WITH_PARENT = ["setpriv", "--pdeathsig", "KILL", "--"];
+
 /**
- * Runs `argv` to its end, whatever its exit code.
+ * Runs `argv` to its end, whatever its exit code; 127 says that there is no such program. It is killed
+ * when this program dies meanwhile.
  *
- * @throws {Error} when the program cannot be started, or did not end within `timeoutMs`; by then its whole
- * process tree has been killed.
+ * @throws {Error} when it did not end within `timeoutMs`; by then its whole process tree has been killed.
  */
 export async function run(argv: string[], options: RunOptions = {}): Promise<CommandResult> {
-  const { stdin, env = {}, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
-  const [program = "", ...args] = argv;
+  const { stdin, env = {}, clearEnv = false, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
+  const [program = "", ...args] = [...DIE_WITH_PARENT, ...argv];
   const child = new Deno.Command(program, {
     args,
     env,
+    clearEnv,
     stdin: stdin === undefined ? "null" : "piped",
     stdout: "piped",
     stderr: "piped",
@@ -49,7 +56,9 @@ export async function run(argv: string[], options: RunOptions = {}): Promise<Com
     if (killed !== undefined) {
       await killed;
       throw new Error(
-        `"${argv.join(" ")}" did not end within ${timeoutMs / 1000} s and was killed; ` +
+        `"${options.title ?? argv.join(" ")}" did not end within ${
+          timeoutMs / 1000
+        } s and was killed; ` +
           `its last words were: ${lastWords(err || out)}`,
       );
     }
@@ -68,7 +77,9 @@ export async function runOk(argv: string[], options: RunOptions = {}): Promise<s
   const { code, stdout, stderr } = await run(argv, options);
   if (code !== 0) {
     throw new Error(
-      `"${argv.join(" ")}" failed with exit code ${code}: ${lastWords(stderr || stdout)}`,
+      `"${options.title ?? argv.join(" ")}" failed with exit code ${code}: ${
+        lastWords(stderr || stdout)
+      }`,
     );
   }
   return stdout;
@@ -163,9 +174,11 @@ export async function childrenOf(pid: number): Promise<number[]> {
 
 /** Sends SIGKILL to a process and all its descendants; those that are gone already do not matter. */
 export async function killTree(pid: number): Promise<void> {
+  // Stopped first, it starts no more children while they are listed.
+  if (!signalIfThere(pid, "SIGSTOP")) return;
   const children = await childrenOf(pid);
-  signalIfThere(pid, "SIGKILL");
   await Promise.all(children.map(killTree));
+  signalIfThere(pid, "SIGKILL");
 }
 
 /** Sends a signal; returns false when there is no such process any more. */

@@ -19,7 +19,7 @@ export const LAB_ROOT: RootRecipe = {
   name: "lab",
   packages: [
     ...["ca-certificates", "procps", "iproute2", "iptables", "tini"],
-    ...["slurmctld", "slurmd", "slurm-client", "munge", "openssh-server"],
+    ...["slurmctld", "slurmd", "slurm-client", "munge", "openssh-server", "openssh-client"],
     ...["apptainer", "squashfuse", "fuse2fs", "runc", "crun", "containernetworking-plugins"],
     ...["docker-registry", "skopeo", "umoci", "busybox-static"],
   ],

@@ -1,10 +1,10 @@
-import { enterArgv, type EnterOptions, rootFolder, type RunningHost } from "./hosts.ts";
-import { type CommandResult, run, runOk, type RunOptions, shellWord } from "./process.ts";
+import { enteringCommand, type EnterOptions, rootFolder, type RunningHost } from "./hosts.ts";
+import { type CommandResult, run, type RunOptions, shellWord } from "./process.ts";
 import { waitFor } from "./progress.ts";
 import { exists } from "./files.ts";
 
 /** How a command is run in a host, to its end. */
-export type ExecOptions = Omit<RunOptions, "env"> & EnterOptions;
+export type ExecOptions = Pick<RunOptions, "stdin" | "timeoutMs"> & EnterOptions;
 
 const DAEMON_TIMEOUT_MS = 30_000;
 
@@ -25,25 +25,30 @@ export class HostShell {
   /** Runs `argv` to its end; throws as `run` of process.ts does. */
   async run(argv: string[], options: ExecOptions = {}): Promise<CommandResult> {
     const { stdin, timeoutMs, ...enter } = options;
-    return await run(enterArgv(this.host, argv, enter), {
+    const command = enteringCommand(this.host, argv, enter);
+    return await run(command.argv, {
+      env: command.env,
+      clearEnv: true,
+      title: `${argv.join(" ")} on ${this.host.place.name}`,
       ...(stdin === undefined ? {} : { stdin }),
       ...(timeoutMs === undefined ? {} : { timeoutMs }),
     });
   }
 
   /**
-   * Runs a sh(1) script as root, which ends at its first failing command, and returns its output.
+   * Runs `argv` to its end and returns its output.
    *
    * @throws {Error} when it fails.
    */
+  async runOk(argv: string[], options: ExecOptions = {}): Promise<string> {
+    const { code, stdout, stderr } = await this.run(argv, options);
+    if (code === 0) return stdout;
+    throw new Error(`A step on host ${this.host.place.name} failed: ${(stderr || stdout).trim()}`);
+  }
+
+  /** Runs a sh(1) script as root, which ends at its first failing command; as {@link runOk}. */
   async script(text: string): Promise<string> {
-    const { code, stdout, stderr } = await this.run(["sh", "-eu", "-c", text]);
-    if (code !== 0) {
-      throw new Error(
-        `A step on host ${this.host.place.name} failed: ${(stderr || stdout).trim()}`,
-      );
-    }
-    return stdout;
+    return await this.runOk(["sh", "-eu", "-c", text]);
   }
 
   /** Starts a program that stays when this one ends; its output goes to {@link logPath}. */
@@ -51,7 +56,7 @@ export class HostShell {
     const command = `exec setsid --fork "$@" </dev/null >>${
       shellWord(`/var/log/${name}.out`)
     } 2>&1`;
-    await runOk(enterArgv(this.host, ["sh", "-c", command, "sh", ...argv], { cwd: "/" }));
+    await this.runOk(["sh", "-c", command, "sh", ...argv], { cwd: "/" });
   }
 
   /** Writes a file, and the folders above it, as root. */

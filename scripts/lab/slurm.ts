@@ -87,12 +87,13 @@ export async function startSlurm(
     await shell.waitForPath("munged", "/run/munge/munge.socket.2");
   }));
   await shells.ctl.daemon("slurmctld", ["slurmctld", "-D"]);
-  await Promise.all(
-    COMPUTE_NODES.map((node) => shells[node].daemon("slurmd", ["slurmd", "-D", "-N", node])),
-  );
   await waitFor("slurmctld on ctl", async () => {
     return (await shells.ctl.run(["scontrol", "ping"])).stdout.includes("is UP");
   }, { timeoutMs: CONTROLLER_TIMEOUT_MS, log: shells.ctl.path("/var/log/slurm/slurmctld.log") });
+  // A slurmd that finds no controller waits for seconds before it tries again.
+  await Promise.all(
+    COMPUTE_NODES.map((node) => shells[node].daemon("slurmd", ["slurmd", "-D", "-N", node])),
+  );
   await waitFor("The compute nodes", () => nodesAreIdle(shells.ctl), {
     timeoutMs: NODES_TIMEOUT_MS,
     log: `${shells.n1.path("/var/log/slurm/slurmd.log")} and slurmctld.log of ctl`,
