@@ -127,12 +127,13 @@ export function quoteShell(word: string): string {
  * The file `env` beside a job script, for these variables; of several with one name the last counts.
  *
  * A variable X is handed to Apptainer as APPTAINERENV_X, which is exact with `--no-eval` (Apptainer 1.1,
- * SingularityCE 3.10 or newer). Names that cannot go that way are listed in `viaArgv`: the job script sets
- * them by the program `env`, which the image must have. LD_LIBRARY_PATH gets Apptainer's
- * `:/.singularity.d/libs` appended, where the libraries of `--nv` lie. The file holds the values: 0600.
+ * SingularityCE 3.10 or newer). Those that cannot go that way (names that are no shell identifiers, HOME and
+ * some more, values with "\r\n") are named in `viaArgv`: the job script sets them by the program `env`,
+ * which the image must have. LD_LIBRARY_PATH gets Apptainer's `:/.singularity.d/libs` appended, where
+ * the libraries of `--nv` lie. The file holds the values: 0600.
  *
- * Throws INVALID_ARGUMENT for NUL, an empty name, "=" in a name, a variable of 128 KiB or more, or more than
- * 768 KiB together.
+ * Throws INVALID_ARGUMENT for NUL, an empty name, "=" in a name, a variable that does not fit into 128 KiB, or
+ * more than Apptainer takes for one container (960 KiB as JSON).
  */
 export function renderEnvironment(
   variables: readonly Variable[],

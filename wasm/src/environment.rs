@@ -6,12 +6,14 @@
 //!
 //! Some names cannot take that way: those that are no shell identifiers (Kubernetes allows `a.b` and more),
 //! and those with a meaning of their own for Apptainer or for the script that it runs in the container before
-//! the program. They become words of the program `env` in front of the pod's program, in the container.
+//! the program. So it is with values that hold "\r\n", which that script reads as "\n". They become words of the
+//! program `env` in front of the pod's program, in the container.
 //! `LD_LIBRARY_PATH` stays with Apptainer, though it appends `:/.singularity.d/libs` to it: the libraries
 //! of `--nv` lie there.
 
 use std::collections::BTreeMap;
 
+use crate::limits::{check_total, MAX_EXEC_STRING_BYTES};
 use crate::quote::posix;
 use crate::refusal::{shown, Refusal};
 
@@ -27,15 +29,9 @@ pub struct Rendered<'a> {
 }
 
 const PREFIX: &str = "APPTAINERENV_";
-/// Linux: the longest string of an argument or variable, with its NUL (MAX_ARG_STRLEN).
-const MAX_EXEC_STRING_BYTES: usize = 131_072;
-/// What all variables together may take. Apptainer hands the whole of a container's configuration on in at
-/// most 8 strings of 128 KiB as JSON, the bind mounts and the command as well.
-const MAX_ENVIRONMENT_BYTES: usize = 786_432;
-
 /// Names that Apptainer or SingularityCE (process_linux.go, action_script.sh, env/create.go of theirs) treat
 /// in a way of their own, or that its script in the container uses for itself.
-const SPECIAL_NAMES: [&str; 15] = [
+const SPECIAL_NAMES: [&str; 11] = [
     "HOME",
     "PREPEND_PATH",
     "APPEND_PATH",
@@ -45,10 +41,6 @@ const SPECIAL_NAMES: [&str; 15] = [
     "UID",
     "EUID",
     "GID",
-    "PWD",
-    "OLDPWD",
-    "IFS",
-    "OPTIND",
     "e",
     "key",
 ];
@@ -80,6 +72,7 @@ fn needs_argv(variable: &Variable) -> bool {
     !is_identifier(variable.name)
         || SPECIAL_NAMES.contains(&variable.name)
         || SPECIAL_PREFIXES.iter().any(|prefix| variable.name.starts_with(prefix))
+        || variable.value.contains("\r\n")
         || (variable.value.is_empty() && SPECIAL_WHEN_EMPTY.contains(&variable.name))
 }
 
@@ -87,7 +80,6 @@ fn needs_argv(variable: &Variable) -> bool {
 pub fn render<'a>(variables: &[Variable<'a>]) -> Result<Rendered<'a>, Refusal> {
     let last: BTreeMap<&str, usize> =
         variables.iter().enumerate().map(|(index, variable)| (variable.name, index)).collect();
-    let mut total = 0;
     let mut exports = String::new();
     let mut words = Vec::new();
     let mut via_argv = Vec::new();
@@ -96,7 +88,6 @@ pub fn render<'a>(variables: &[Variable<'a>]) -> Result<Rendered<'a>, Refusal> {
         if last[variable.name] != index {
             continue;
         }
-        total += variable.name.len() + variable.value.len() + 2;
         if needs_argv(variable) {
             words.push(posix(&format!("{}={}", variable.name, variable.value))?);
             via_argv.push(variable.name);
@@ -109,13 +100,10 @@ pub fn render<'a>(variables: &[Variable<'a>]) -> Result<Rendered<'a>, Refusal> {
             ));
         }
     }
-    if total > MAX_ENVIRONMENT_BYTES {
-        return Err(Refusal::new(format!(
-            "Cannot pass the environment: its variables have {} bytes together, at most {} fit; put large \
-             values into a volume.",
-            total, MAX_ENVIRONMENT_BYTES
-        )));
-    }
+    check_total(
+        "Cannot pass the environment variables",
+        last.values().flat_map(|index| [variables[*index].name, variables[*index].value]),
+    )?;
     let file = format!("{}multicri_argv_environment=({})\n", exports, words.join(" "));
     Ok(Rendered { file, via_argv })
 }

@@ -31,11 +31,37 @@ multicri_finish() {
 multicri_pass() {
   multicri_interrupted=yes
   if [[ -n $multicri_child ]]; then
-    kill -s "$1" "$multicri_child" 2>/dev/null
+    multicri_deliver "$1"
   elif [[ -z $multicri_early && $1 != USR? ]]; then
     multicri_early=$1
   fi
 }
+
+# multicri_deliver SIGNAL: sends it when it can arrive, at the latest after 10 s.
+multicri_deliver() {
+  local tries=0
+  until multicri_reachable || ((++tries > 200)); do
+    sleep 0.05
+  done
+  kill -s "$1" "$multicri_child" 2>/dev/null
+}
+
+# multicri_reachable: false while Apptainer builds the container up. Until its init process ("appinit", "sinit")
+# or the program itself is there, it takes signals and loses them; before and after, none is lost.
+multicri_reachable() {
+  local name pid children=()
+  read -r name <"/proc/$multicri_child/comm" || return 0
+  [[ $name == starter* ]] || return 0
+  read -r -a children <"/proc/$multicri_child/task/$multicri_child/children"
+  for pid in "${children[@]}"; do
+    read -r name <"/proc/$pid/comm" || continue
+    case $name in
+      starter* | squashfuse* | fuse* | gocryptfs) ;;
+      *) return 0 ;;
+    esac
+  done
+  return 1
+} 2>/dev/null
 multicri_child=
 multicri_early=
 for multicri_signal in TERM INT HUP QUIT USR1 USR2; do
@@ -89,7 +115,7 @@ set -m
     set +eufx
     IFS=$' \t\n'
     cd -- "$multicri_directory" || exit 125
-    rm -f -- "status/.refused.$multicri_job"
+    : >"status/.refused.$multicri_job"
   fi
   # shellcheck source=/dev/null
   . ./env || multicri_refuse 125 "the file env with the container's variables cannot be read"
@@ -118,7 +144,7 @@ set -m
 multicri_child=$!
 set +m
 if [[ -n $multicri_early ]]; then
-  kill -s "$multicri_early" "$multicri_child" 2>/dev/null
+  multicri_deliver "$multicri_early"
 fi
 multicri_write start "job=$multicri_job" "host=${SLURMD_NODENAME:-$HOSTNAME}" "pid=$multicri_child" "time=$multicri_time"
 
@@ -132,9 +158,8 @@ done
 multicri_child=
 
 multicri_error=
-if [[ -e status/.refused.$multicri_job ]]; then
+if [[ -s status/.refused.$multicri_job ]]; then
   multicri_error=$(<"status/.refused.$multicri_job")
-  rm -f -- "status/.refused.$multicri_job"
   # Nothing ran, so nothing succeeded.
   ((multicri_code != 0)) || multicri_code=125
 elif ((multicri_code == 255)); then
@@ -142,4 +167,5 @@ elif ((multicri_code == 255)); then
   multicri_last=$(tail -c 4096 stderr | tail -n 1 | tr -d '\0')
   [[ $multicri_last != 'FATAL:   '* ]] || multicri_error="the container runtime says: ${multicri_last#FATAL:   }"
 fi
+rm -f -- "status/.refused.$multicri_job"
 multicri_finish "$multicri_code" "$multicri_error"

@@ -9,6 +9,7 @@ mod environment;
 mod frame;
 mod image_name;
 mod letters;
+mod limits;
 mod nearest;
 mod quote;
 mod reference;

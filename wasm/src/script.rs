@@ -4,6 +4,7 @@
 //! script does with them is told in `job_body.sh`.
 
 use crate::custom_config::refused_option;
+use crate::limits::{check_total, MAX_EXEC_STRING_BYTES};
 use crate::quote::{bash_line, sbatch_line};
 use crate::refusal::{shown, Refusal};
 
@@ -20,8 +21,6 @@ pub struct Job<'a> {
 }
 
 const BODY: &str = include_str!("job_body.sh");
-/// Linux: the longest string of an argument, with its NUL (MAX_ARG_STRLEN).
-const MAX_EXEC_STRING_BYTES: usize = 131_072;
 
 /// The script for this job.
 pub fn render(job: &Job) -> Result<String, Refusal> {
@@ -78,7 +77,8 @@ fn check(job: &Job) -> Result<(), Refusal> {
                 .into(),
         );
     }
-    for (index, word) in job.program.iter().chain(&job.runtime_arguments).enumerate() {
+    let words = || job.program.iter().chain(&job.runtime_arguments).copied();
+    for (index, word) in words().enumerate() {
         if word.len() >= MAX_EXEC_STRING_BYTES {
             return refuse(format!(
                 "word {} of the command and its arguments has {} bytes, at most {} fit into one string that \
@@ -89,6 +89,7 @@ fn check(job: &Job) -> Result<(), Refusal> {
             ));
         }
     }
+    check_total("Cannot write the words of the command and its arguments", words())?;
     for (name, _) in &job.options {
         if name.is_empty()
             || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
