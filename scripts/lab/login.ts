@@ -9,6 +9,8 @@ export const SSHD_CONF = [
   "KbdInteractiveAuthentication no",
   "PermitRootLogin no",
   "UseDNS no",
+  // A test of wrong passwords must not shut out the tests after it.
+  "PerSourcePenalties no",
   "PrintMotd no",
   "PrintLastLog no",
   "",

@@ -1,4 +1,5 @@
 import { clientFile, ensureClient } from "../clients.ts";
+import { ENTRY_POINTS } from "../install.ts";
 import type { HostProcess, Lab } from "./lab.ts";
 import type { CommandResult } from "./process.ts";
 import { type Progress, waitFor } from "./progress.ts";
@@ -16,6 +17,8 @@ export interface NodeServerOptions {
   name?: string;
   flags?: readonly string[];
   env?: Record<string, string>;
+  /** An installed folder in the node that is started instead of the checkout. */
+  installedIn?: string;
 }
 
 /**
@@ -44,7 +47,7 @@ export class NodeServer {
   /** The server's command line, as it is run in the node. */
   get argv(): string[] {
     return [
-      `${KNODE_PATHS.checkout}/scripts/multicri`,
+      `${this.options.installedIn ?? KNODE_PATHS.checkout}/scripts/multicri`,
       "-v",
       "4",
       "--socket-path",
@@ -59,18 +62,24 @@ export class NodeServer {
     ];
   }
 
+  /** The server's environment: an installed folder brings its own Deno and packages. */
+  get env(): Record<string, string> {
+    return {
+      PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+      HOME: "/root",
+      ...(this.options.installedIn === undefined
+        ? { DENO_DIR: KNODE_PATHS.denoDir, MULTICRI_DENO: this.lab.knodeDeno }
+        : {}),
+      ...this.options.env,
+    };
+  }
+
   /** Starts the server and waits until it answers. @throws Error with the end of its log. */
   async start(): Promise<void> {
     const shell = `exec "$@" </dev/null >>${this.logPath} 2>&1`;
     this.#process = await this.lab.spawn("knode", ["/bin/sh", "-c", shell, "sh", ...this.argv], {
       cwd: KNODE_PATHS.checkout,
-      env: {
-        PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        HOME: "/root",
-        DENO_DIR: KNODE_PATHS.denoDir,
-        MULTICRI_DENO: this.lab.knodeDeno,
-        ...this.options.env,
-      },
+      env: this.env,
     });
     let ended = false;
     this.#process.child.status.then(() => ended = true);
@@ -146,7 +155,7 @@ export async function prepareNode(lab: Lab, progress: Progress): Promise<void> {
   await lab.up();
   await ensureClient("crictl", progress);
   const { success, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["cache", "--quiet", "main.ts", "lib/config/print_permissions.ts"],
+    args: ["cache", "--quiet", ...ENTRY_POINTS],
     cwd: lab.settings.checkout,
     stderr: "piped",
   }).output();
