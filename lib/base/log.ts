@@ -51,7 +51,15 @@ function formatValue(value: string): string {
 
 const encoder = new TextEncoder();
 
-/** Writes a line to stderr at once, in order, as `console.error` would but without its formatting. */
+/**
+ * Writes a line to stderr at once, in order, as `console.error` would but without its formatting. A stderr
+ * that is gone is no reason to fail: there is nobody left to tell.
+ */
 export function writeStderrLine(line: string): void {
-  Deno.stderr.writeSync(encoder.encode(line + "\n"));
+  const bytes = encoder.encode(line + "\n");
+  try {
+    for (let at = 0; at < bytes.length;) at += Deno.stderr.writeSync(bytes.subarray(at));
+  } catch (error) {
+    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+  }
 }

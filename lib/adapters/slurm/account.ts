@@ -25,6 +25,15 @@ export class ClusterAccount {
   }
 
   /**
+   * Connects now where the session would wait for its next turn, because somebody waits for the outcome. A
+   * refused login is not tried sooner: sites lock accounts that fail often.
+   * @throws CriError UNAVAILABLE when the cluster does not answer.
+   */
+  async reach(): Promise<void> {
+    if (this.session.state.kind === "waiting") await this.session.connect();
+  }
+
+  /**
    * The directory of a container, absolute on the cluster.
    * @throws CriError UNAVAILABLE, UNAUTHENTICATED …: why the cluster cannot be used.
    */

@@ -118,6 +118,7 @@ export class SlurmAdapter implements Adapter {
     const { directory } = workloadOf(container);
     if (directory !== undefined) {
       const active = await this.#active.of(container.id);
+      await active.account.reach();
       await this.#clean(active, directory).catch((error) => {
         if (CriError.from(error).code !== "UNAUTHENTICATED") throw error;
         this.log.warning("Files stay on the cluster: it no longer accepts the container's login", {
@@ -279,7 +280,9 @@ export class SlurmAdapter implements Adapter {
   /** The job's id, asked from the cluster when an interrupted start left it unknown. */
   async #jobOf(active: ActiveContainer): Promise<string | undefined> {
     const { jobId, directory } = workloadOf(this.#container(active.id));
-    if (jobId !== undefined || directory === undefined) return jobId;
+    if (directory === undefined) return undefined;
+    await active.account.reach();
+    if (jobId !== undefined) return jobId;
     const found = await findJob(active.account, directory, jobName(active.id));
     if (found === undefined) return undefined;
     this.#update(active.id, (state) => markRunning(state, this.clock.now()));

@@ -95,6 +95,7 @@ export async function launchJob(
 /** Records where the job's files will lie, brings the image there, and renders the files. */
 async function prepare(request: LaunchRequest, store: Store): Promise<JobFiles> {
   const { container, account, image } = request;
+  await account.reach();
   const directory = await account.containerDirectory(container.sandboxId, container.id);
   store.containers.update(container.id, withWorkload((workload) => ({ ...workload, directory })));
   const imagePath = await account.provideImage(image, request.signal, request.note);

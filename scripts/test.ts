@@ -1,0 +1,95 @@
+/**
+ * `deno task test`: everything, from a bare checkout. Sets up what is missing, runs the checks, the unit
+ * tests and the tests on the lab, and prints `N passed, N failed` last.
+ */
+import { fromFileUrl } from "@std/path";
+import { messageOf } from "../lib/base/error.ts";
+import { Lab } from "./lab/lab.ts";
+import { prepareNode } from "./lab/node_server.ts";
+import { step } from "./lab/progress.ts";
+
+const ROOT = fromFileUrl(new URL("..", import.meta.url));
+const SOURCES = ["main.ts", "lib", "scripts", "tests", "wasm"];
+
+interface Count {
+  passed: number;
+  failed: number;
+}
+
+/** Checks that pass or fail as a whole; each counts as one test. */
+const CHECKS: readonly { name: string; args: readonly string[] }[] = [
+  { name: "Formatting", args: ["fmt", "--check"] },
+  { name: "Lint", args: ["lint"] },
+  { name: "Types", args: ["check", ...SOURCES] },
+  { name: "Layers", args: ["task", "layers"] },
+  { name: "WASM core: Rust tests", args: ["task", "wasm", "test"] },
+  {
+    name: "WASM core: the committed file is what the source builds",
+    args: ["task", "wasm", "--check"],
+  },
+  { name: "Protocol: our api.proto is the upstream wire", args: ["task", "proto", "--check"] },
+];
+
+function say(line: string): void {
+  Deno.stdout.writeSync(new TextEncoder().encode(`${line}\n`));
+}
+
+async function deno(args: readonly string[], env: Record<string, string> = {}): Promise<boolean> {
+  const command = new Deno.Command(Deno.execPath(), { args: [...args], cwd: ROOT, env });
+  return (await command.spawn().status).success;
+}
+
+/** Runs `deno test` on paths and counts from its JUnit report, which holds also what failed to load. */
+async function runTests(name: string, paths: readonly string[]): Promise<Count> {
+  const report = await Deno.makeTempFile({ suffix: ".xml" });
+  try {
+    const success = await step(
+      say,
+      name,
+      () => deno(["test", "-A", "--no-check", `--junit-path=${report}`, ...paths]),
+    );
+    const [, tests = "0", failures = "0", errors = "0"] =
+      /<testsuites\b[^>]*\btests="(\d+)"[^>]*\bfailures="(\d+)"[^>]*\berrors="(\d+)"/.exec(
+        await Deno.readTextFile(report),
+      ) ?? [];
+    const failed = Number(failures) + Number(errors);
+    // A file that cannot be loaded, or a leak outside of any test, fails the run without a failed test.
+    return { passed: Number(tests) - failed, failed: success ? failed : Math.max(failed, 1) };
+  } finally {
+    await Deno.remove(report);
+  }
+}
+
+async function runChecks(): Promise<Count> {
+  const count = { passed: 0, failed: 0 };
+  for (const { name, args } of CHECKS) {
+    const success = await step(say, name, () => deno(args));
+    say(`${name}: ${success ? "ok" : "FAILED"}`);
+    if (success) count.passed++;
+    else count.failed++;
+  }
+  return count;
+}
+
+async function runLabTests(): Promise<Count> {
+  const lab = new Lab({}, say);
+  try {
+    await prepareNode(lab, say);
+    return await runTests("Tests on the lab", ["tests"]);
+  } catch (error) {
+    say(`The lab did not come up: ${messageOf(error)}`);
+    return { passed: 0, failed: 1 };
+  } finally {
+    await lab.down();
+  }
+}
+
+const counts = [
+  await runChecks(),
+  await runTests("Unit tests", ["lib", "wasm", "scripts"]),
+  await runLabTests(),
+];
+const passed = counts.reduce((sum, count) => sum + count.passed, 0);
+const failed = counts.reduce((sum, count) => sum + count.failed, 0);
+say(`${passed} passed, ${failed} failed`);
+Deno.exit(failed === 0 ? 0 : 1);
