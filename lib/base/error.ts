@@ -39,5 +39,5 @@ export class CriError extends Error {
 /** The message of anything thrown, on one line and without a stack trace. */
 export function messageOf(thrown: unknown): string {
   const text = thrown instanceof Error ? thrown.message || thrown.name : String(thrown);
-  return text.replaceAll(/\s*\n\s*/g, "; ").trim();
+  return text.trim().replaceAll(/\s*\n\s*/g, "; ");
 }
