@@ -1,0 +1,141 @@
+import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { CriError } from "../../base/error.ts";
+import { ContainerConfig, PodSandboxConfig } from "../../cri/api.generated.ts";
+import { type JobRequest, programArgv, renderJob } from "./job.ts";
+
+const IMAGE = {
+  user: "",
+  env: ["PATH=/bin", "LANG=C", "NO_EQUALS", "EMPTY=", "EQUALS=a=b"],
+  entrypoint: ["/entry"],
+  cmd: ["by", "default"],
+  workingDir: "/srv",
+  labels: {},
+  stopSignal: "",
+};
+
+function request(changes: Partial<JobRequest> = {}): JobRequest {
+  return {
+    containerId: "c1",
+    sandbox: PodSandboxConfig.fromPartial({ metadata: { name: "p", namespace: "ns", uid: "u-1" } }),
+    config: ContainerConfig.fromPartial({ metadata: { name: "main", attempt: 2 } }),
+    image: IMAGE,
+    settings: {
+      login: { host: "h", port: 22, user: "u", password: "cluster password" },
+      options: [{ name: "partition", value: "short" }, { name: "exclusive" }],
+      submitEnvironment: [{ name: "SLURM_DEBUG", value: "1" }],
+      ignoredLines: [],
+      prerun: "",
+      program: [{ name: "LANG", value: "de" }, { name: "TOKEN", value: "token's value" }],
+    },
+    directory: "/home/u/it's/s1/c1",
+    imagePath: "/home/u/.images/i.sif",
+    ...changes,
+  };
+}
+
+/** What of a job script is not the same in every job. */
+const HEAD = `#!/bin/bash
+#SBATCH --job-name="multicri-c1"
+#SBATCH --comment="multicri id=c1 pod=ns/p uid=u-1 container=main attempt=2"
+#SBATCH --output="/home/u/it's/s1/c1/slurm.log"
+#SBATCH --open-mode="append"
+#SBATCH --partition="short"
+#SBATCH --exclusive
+umask 077
+multicri_directory='/home/u/it'\\''s/s1/c1'
+multicri_image='/home/u/.images/i.sif'
+multicri_prerun=no
+multicri_runtime_arguments=('--no-eval' '--containall' '--pwd' '/srv' '--bind' '/home/u/it'\\''s/s1/c1/results:/multicri/results')
+multicri_program=('/entry' 'by' 'default')
+multicri_job=\${SLURM_JOB_ID:-none}
+export SLURM_DEBUG='1'
+`;
+
+Deno.test("renderJob() puts options, paths and the program into the script and no values", () => {
+  const job = renderJob(request());
+  assertEquals([job.name, job.directory], ["multicri-c1", "/home/u/it's/s1/c1"]);
+  assertEquals(Object.keys(job.files), ["job.sh", "env"]);
+  const script = job.files["job.sh"] ?? "";
+  assertEquals(script.split("# From here on")[0], HEAD);
+  for (const secret of ["cluster password", "token's value", "/bin'"]) {
+    assertEquals(script.includes(secret), false);
+  }
+});
+
+Deno.test("renderJob() lets the pod's variables win over the image's and adds the results directory", () => {
+  const env = renderJob(request()).files["env"] ?? "";
+  const names = [...env.matchAll(/APPTAINERENV_(\w+)=/g)].map(([, name]) => name);
+  assertEquals(names.toSorted(), [
+    "EMPTY",
+    "EQUALS",
+    "LANG",
+    "MULTICRI_RESULTS_DIR",
+    "PATH",
+    "TOKEN",
+  ]);
+  assertStringIncludes(env, "APPTAINERENV_LANG='de'");
+  assertStringIncludes(env, "APPTAINERENV_EQUALS='a=b'");
+  assertStringIncludes(env, "APPTAINERENV_MULTICRI_RESULTS_DIR='/multicri/results'");
+});
+
+Deno.test("renderJob() writes the prerun as a file of its own", () => {
+  const { settings } = request();
+  const job = renderJob(request({ settings: { ...settings, prerun: "module load x\n" } }));
+  assertEquals(job.files["prerun.sh"], "module load x\n");
+});
+
+const DIRECTORIES: readonly [pod: string, image: string, used: string][] = [
+  ["/pod", "/image", "/pod"],
+  ["", "/image", "/image"],
+  ["", "", "/"],
+];
+
+for (const [workingDir, imageDir, used] of DIRECTORIES) {
+  Deno.test(`renderJob() starts in '${used}' when the pod says '${workingDir}' and the image '${imageDir}'`, () => {
+    const job = renderJob(request({
+      config: ContainerConfig.fromPartial({ workingDir }),
+      image: { ...IMAGE, workingDir: imageDir },
+    }));
+    assertStringIncludes(job.files["job.sh"] ?? "", `'--pwd' '${used}' '--bind'`);
+  });
+}
+
+interface Words {
+  command?: string[];
+  args?: string[];
+  entrypoint?: string[];
+  cmd?: string[];
+}
+
+const PROGRAMS: readonly [words: Words, argv: string[]][] = [
+  [{ entrypoint: ["e"], cmd: ["c"] }, ["e", "c"]],
+  [{ cmd: ["c"] }, ["c"]],
+  [{ entrypoint: ["e"] }, ["e"]],
+  [{ command: ["k"], entrypoint: ["e"], cmd: ["c"] }, ["k"]],
+  [{ command: ["k"], args: ["a"], entrypoint: ["e"], cmd: ["c"] }, ["k", "a"]],
+  [{ args: ["a"], entrypoint: ["e"], cmd: ["c"] }, ["e", "a"]],
+  [{ args: ["a"], cmd: ["c"] }, ["a"]],
+  [{ command: ["k", "", "$(id)"] }, ["k", "", "$(id)"]],
+  [{ command: ["a", "&&", "b c"] }, ["/bin/sh", "-c", "'a' && 'b c'"]],
+  [{ command: ["a"], args: ["||", "b"] }, ["/bin/sh", "-c", "'a' || 'b'"]],
+  [{ args: ["a", "&&", "b"] }, ["/bin/sh", "-c", "'a' && 'b'"]],
+  [{ args: ["a", "&&", "b"], entrypoint: ["e"] }, ["e", "a", "&&", "b"]],
+  [{ entrypoint: ["e", "&&"], cmd: ["c"] }, ["e", "&&", "c"]],
+];
+
+for (const [words, argv] of PROGRAMS) {
+  Deno.test(`programArgv() makes ${JSON.stringify(argv)} of ${JSON.stringify(words)}`, () => {
+    const { command = [], args = [], entrypoint = [], cmd = [] } = words;
+    assertEquals(programArgv({ command, args }, { entrypoint, cmd }), argv);
+  });
+}
+
+for (const command of [[], [""], ["&&", "b"]]) {
+  Deno.test(`programArgv() refuses ${JSON.stringify(command)} when the image has no program`, () => {
+    const error = assertThrows(
+      () => programArgv({ command, args: [] }, { entrypoint: [], cmd: [] }),
+      CriError,
+    );
+    assertEquals(error.code, "INVALID_ARGUMENT");
+  });
+}

@@ -1,0 +1,153 @@
+import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { CriError } from "../../base/error.ts";
+import { isReserved, readSettings } from "./settings.ts";
+
+const LOGIN = { CLUSTER_HOST: "login", CLUSTER_USERNAME: "u", CLUSTER_PASSWORD: "secret" };
+
+type Values = Record<string, string | Uint8Array>;
+
+const read = (values: Values, allowed: { host: string; port: number }[] = []) =>
+  readSettings(
+    Object.entries(values).map(([key, value]) => ({
+      key,
+      value: typeof value === "string" ? new TextEncoder().encode(value) : value,
+    })),
+    allowed,
+  );
+
+Deno.test("readSettings() needs only a host, a user and a password", () => {
+  assertEquals(read(LOGIN), {
+    login: { host: "login", port: 22, user: "u", password: "secret" },
+    options: [],
+    submitEnvironment: [],
+    ignoredLines: [],
+    prerun: "",
+    program: [],
+  });
+});
+
+Deno.test("readSettings() takes the environment of a full job apart", () => {
+  const settings = read({
+    ...LOGIN,
+    CLUSTER_HOST: " fe80::1%eth0 ",
+    CLUSTER_PORT: "2222\n",
+    CLUSTER_CONFIG: "module load x\n",
+    JOB_QUEUE: "short,long",
+    JOB_GPU: "gpu:kepler:2",
+    JOB_NUM_NODES: "2-4",
+    JOB_NUM_CORES_NODE: "3",
+    JOB_NUM_CORES: "6",
+    JOB_NUM_TASKS_NODE: " 7 ",
+    JOB_CUSTOM_CONFIG: "#SBATCH --time=5\nnonsense\nSLURM_DEBUG=1\n--partition=other",
+    MPI_FLAGS: "-x",
+    MPI_VERSION: "",
+    KUBERNETES_SERVICE_HOST: "10.0.0.1",
+    JOB_COMPLETION_INDEX: "3",
+    JOB_QUEUE_SERVICE_HOST: "10.0.0.2",
+    EMPTY: "",
+    ODD: "\ufeffa\n$b",
+  });
+  assertEquals(settings.login, {
+    host: "fe80::1%eth0",
+    port: 2222,
+    user: "u",
+    password: "secret",
+  });
+  assertEquals(settings.options, [
+    { name: "partition", value: "short,long" },
+    { name: "gres", value: "gpu:kepler:2" },
+    { name: "nodes", value: "2-4" },
+    { name: "mincpus", value: "3" },
+    { name: "ntasks", value: "6" },
+    { name: "ntasks-per-node", value: "7" },
+    { name: "time", value: "5" },
+    { name: "partition", value: "other" },
+  ]);
+  assertEquals(settings.submitEnvironment, [{ name: "SLURM_DEBUG", value: "1" }]);
+  assertEquals(settings.ignoredLines.length, 1);
+  assertStringIncludes(settings.ignoredLines[0] ?? "", "JOB_CUSTOM_CONFIG line 2: ");
+  assertEquals(settings.prerun, "module load x\n");
+  assertEquals(settings.program, [
+    { name: "JOB_COMPLETION_INDEX", value: "3" },
+    { name: "JOB_QUEUE_SERVICE_HOST", value: "10.0.0.2" },
+    { name: "EMPTY", value: "" },
+    { name: "ODD", value: "\ufeffa\n$b" },
+  ]);
+});
+
+Deno.test("readSettings() lets the last value of a repeated name win", () => {
+  const encode = (text: string) => new TextEncoder().encode(text);
+  const settings = readSettings([
+    ...Object.entries(LOGIN).map(([key, value]) => ({ key, value: encode(value) })),
+    { key: "A", value: encode("1") },
+    { key: "A", value: encode("2") },
+  ], []);
+  assertEquals(settings.program, [{ name: "A", value: "2" }]);
+});
+
+const REFUSALS: readonly [values: Values, code: string, words: string][] = [
+  [{ CLUSTER_HOST: " " }, "INVALID_ARGUMENT", "CLUSTER_HOST must be set"],
+  [{ CLUSTER_USERNAME: "" }, "INVALID_ARGUMENT", "CLUSTER_USERNAME must be set"],
+  [{ CLUSTER_PASSWORD: "" }, "INVALID_ARGUMENT", "CLUSTER_PASSWORD or CLUSTER_KEYVALUE"],
+  [{ CLUSTER_HOST: "a b" }, "INVALID_ARGUMENT", "a host name or address"],
+  [{ CLUSTER_HOST: "login\nX" }, "INVALID_ARGUMENT", "a host name or address"],
+  [{ CLUSTER_USERNAME: "$(id)" }, "INVALID_ARGUMENT", "a user name"],
+  [{ CLUSTER_PORT: "0" }, "INVALID_ARGUMENT", "a port number from 1 to 65535"],
+  [{ CLUSTER_PORT: "65536" }, "INVALID_ARGUMENT", "a port number from 1 to 65535"],
+  [{ CLUSTER_PORT: "0x16" }, "INVALID_ARGUMENT", "a port number from 1 to 65535"],
+  [{ CLUSTER_KEYVALUE: "not a key" }, "INVALID_ARGUMENT", "key"],
+  [{ JOB_QUEUE: "a b" }, "INVALID_ARGUMENT", "a partition's name"],
+  [{ JOB_GPU: "2" }, "INVALID_ARGUMENT", "gpu[[:type]:count]"],
+  [{ JOB_NUM_NODES: "0" }, "INVALID_ARGUMENT", "a number of nodes"],
+  [{ JOB_NUM_CORES: "two" }, "INVALID_ARGUMENT", 'current value is "two"'],
+  [{ JOB_NUM_TASKS_NODE: "-1" }, "INVALID_ARGUMENT", "a number of tasks"],
+  [{ MPI_VERSION: "4" }, "UNIMPLEMENTED", "MPI_VERSION"],
+  [{ TOKEN: new Uint8Array([0xff, 0xfe]) }, "INVALID_ARGUMENT", "TOKEN: its value must be UTF-8"],
+];
+
+for (const [values, code, words] of REFUSALS) {
+  Deno.test(`readSettings() refuses ${JSON.stringify(values)} with a sentence`, () => {
+    const error = assertThrows(() => read({ ...LOGIN, ...values }), CriError);
+    assertEquals(error.code, code);
+    assertStringIncludes(error.message, words);
+    assertEquals(error.message.includes("secret"), false);
+  });
+}
+
+const CLUSTERS: readonly [host: string, port: string, allowed: boolean][] = [
+  ["login", "22", true],
+  ["other", "2222", true],
+  ["login", "2222", false],
+  ["evil", "22", false],
+];
+
+for (const [host, port, allowed] of CLUSTERS) {
+  Deno.test(`readSettings() ${allowed ? "accepts" : "refuses"} ${host}:${port} when the administrator lists clusters`, () => {
+    const values = { ...LOGIN, CLUSTER_HOST: host, CLUSTER_PORT: port };
+    const list = [{ host: "login", port: 22 }, { host: "other", port: 2222 }];
+    if (allowed) return assertEquals(read(values, list).login.host, host);
+    const error = assertThrows(() => read(values, list), CriError, "--allowed-clusters");
+    assertEquals(error.code, "PERMISSION_DENIED");
+  });
+}
+
+const NAMES: readonly [name: string, reserved: boolean][] = [
+  ["CLUSTER_ANYTHING", true],
+  ["KUBERNETES_PORT", true],
+  ["JOB_QUEUE", true],
+  ["JOB_GPU", true],
+  ["MPI_FLAGS", true],
+  ["MPI_VERSION", true],
+  ["JOB_COMPLETION_INDEX", false],
+  ["JOB_X_SERVICE_HOST", false],
+  ["MPI_FLAGS_2", false],
+  ["MY_CLUSTER_HOST", false],
+  ["CLUSTER", false],
+  ["constructor", false],
+];
+
+for (const [name, reserved] of NAMES) {
+  Deno.test(`isReserved() says ${reserved} of ${name}`, () => {
+    assertEquals(isReserved(name), reserved);
+  });
+}
