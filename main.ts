@@ -5,7 +5,7 @@ import { systemClock } from "./lib/base/clock.ts";
 import { assertSupportedDeno } from "./lib/base/deno_version.ts";
 import { CriError, messageOf } from "./lib/base/error.ts";
 import { KeyedMutex } from "./lib/base/keyed_mutex.ts";
-import { createLogger, type Logger, writeStderrLine } from "./lib/base/log.ts";
+import { createLogger, type Logger, writeStderrLine, writeStdoutLine } from "./lib/base/log.ts";
 import { type Config, parseInvocation, UsageError } from "./lib/config/flags.ts";
 import { SYSTEMD_SIGN } from "./lib/config/permissions.ts";
 import { backendFromHandlers } from "./lib/cri/service.ts";
@@ -94,12 +94,10 @@ async function main(args: readonly string[]): Promise<number> {
     const invocation = parseInvocation(args, (name) => Deno.env.get(name));
     switch (invocation.kind) {
       case "help":
-        Deno.stdout.writeSync(new TextEncoder().encode(invocation.text));
+        writeStdoutLine(invocation.text);
         return 0;
       case "version":
-        Deno.stdout.writeSync(
-          new TextEncoder().encode(`multicri ${MULTICRI_VERSION} (Deno ${Deno.version.deno})\n`),
-        );
+        writeStdoutLine(`multicri ${MULTICRI_VERSION} (Deno ${Deno.version.deno})`);
         return 0;
       case "serve": {
         assertSupportedDeno(Deno.version.deno);

@@ -4,16 +4,13 @@
  */
 import { fromFileUrl } from "@std/path";
 import { messageOf } from "../lib/base/error.ts";
+import { writeStdoutLine as say } from "../lib/base/log.ts";
 import { Lab } from "./lab/lab.ts";
 import { NodeServer, prepareNode } from "./lab/node_server.ts";
 import { step } from "./lab/progress.ts";
 import { readPodManifest } from "./pod_manifest.ts";
 
 const POD_LOGS_DIR = "/var/log/pods";
-
-function say(line: string): void {
-  Deno.stdout.writeSync(new TextEncoder().encode(`${line}\n`));
-}
 
 /** Runs the pod of the manifest; resolves with the container's id and exit code. */
 async function runFirstPod(lab: Lab, server: NodeServer): Promise<void> {
@@ -83,12 +80,16 @@ async function main(): Promise<number> {
   const server = new NodeServer(lab, {
     flags: ["--allowed-clusters", `${lab.login.host}:${lab.login.port}`],
   });
-  try {
+  const work = async () => {
     await prepareNode(lab, say);
     await step(say, "Starting multicri in the Kubernetes node", () => server.start());
     await runFirstPod(lab, server);
     sayHowToGoOn(lab, server);
     await interrupted;
+  };
+  try {
+    // Ctrl-C ends it at any moment, not only when all is up.
+    await Promise.race([work(), interrupted]);
     return 0;
   } catch (error) {
     say(`It did not work: ${messageOf(error)}`);

@@ -3,6 +3,7 @@
  * circle. `deno task layers`; ends with 1 and a line for each offence.
  */
 import { dirname, fromFileUrl, join, relative } from "@std/path";
+import { writeStderrLine, writeStdoutLine } from "../lib/base/log.ts";
 
 /** From the bottom up. A folder may import itself and whatever stands below it. */
 const LAYERS: readonly (readonly string[])[] = [
@@ -96,7 +97,7 @@ if (import.meta.main) {
     modules.set(relative(ROOT, join(ROOT, file)), await Deno.readTextFile(join(ROOT, file)));
   }
   const found = offences(modules);
-  for (const line of found) Deno.stderr.writeSync(new TextEncoder().encode(`${line}\n`));
+  for (const line of found) writeStderrLine(line);
   if (found.length > 0) Deno.exit(1);
-  Deno.stdout.writeSync(new TextEncoder().encode(`Layers: ${modules.size} modules in order\n`));
+  writeStdoutLine(`Layers: ${modules.size} modules in order`);
 }

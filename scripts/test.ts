@@ -4,6 +4,7 @@
  */
 import { fromFileUrl } from "@std/path";
 import { messageOf } from "../lib/base/error.ts";
+import { writeStdoutLine as say } from "../lib/base/log.ts";
 import { Lab } from "./lab/lab.ts";
 import { prepareNode } from "./lab/node_server.ts";
 import { step } from "./lab/progress.ts";
@@ -29,10 +30,6 @@ const CHECKS: readonly { name: string; args: readonly string[] }[] = [
   },
   { name: "Protocol: our api.proto is the upstream wire", args: ["task", "proto", "--check"] },
 ];
-
-function say(line: string): void {
-  Deno.stdout.writeSync(new TextEncoder().encode(`${line}\n`));
-}
 
 async function deno(args: readonly string[], env: Record<string, string> = {}): Promise<boolean> {
   const command = new Deno.Command(Deno.execPath(), { args: [...args], cwd: ROOT, env });

@@ -52,13 +52,22 @@ function formatValue(value: string): string {
 const encoder = new TextEncoder();
 
 /**
- * Writes a line to stderr at once, in order, as `console.error` would but without its formatting. A stderr
+ * Writes a line to stderr at once, in order, as `console.error` would but without its formatting. A reader
  * that is gone is no reason to fail: there is nobody left to tell.
  */
 export function writeStderrLine(line: string): void {
+  writeLine(Deno.stderr, line);
+}
+
+/** The same to stdout. */
+export function writeStdoutLine(line: string): void {
+  writeLine(Deno.stdout, line);
+}
+
+function writeLine(stream: { writeSync(bytes: Uint8Array): number }, line: string): void {
   const bytes = encoder.encode(line + "\n");
   try {
-    for (let at = 0; at < bytes.length;) at += Deno.stderr.writeSync(bytes.subarray(at));
+    for (let at = 0; at < bytes.length;) at += stream.writeSync(bytes.subarray(at));
   } catch (error) {
     if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
   }

@@ -250,7 +250,6 @@ export function helpText(): string {
     "  CRI_SLURM_MOUNT_PATH          Working directory on the cluster, relative to $HOME (default multi-cri)",
     "  CRI_SLURM_IMAGE_REMOTE_MOUNT  Directory of images on the cluster (default: .images in the working directory)",
     "  CRI_SLURM_BUILD_IN_CLUSTER    Build images on the cluster. Not available yet.",
-    "",
   ].join("\n");
 }
 

@@ -2,7 +2,7 @@
  * Prints, for the launcher, Deno's permission flags for a command line, one a line, each quoted for a POSIX
  * shell. Ends with 2 and a sentence when the command line cannot be used.
  */
-import { writeStderrLine } from "../base/log.ts";
+import { writeStderrLine, writeStdoutLine } from "../base/log.ts";
 import { quoteShell } from "../../wasm/core.ts";
 import { parseInvocation, UsageError } from "./flags.ts";
 import { HELP_PERMISSION_FLAGS, permissionFlags } from "./permissions.ts";
@@ -12,8 +12,7 @@ try {
   const flags = invocation.kind === "serve"
     ? permissionFlags(invocation.config)
     : HELP_PERMISSION_FLAGS;
-  const lines = flags.map((flag) => `${quoteShell(flag)}\n`).join("");
-  Deno.stdout.writeSync(new TextEncoder().encode(lines));
+  for (const flag of flags) writeStdoutLine(quoteShell(flag));
 } catch (error) {
   if (!(error instanceof UsageError)) throw error;
   writeStderrLine(`multicri: ${error.message}`);

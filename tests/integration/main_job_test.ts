@@ -202,11 +202,71 @@ Deno.test("a job's commands are joined when && stands alone in its command", asy
 
 Deno.test("a prerun script changes the job's surroundings when CLUSTER_CONFIG is set", async () => {
   const made = await harness.run({
-    command: sh("echo job"),
-    cluster: { CLUSTER_CONFIG: "export APPTAINER_BIND=/etc/hostname:/marker\necho from prerun" },
+    command: sh("cat /marker"),
+    cluster: {
+      CLUSTER_CONFIG: "echo from prerun >marker\nexport APPTAINER_BIND=$PWD/marker:/marker",
+    },
   });
   const { status } = await harness.exited(made.container);
   assertEquals(status.exitCode, 0);
+  assertEquals((await harness.logs(made.container)).stdout, ["from prerun"]);
+  await harness.onCluster(`rm multi-cri/${made.pod}/${made.container}/marker`);
+  await harness.removeCleanly(made);
+});
+
+const keyForms: [string, (pem: string) => string][] = [
+  ["as it is", (pem) => pem],
+  ["with its newlines written as \\n", (pem) => pem.trim().replaceAll("\n", "\\n")],
+  ["as base64", (pem) => btoa(pem)],
+];
+for (const [form, render] of keyForms) {
+  Deno.test(`a job runs when CLUSTER_KEYVALUE holds a private key ${form}`, async () => {
+    const key = await Deno.readTextFile(harness.lab.login.privateKeyPath);
+    const made = await harness.run({
+      command: ["true"],
+      cluster: { CLUSTER_PASSWORD: undefined, CLUSTER_KEYVALUE: render(key) },
+    });
+    assertEquals((await harness.exited(made.container)).status.exitCode, 0);
+    await harness.removeCleanly(made);
+  });
+}
+
+Deno.test("a secret stands in no log, database, job script or status when a job runs with it", async () => {
+  const marker = `marked-${crypto.randomUUID()}`;
+  const made = await harness.run({ command: sh("sleep 600"), env: { APP_SECRET: marker } });
+  const { info } = await harness.running(made.container);
+  const { server, lab } = harness;
+  for (const secret of [marker, lab.login.password]) {
+    const search = ["grep", "-rlF", "--", secret];
+    const onNode = await lab.exec("knode", [
+      ...search,
+      server.stateDir,
+      server.rootDir,
+      server.logPath,
+      "/var/log/pods",
+    ]);
+    const own = `${server.stateDir}/secrets/${made.container}.json`;
+    assertEquals(onNode.stdout.trim(), secret === marker ? "" : own);
+    const { stdout } = await lab.exec("ctl", [...search, info.slurm.directory ?? ""]);
+    assertEquals(stdout.trim(), secret === marker ? `${info.slurm.directory}/env` : "");
+    assert(!(await server.crictlOk(["inspect", made.container])).includes(secret));
+    for (const host of ["knode", "ctl", "n1", "n2"] as const) {
+      const { stdout } = await lab.exec(host, [
+        "sh",
+        "-c",
+        "cat /proc/[0-9]*/cmdline | tr '\\0' ' '",
+      ]);
+      assert(!stdout.includes(secret), `an argv on ${host} holds a secret`);
+    }
+  }
+  const { stdout } = await lab.exec("ctl", [
+    "stat",
+    "-c",
+    "%a",
+    info.slurm.directory ?? "",
+    `${info.slurm.directory}/env`,
+  ]);
+  assertEquals(stdout.trim(), "700\n600");
   await harness.removeCleanly(made);
 });
 
