@@ -10,7 +10,9 @@
 //! unknown here are passed on, since sites add their own (SPANK plugins).
 
 use crate::refusal::shown;
-use crate::sbatch_options::{abbreviated, by_letter, by_name, by_variable, SbatchOption, Takes};
+use crate::sbatch_options::{
+    abbreviated, by_letter, by_name, by_variable, SbatchOption, Takes, EXCLUDED_SETTINGS,
+};
 
 #[derive(Debug, Default, PartialEq)]
 pub struct CustomConfig {
@@ -131,7 +133,14 @@ impl Statement<'_> {
                 "it is neither an option of sbatch nor a SLURM_ or SBATCH_ setting, NAME=value",
             );
         }
+        if EXCLUDED_SETTINGS.contains(&name) {
+            return self.ignore(setting, "Slurm's commands in the job depend on it");
+        }
         match by_variable(name) {
+            Some(option) if option.owned => self.ignore(
+                setting,
+                format!("it stands for --{}, which multicri sets or excludes itself", option.name),
+            ),
             Some(option) if option.takes == Takes::Nothing => self.add(setting, option.name, None),
             Some(option) => self.add(setting, option.name, Some(value)),
             None if has_control(value) => self.ignore(setting, CONTROL),
@@ -234,5 +243,47 @@ pub fn refused_option(name: &str) -> Option<String> {
                 name, option.name
             )
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described(config: &CustomConfig) -> String {
+        let mut text = String::new();
+        for (name, value) in &config.options {
+            let value = value.as_ref().map_or(String::new(), |value| format!("={}", value));
+            text.push_str(&format!("--{}{}\n", name, value));
+        }
+        for (name, value) in &config.environment {
+            text.push_str(&format!("{}={}\n", name, value));
+        }
+        for Ignored { line, text: what, why } in &config.ignored {
+            text.push_str(&format!("{} {}: {}\n", line, what, why));
+        }
+        text
+    }
+
+    #[test]
+    fn the_example_is_read_as_the_golden_file_says() {
+        let config = parse(include_str!("../testdata/custom_config.txt"));
+        assert_eq!(described(&config), include_str!("../testdata/custom_config.golden"));
+    }
+
+    #[test]
+    fn line_ends_and_control_characters() {
+        let config = parse("--time=1\r\n--qos='a\tb'\r\nSLURM_X=\u{1b}\n\n");
+        assert_eq!(config.options, [("time".to_string(), Some("1".to_string()))]);
+        assert_eq!(config.environment, []);
+        let lines: Vec<usize> = config.ignored.iter().map(|ignored| ignored.line).collect();
+        assert_eq!(lines, [2, 3]);
+        assert!(config.ignored.iter().all(|ignored| ignored.why == CONTROL));
+    }
+
+    #[test]
+    fn empty_values_are_kept() {
+        let config = parse("--comment-x= --wckey=''; SLURM_X=");
+        assert_eq!(described(&config), "--comment-x=\n--wckey=\nSLURM_X=\n");
     }
 }

@@ -134,3 +134,79 @@ fn check(variable: &Variable) -> Result<(), Refusal> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered(variables: &[(&'static str, &'static str)]) -> (String, Vec<&'static str>) {
+        let variables: Vec<Variable> =
+            variables.iter().map(|(name, value)| Variable { name, value }).collect();
+        let rendered = render(&variables).unwrap();
+        (rendered.file, rendered.via_argv)
+    }
+
+    #[test]
+    fn variables_reach_apptainer_only_under_its_prefix() {
+        assert_eq!(
+            rendered(&[("A", "it's"), ("LD_LIBRARY_PATH", "/x"), ("PATH", "/bin")]).0,
+            "export APPTAINERENV_A='it'\\''s'\nexport APPTAINERENV_LD_LIBRARY_PATH='/x'\n\
+             export APPTAINERENV_PATH='/bin'\nmulticri_argv_environment=()\n"
+        );
+    }
+
+    #[test]
+    fn what_apptainer_would_change_goes_by_the_command_line() {
+        let odd = [
+            ("a.b", "1"),
+            ("1A", "1"),
+            ("-n", "1"),
+            ("A B", "1"),
+            ("é", "1"),
+            ("HOME", "/x"),
+            ("APPTAINER_BIND", "/x"),
+            ("SINGULARITYENV_A", "1"),
+            ("SING_USER_DEFINED_PATH", "/x"),
+            ("__script__", "1"),
+            ("e", "1"),
+            ("key", "1"),
+            ("PS1", ""),
+            ("PATH", ""),
+            ("CRLF", "a\r\nb"),
+        ];
+        let (file, via_argv) = rendered(&odd);
+        assert_eq!(via_argv, odd.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+        assert!(!file.contains("export"), "{}", file);
+        assert!(file.ends_with("'CRLF=a\r\nb')\n"), "{}", file);
+    }
+
+    #[test]
+    fn the_last_of_several_counts() {
+        let (file, _) = rendered(&[("A", "1"), ("B", "2"), ("A", "3")]);
+        assert_eq!(
+            file,
+            "export APPTAINERENV_B='2'\nexport APPTAINERENV_A='3'\nmulticri_argv_environment=()\n"
+        );
+    }
+
+    #[test]
+    fn what_no_variable_can_hold_is_refused_without_its_value() {
+        let longest = "x".repeat(MAX_EXEC_STRING_BYTES - PREFIX.len() - "A=\0".len());
+        assert!(render(&[Variable { name: "A", value: &longest }]).is_ok());
+        let longer = longest + "x";
+        for (name, value, why) in [
+            ("", "secret", "empty"),
+            ("a=b", "secret", "\"=\""),
+            ("a\0b", "secret", "NUL"),
+            ("A", "secret\0", "byte 7"),
+            ("A", longer.as_str(), "131073 bytes"),
+        ] {
+            let message = render(&[Variable { name, value }]).err().unwrap().0;
+            assert!(message.contains(why) && !message.contains("secret"), "{}", message);
+        }
+        let large = "<".repeat(100_000);
+        let two = [Variable { name: "A", value: &large }, Variable { name: "B", value: &large }];
+        assert!(render(&two[..1]).is_ok());
+        assert!(render(&two).err().unwrap().0.contains("at most 983040 fit"));
+    }
+}

@@ -254,3 +254,80 @@ fn hex_byte(letters: &[Letter]) -> Option<u8> {
     let low = letters.get(1)?.character.to_digit(16)?;
     Some((high * 16 + low) as u8)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind_name(kind: Kind) -> &'static str {
+        match kind {
+            Kind::Docker => "docker",
+            Kind::Shub => "shub",
+            Kind::Oras => "oras",
+            Kind::Library => "library",
+            Kind::Https => "https",
+            Kind::LocalImage => "local-image",
+            Kind::LocalDefFile => "local-def-file",
+        }
+    }
+
+    #[test]
+    fn names_mean_what_the_golden_table_says() {
+        let table = include_str!("../testdata/image_names.tsv");
+        let mut failures = Vec::new();
+        for line in table.lines().filter(|line| !line.starts_with('#')) {
+            let columns: Vec<&str> = line.split('\t').collect();
+            let (name, expected) = (columns[0], columns[1..].join("\t"));
+            let found = match parse(name) {
+                Ok(image) => {
+                    let spelt = image.full.or(image.path).or(image.repository);
+                    format!(
+                        "{}\t{}\t{}",
+                        kind_name(image.kind),
+                        image.canonical,
+                        spelt.as_deref().unwrap_or("-")
+                    )
+                }
+                Err(Refusal(message)) => {
+                    let place = format!(" at character {}: ", columns[2]);
+                    let agrees = message.contains(&place) && message.contains(columns[3]);
+                    if agrees && columns[1] == "error" {
+                        expected.clone()
+                    } else {
+                        message
+                    }
+                }
+            };
+            if found != expected {
+                failures.push(format!("{}\n   expected {}\n   found    {}", name, expected, found));
+            }
+        }
+        assert!(failures.is_empty(), "{}", failures.join("\n"));
+    }
+
+    #[test]
+    fn only_our_own_prefix_counts_as_prefixed() {
+        for (name, prefixed) in [
+            ("perl", false),
+            ("docker-repository.perl", false),
+            ("multicri/perl", true),
+            ("docker.io/multicri/local-image.x", true),
+            ("quay.io/multicri/perl", false),
+        ] {
+            assert_eq!(parse(name).unwrap().prefixed, prefixed, "{}", name);
+        }
+    }
+
+    #[test]
+    fn control_characters_are_named_and_never_repeated() {
+        for (name, position) in
+            [("a\nb", 2), ("local-image.a\0b", 14), ("multicri/docker.a\u{1b}[0m", 18)]
+        {
+            let message = parse(name).unwrap_err().0;
+            assert!(message.contains(&format!("at character {}:", position)), "{}", message);
+            assert!(message.contains("control character U+00"), "{}", message);
+            assert!(!message.chars().any(char::is_control));
+        }
+        assert!(parse(&"a".repeat(5000)).unwrap_err().0.contains("5000 characters"));
+    }
+}

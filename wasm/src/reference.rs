@@ -74,11 +74,12 @@ pub fn parse(name: Part) -> Result<Reference, Fault> {
     if name.is_empty() {
         return Err(Fault::at(name.start(), "the image name is missing"));
     }
-    if name.letters.len() == 64 && name.letters.iter().all(|letter| is_lower_hex(letter.character))
-    {
+    let text = name.text();
+    let id = text.strip_prefix("sha256:").unwrap_or(&text);
+    if id.len() == 64 && id.chars().all(is_lower_hex) {
         return Err(Fault::at(
             name.start(),
-            "64 hexadecimal digits are an image id, not a name a registry could know",
+            "64 hexadecimal digits are an image id, which no registry knows by that name",
         ));
     }
     let (domain, remote) = split_domain(name)?;

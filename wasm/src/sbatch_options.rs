@@ -148,7 +148,7 @@ const OPTIONS: &[SbatchOption] = &[
 ];
 
 /// Input variables of sbatch (opt.c, `env_vars`) whose option is not simply their name without `SBATCH_`.
-const RENAMED_VARIABLES: [(&str, &str); 16] = [
+const RENAMED_VARIABLES: [(&str, &str); 12] = [
     ("SBATCH_ARRAY_INX", "array"),
     ("SBATCH_BURST_BUFFER", "bb"),
     ("SBATCH_CPU_FREQ_REQ", "cpu-freq"),
@@ -162,12 +162,11 @@ const RENAMED_VARIABLES: [(&str, &str); 16] = [
     // Variables that sbatch reads under the names of srun's.
     ("SLURM_HINT", "hint"),
     ("SLURM_CLUSTERS", "clusters"),
-    // Variables that would make Slurm's commands in the job take it for another one or ask elsewhere.
-    ("SLURM_CONF", "clusters"),
-    ("SLURM_JOB_ID", "job-name"),
-    ("SLURM_JOBID", "job-name"),
-    ("SLURM_JOB_NAME", "job-name"),
 ];
+
+/// Settings that would make Slurm's commands in the job take it for another one, or ask another cluster.
+pub const EXCLUDED_SETTINGS: [&str; 4] =
+    ["SLURM_CONF", "SLURM_JOB_ID", "SLURM_JOBID", "SLURM_JOB_NAME"];
 
 /// The option of this long name.
 pub fn by_name(name: &str) -> Option<&'static SbatchOption> {

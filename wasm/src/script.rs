@@ -108,3 +108,98 @@ fn check(job: &Job) -> Result<(), Refusal> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn minimal() -> Job<'static> {
+        Job {
+            name: "multicri-1",
+            comment: "multicri",
+            directory: "/home/user/multi-cri/sandbox/container",
+            options: vec![],
+            environment: vec![],
+            has_prerun: false,
+            runtime_arguments: vec!["--no-eval", "--containall"],
+            image: "/home/user/multi-cri/images/perl.sif",
+            program: vec!["perl", "-v"],
+        }
+    }
+
+    /// Text of every kind a pod may try, as `script_test.ts` has it.
+    fn hostile() -> Job<'static> {
+        Job {
+            name: "it's \"a\" \\ $(job) #name",
+            comment: "100 % `id`",
+            directory: "/home/u'ser/%j $(id)/x",
+            options: vec![
+                ("partition", Some("a b")),
+                ("hold", None),
+                ("gres", Some("gpu:\"k\\80\":2")),
+            ],
+            environment: vec![("SLURM_HINT_X", "'; id #")],
+            has_prerun: true,
+            runtime_arguments: vec!["--no-eval", "--bind", "/a b:/c'd"],
+            image: "/images/`id`.sif",
+            program: vec![
+                "sh",
+                "-c",
+                "echo \"$1\"\n#PBS -l x\r\n#SBATCH --uid=0",
+                "'\\''",
+                "",
+                "é\u{7f}",
+            ],
+        }
+    }
+
+    #[test]
+    fn scripts_are_the_golden_ones() {
+        for (job, golden) in [
+            (minimal(), include_str!("../testdata/job_minimal.sh")),
+            (hostile(), include_str!("../testdata/job_hostile.sh")),
+        ] {
+            let script = render(&job).unwrap();
+            assert!(script == golden, "differs from the golden script:\n{}", script);
+        }
+    }
+
+    #[test]
+    fn text_of_a_pod_begins_no_line() {
+        let script = render(&hostile()).unwrap();
+        let head = script.strip_suffix(BODY).unwrap();
+        for line in head.lines() {
+            let known = ["#!", "#SBATCH --", "umask 077", "multicri_", "export SLURM_"];
+            assert!(known.iter().any(|start| line.starts_with(start)), "{}", line);
+        }
+        assert!(!script.contains('\r') && !script.contains('\0'));
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_refused() {
+        let cases: [(fn(&mut Job<'static>), &str); 10] = [
+            (|job| job.program = vec![], "no program"),
+            (|job| job.program = vec!["a\0"], "NUL"),
+            (|job| job.image = "perl.sif", "must be absolute"),
+            (|job| job.directory = "", "must be absolute"),
+            (|job| job.comment = "a\nb", "U+000A"),
+            (|job| job.options = vec![("time", Some("1\n#SBATCH --uid=0"))], "U+000A"),
+            (|job| job.options = vec![("time 1", None)], "no name of an option"),
+            (|job| job.options = vec![("output", Some("/x"))], "multicri sets"),
+            (|job| job.options = vec![("outp", Some("/x"))], "abbreviates"),
+            (|job| job.environment = vec![("PATH", "/x")], "no name of a SLURM_"),
+        ];
+        for (change, why) in cases {
+            let mut job = minimal();
+            change(&mut job);
+            let message = render(&job).err().unwrap().0;
+            assert!(message.contains(why), "{}", message);
+        }
+        let long = "x".repeat(MAX_EXEC_STRING_BYTES);
+        for (word, fits) in [(&long[1..], true), (&long[..], false)] {
+            let mut job = minimal();
+            job.program = vec!["echo", word];
+            assert_eq!(render(&job).is_ok(), fits);
+        }
+    }
+}

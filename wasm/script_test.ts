@@ -1,0 +1,264 @@
+import { assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
+import { join } from "@std/path";
+import { CriError } from "../lib/base/error.ts";
+import { type JobScript, renderJobScript } from "./core.ts";
+import { TestJob, until } from "./test_job.ts";
+
+const TESTDATA = new URL("testdata/", import.meta.url);
+
+const MINIMAL: JobScript = {
+  jobName: "multicri-1",
+  comment: "multicri",
+  directory: "/home/user/multi-cri/sandbox/container",
+  options: [],
+  environment: [],
+  hasPrerun: false,
+  runtimeArguments: ["--no-eval", "--containall"],
+  image: "/home/user/multi-cri/images/perl.sif",
+  argv: ["perl", "-v"],
+};
+
+/** Text of every kind a pod may try, as the tests in Rust have it. */
+const HOSTILE: JobScript = {
+  jobName: 'it\'s "a" \\ $(job) #name',
+  comment: "100 % `id`",
+  directory: "/home/u'ser/%j $(id)/x",
+  options: [
+    { name: "partition", value: "a b" },
+    { name: "hold" },
+    { name: "gres", value: 'gpu:"k\\80":2' },
+  ],
+  environment: [{ name: "SLURM_HINT_X", value: "'; id #" }],
+  hasPrerun: true,
+  runtimeArguments: ["--no-eval", "--bind", "/a b:/c'd"],
+  image: "/images/`id`.sif",
+  argv: ["sh", "-c", 'echo "$1"\n#PBS -l x\r\n#SBATCH --uid=0', "'\\''", "", "é\x7f"],
+};
+
+Deno.test("renderJobScript() writes the golden scripts", async () => {
+  for (const [name, job] of [["job_minimal.sh", MINIMAL], ["job_hostile.sh", HOSTILE]] as const) {
+    const golden = await Deno.readTextFile(new URL(name, TESTDATA));
+    assertEquals(renderJobScript(job), golden, name);
+  }
+});
+
+Deno.test("renderJobScript() throws for what cannot be written", () => {
+  const error = assertThrows(() => renderJobScript({ ...MINIMAL, argv: [] }), CriError);
+  assertEquals(error.code, "INVALID_ARGUMENT");
+  assertStringIncludes(error.message, "no program");
+  const options = [{ name: "wrap", value: "id" }];
+  assertThrows(() => renderJobScript({ ...MINIMAL, options }), CriError, "--wrap");
+});
+
+Deno.test("bash and shellcheck accept the golden scripts", async () => {
+  const scripts = ["job_minimal.sh", "job_hostile.sh"].map((name) =>
+    new URL(name, TESTDATA).pathname
+  );
+  const commands = [
+    ...scripts.map((script) => ["bash", "-n", script]),
+    // The quoted values of a pod look to it (SC1003, SC2016) as if something were meant by them.
+    ["shellcheck", "--exclude=SC1003,SC2016", ...scripts],
+  ];
+  for (const [program = "", ...args] of commands) {
+    const { code, stdout, stderr } = await new Deno.Command(program, { args }).output();
+    const words = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
+    assertEquals([code, words], [0, ""], program);
+  }
+});
+
+Deno.test("a job writes start, output, exit and ends with the program's code", async () => {
+  await using job = await TestJob.create({
+    runtime: `echo out; echo "err $*" >&2; umask; grep SigIgn /proc/self/status; exit 7`,
+    job: { argv: ["prog", "a b"] },
+  });
+  assertEquals(await job.run("17", { SLURMD_NODENAME: "node9" }), 7);
+  const start = await job.status("start");
+  assertEquals([start.job, start.host], ["17", "node9"]);
+  assertMatch(start.pid ?? "", /^\d+$/);
+  assertMatch(start.time ?? "", /^\d{10}\.\d{9}$/);
+  const exit = await job.status("exit");
+  assertEquals([exit.job, exit.code, exit.error], ["17", "7", undefined]);
+  assertMatch(exit.time ?? "", /^\d{10}\.\d{9}$/);
+  // Neither INT (bit 1) nor QUIT (bit 2) is ignored.
+  const [out, umask, ignored = ""] = (await job.read("stdout") ?? "").split("\n");
+  assertEquals([out, umask, Number.parseInt(ignored.slice(-1), 16) & 0b110], ["out", "0022", 0]);
+  const words = `--silent exec --no-eval ${join(job.root, "image.sif")} prog a b`;
+  assertEquals(await job.read("stderr"), `err ${words}\n`);
+  assertEquals(await Deno.readLink(join(job.directory, "status/claim")), "17");
+});
+
+Deno.test("a job tells 128 + signal when a signal ends the runtime", async () => {
+  await using job = await TestJob.create({ runtime: "kill -KILL $$" });
+  assertEquals(await job.run(), 137);
+  assertEquals((await job.status("exit")).code, "137");
+});
+
+Deno.test("a second job for the same container changes nothing and ends with 0", async () => {
+  await using job = await TestJob.create({ runtime: "echo run; exit 3" });
+  assertEquals(await job.run("17"), 3);
+  const exit = await job.read("status/exit");
+  assertEquals(await job.run("18"), 0);
+  assertEquals([await job.read("status/exit"), await job.read("stdout")], [exit, "run\n"]);
+});
+
+Deno.test("a requeued run of the same job goes on and keeps the log", async () => {
+  await using job = await TestJob.create({ runtime: "echo run; [[ ! -e ../again ]]" });
+  assertEquals(await job.run(), 0);
+  await Deno.writeTextFile(join(job.root, "again"), "");
+  assertEquals(await job.run(), 1);
+  assertEquals([(await job.status("exit")).code, await job.read("stdout")], ["1", "run\nrun\n"]);
+});
+
+Deno.test("a job says why the program never ran", async (t) => {
+  const runs = "echo ran >ran";
+  const cases = [
+    { name: "no runtime", error: "neither apptainer nor singularity", code: 125 },
+    {
+      name: "no image",
+      runtime: runs,
+      job: { image: "/no/such.sif" },
+      error: "/no/such.sif",
+      code: 125,
+    },
+    { name: "prerun exits", runtime: runs, prerun: "exit 3", error: "prerun.sh ended", code: 3 },
+    {
+      name: "prerun exits 0",
+      runtime: runs,
+      prerun: "exit 0",
+      error: "prerun.sh ended",
+      code: 125,
+    },
+    { name: "prerun fails", runtime: runs, prerun: "false", error: "with code 1", code: 1 },
+    { name: "prerun is no bash", runtime: runs, prerun: "if then", error: "prerun.sh", code: 2 },
+    {
+      name: "runtime fails",
+      runtime: "echo 'FATAL:   no such program' >&2; exit 255",
+      error: "the container runtime says: no such program",
+      code: 255,
+    },
+  ];
+  for (const { name, error, code, ...options } of cases) {
+    await t.step(name, async () => {
+      await using job = await TestJob.create(options);
+      assertEquals(await job.run(), code);
+      const exit = await job.status("exit");
+      assertEquals(exit.code, `${code}`);
+      assertStringIncludes(exit.error ?? "", error);
+      assertEquals(await job.read("ran"), undefined);
+    });
+  }
+});
+
+Deno.test("a job says so when its file env is missing", async () => {
+  await using job = await TestJob.create({ runtime: "true" });
+  await Deno.remove(join(job.directory, "env"));
+  assertEquals(await job.run(), 125);
+  assertStringIncludes((await job.status("exit")).error ?? "", "the file env");
+});
+
+Deno.test("a prerun sets the environment and cannot hurt the rest", async () => {
+  await using job = await TestJob.create({
+    runtime: 'echo "$SITE $APPTAINERENV_A $APPTAINERENV_SITE"; umask; pwd',
+    variables: [{ name: "A", value: "pod's" }],
+    prerun: `set -eufo pipefail; IFS=x; cd /; umask 0; wait() { :; }; alias kill=false
+      trap 'exit 99' TERM; export SITE=yes APPTAINERENV_A=site APPTAINERENV_SITE=kept; PATH=$PATH:/x`,
+  });
+  assertEquals(await job.run(), 0);
+  assertEquals(await job.read("stdout"), `yes pod's kept\n0022\n${job.directory}\n`);
+});
+
+Deno.test("what the submitting shell has for containers does not reach the program", async () => {
+  await using job = await TestJob.create({
+    runtime: 'echo "[${!APPTAINERENV_@} ${!SINGULARITYENV_@}]"',
+  });
+  await job.run("17", { APPTAINERENV_X: "1", SINGULARITYENV_Y: "2" });
+  assertEquals(await job.read("stdout"), "[ ]\n");
+});
+
+Deno.test("a job gives SingularityCE the variables under its own name", async () => {
+  await using job = await TestJob.create({
+    runtimeName: "singularity",
+    runtime: 'printf "%s" "${!APPTAINERENV_@}${!SINGULARITYENV_@}: $SINGULARITYENV_A"',
+    variables: [{ name: "A", value: "it's\n$x" }],
+  });
+  assertEquals(await job.run(), 0);
+  assertEquals(await job.read("stdout"), "SINGULARITYENV_A: it's\n$x");
+});
+
+Deno.test("a job exports SLURM_ settings and keeps its own id", async () => {
+  await using job = await TestJob.create({
+    runtime: 'echo "$SLURM_CPU_BIND"',
+    job: { environment: [{ name: "SLURM_CPU_BIND", value: "a 'b'\n$c" }] },
+  });
+  await job.run();
+  assertEquals(await job.read("stdout"), "a 'b'\n$c\n");
+});
+
+Deno.test("TERM before the start keeps the program from being started", async () => {
+  await using job = await TestJob.create({
+    runtime: "echo ran >ran",
+    programs: { ln: 'kill -TERM $PPID; exec /bin/ln "$@"' },
+  });
+  assertEquals(await job.run(), 143);
+  const exit = await job.status("exit");
+  assertEquals([exit.code, exit.error], ["143", "SIGTERM came before the program was started"]);
+  assertEquals(await job.read("ran"), undefined);
+});
+
+Deno.test("each signal reaches the runtime as often as it comes", async () => {
+  const signals = ["SIGTERM", "SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP", "SIGTERM"] as const;
+  await using job = await TestJob.create({
+    runtime: `count=0
+      for signal in TERM INT HUP USR1; do trap "echo SIG$signal; ((++count))" $signal; done
+      echo ready; until ((count == ${signals.length})); do sleep 0.01; done; exit 9`,
+  });
+  const child = job.start();
+  let seen = "ready\n";
+  await job.waitFor("stdout", seen);
+  for (const signal of signals) {
+    child.kill(signal);
+    seen += `${signal}\n`;
+    await job.waitFor("stdout", seen);
+  }
+  assertEquals((await child.status).code, 9);
+  assertEquals([(await job.status("exit")).code, await job.read("stdout")], ["9", seen]);
+});
+
+Deno.test("the exit code is the program's own when TERM comes as it ends", async () => {
+  const RUNS = 25;
+  for (let run = 0; run < RUNS; run++) {
+    await using job = await TestJob.create({ runtime: "kill -TERM $PPID; exit 5" });
+    assertEquals([await job.run(), (await job.status("exit")).code], [5, "5"]);
+  }
+});
+
+Deno.test("a signal is held while the runtime builds the container up", async () => {
+  // Apptainer's process is called starter; once its child is called appinit, signals arrive.
+  await using job = await TestJob.create({
+    runtime: 'exec "${0%/*}/starter"',
+    programs: {
+      starter: `trap 'echo early' TERM
+        mkfifo pipe; exec 3<>pipe; echo up
+        until [[ -e go ]]; do read -r -t 0.01 -u 3; done
+        trap 'echo late; kill $!; exit 9' TERM
+        "\${0%/*}/appinit" & wait`,
+      appinit: "while :; do sleep 0.05; done",
+    },
+  });
+  const child = job.start();
+  await job.waitFor("stdout", "up\n");
+  child.kill("SIGTERM");
+  await until("the script waits with the signal", async () => await hasChild(child.pid, "sleep"));
+  await Deno.writeTextFile(join(job.directory, "go"), "");
+  assertEquals((await child.status).code, 9);
+  assertEquals(await job.read("stdout"), "up\nlate\n");
+});
+
+/** Whether a process has a child of this name. */
+async function hasChild(pid: number, name: string): Promise<boolean> {
+  const children = await Deno.readTextFile(`/proc/${pid}/task/${pid}/children`);
+  const names = children.trim().split(" ").filter((child) => child !== "").map((child) =>
+    Deno.readTextFile(`/proc/${child}/comm`).catch(() => "")
+  );
+  return (await Promise.all(names)).includes(`${name}\n`);
+}
