@@ -79,12 +79,7 @@ export class Authentication {
       case "none":
         return { type: "none", username };
       case "publickey":
-        return {
-          type: "publickey",
-          username,
-          key: this.#login.privateKey ?? "",
-          ...(this.#login.passphrase === undefined ? {} : { passphrase: this.#login.passphrase }),
-        };
+        return { type: "publickey", username, key: this.#login.privateKey ?? "" };
       case "password":
         return { type: "password", username, password: this.#login.password ?? "" };
       case "keyboard-interactive":

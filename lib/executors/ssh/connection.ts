@@ -4,6 +4,7 @@ import { systemClock } from "../../base/clock.ts";
 import { CriError, messageOf } from "../../base/error.ts";
 import { ChannelBudget } from "./channel_budget.ts";
 import type { LoggedIn } from "./connect.ts";
+import { CommandChannel } from "./command_channel.ts";
 import { SFTP_TIMEOUT_MS, SftpChannel } from "./sftp_channel.ts";
 import { COMMAND_LINE } from "./shell.ts";
 
@@ -53,17 +54,12 @@ export class Connection {
    * @throws CriError UNAVAILABLE when no channel can be had, FAILED_PRECONDITION when the server allows
    * no commands, the signal's reason when it aborts.
    */
-  openCommandChannel(signal: AbortSignal): Promise<ClientChannel> {
-    return this.#open<ClientChannel>(
+  openCommandChannel(signal: AbortSignal): Promise<CommandChannel> {
+    return this.#open(
       "run a command",
       (done) => this.login.client.exec(COMMAND_LINE, done),
-      (channel) => {
-        // Without a listener, an error of a channel that nobody waits for would end the process.
-        channel.on("error", ignore);
-        channel.stderr.on("error", ignore);
-        return channel;
-      },
-      (channel) => channel.close(),
+      (channel: ClientChannel) => new CommandChannel(channel),
+      (channel) => channel.stream.close(),
       signal,
     );
   }
@@ -118,10 +114,10 @@ export class Connection {
       timeout.abort(this.#endedBy);
     }, this.sftpTimeoutMs);
     try {
-      return await this.#open<SFTPWrapper, SftpChannel>(
+      return await this.#open(
         "reach files",
         (done) => this.login.client.sftp(done),
-        (wrapper) =>
+        (wrapper: SFTPWrapper) =>
           new SftpChannel(wrapper, {
             name: this.name,
             onStalled: (reason) => this.fail(reason),
@@ -137,7 +133,7 @@ export class Connection {
   }
 
   /** Opens a channel, again and again while the server refuses one more. */
-  async #open<Raw, Channel = Raw>(
+  async #open<Raw, Channel>(
     purpose: string,
     request: (done: (error: Error | undefined, raw: Raw) => void) => unknown,
     adopt: (raw: Raw) => Channel,
@@ -199,10 +195,6 @@ export class Connection {
       }
     });
   }
-}
-
-function ignore(): void {
-  // The channel's close event follows and is what counts.
 }
 
 function lossReason(error: Error): string {

@@ -1,12 +1,14 @@
-// @ts-types="@types/ssh2"
-import type { ClientChannel } from "ssh2";
 import { CriError, messageOf } from "../../base/error.ts";
 import type { RunResult } from "../executor.ts";
 import { OutputCollector } from "../output.ts";
+import type { CommandChannel } from "./command_channel.ts";
 import type { Connection } from "./connection.ts";
-import { killProcessGroup } from "./exec_end.ts";
+import { killProcessGroup, within } from "./exec_end.ts";
 import { COMMAND_LINE, MarkerFilter, MAX_BANNER_BYTES, wrapScript } from "./shell.ts";
 import { signalExitCode } from "./signals.ts";
+
+/** How long a command that is to be killed may take to tell its process id. */
+const MARKER_WAIT_MS = 1_000;
 
 /** One script to run. */
 export interface ExecRequest {
@@ -51,25 +53,17 @@ export async function execute(
   }
 }
 
-/** What is known of the end of the remote process. */
-type Exit = { code: number | null; signal: string | undefined };
-
 class Execution {
   readonly #stdout: OutputCollector;
   readonly #stderr: OutputCollector;
   readonly #stdoutFilter: MarkerFilter;
   readonly #stderrFilter: MarkerFilter;
-  /** Resolves when nothing more can come from the channel. */
-  readonly #closed = Promise.withResolvers<void>();
-  /** Resolves when the end of the remote process was reported, or never can be. */
-  readonly #exited = Promise.withResolvers<void>();
   /** Rejects with the first reason to give up. */
   readonly #failed = Promise.withResolvers<never>();
-  #exit: Exit | undefined;
 
   constructor(
     private readonly connection: Connection,
-    private readonly channel: ClientChannel,
+    private readonly channel: CommandChannel,
     private readonly request: ExecRequest,
     marker: string,
   ) {
@@ -93,16 +87,9 @@ class Execution {
     this.#stderr = new OutputCollector(request.maxOutputBytes, () => tooLarge("stderr"));
     this.#stdoutFilter = new MarkerFilter(marker, (chunk) => this.#stdout.add(chunk), noMarker);
     this.#stderrFilter = new MarkerFilter(marker, (chunk) => this.#stderr.add(chunk), noMarker);
-    channel.on("data", (chunk: Uint8Array) => this.#stdoutFilter.add(chunk));
-    channel.stderr.on("data", (chunk: Uint8Array) => this.#stderrFilter.add(chunk));
-    channel.on("exit", (code: number | null, signal?: string) => {
-      this.#exit = { code, signal };
-      this.#exited.resolve();
-    });
-    channel.on("close", () => {
-      this.#exited.resolve();
-      this.#closed.resolve();
-    });
+    const { stream } = channel;
+    stream.on("data", (chunk: Uint8Array) => this.#stdoutFilter.add(chunk));
+    stream.stderr.on("data", (chunk: Uint8Array) => this.#stderrFilter.add(chunk));
     this.#failed.promise.catch(() => {
       // Whoever waits in run() is told; a failure after the end is of no interest.
     });
@@ -113,7 +100,7 @@ class Execution {
     signal.addEventListener("abort", onAbort, { once: true });
     this.#writeStdin(stdinLine).catch((error) => this.#failed.reject(error));
     try {
-      await Promise.race([this.#closed.promise, this.#failed.promise]);
+      await Promise.race([this.channel.closed, this.#failed.promise]);
     } catch (reason) {
       const outcome = await this.#end();
       if (reason instanceof EarlyEnd) throw reason.toError(outcome);
@@ -145,7 +132,7 @@ class Execution {
           `${this.#describeExit()} and said ${JSON.stringify(said.slice(0, 500))}`,
       );
     }
-    if (this.#exit === undefined) {
+    if (this.channel.exit === undefined) {
       throw new CriError(
         "UNKNOWN",
         `Cannot tell how a command on ${name} ended as the server must give its exit code: it closed the ` +
@@ -153,7 +140,7 @@ class Execution {
       );
     }
     return {
-      code: this.#exit.code ?? signalExitCode(this.#exit.signal ?? ""),
+      code: this.channel.exit.code ?? signalExitCode(this.channel.exit.signal ?? ""),
       stdout: this.#stdout.bytes(),
       // A script that began without stderr's marker had its stderr closed by a login script.
       stderr: this.#stderr.bytes(),
@@ -161,10 +148,10 @@ class Execution {
   }
 
   #describeExit(): string {
-    if (this.#exit === undefined) return "no exit code";
-    return this.#exit.code === null
-      ? `signal ${this.#exit.signal}`
-      : `exit code ${this.#exit.code}`;
+    if (this.channel.exit === undefined) return "no exit code";
+    return this.channel.exit.code === null
+      ? `signal ${this.channel.exit.signal}`
+      : `exit code ${this.channel.exit.code}`;
   }
 
   /** Writes the script and the data, for as long as the other side takes them. */
@@ -176,12 +163,12 @@ class Execution {
     } else {
       await this.#writeAll(stdin);
     }
-    this.channel.end();
+    this.channel.stream.end();
   }
 
   async #writeAll(source: AsyncIterable<Uint8Array>): Promise<void> {
     const iterator = source[Symbol.asyncIterator]();
-    const over = this.#closed.promise.then(() => undefined);
+    const over = this.channel.closed.then(() => undefined);
     try {
       for (;;) {
         const next = await Promise.race([iterator.next(), over]);
@@ -204,20 +191,23 @@ class Execution {
 
   /** Resolves when the channel has taken the bytes, or will never: then its end tells the outcome. */
   async #write(bytes: Uint8Array): Promise<void> {
-    const taken = new Promise<void>((resolve) => this.channel.write(bytes, () => resolve()));
-    await Promise.race([taken, this.#closed.promise]);
+    const taken = new Promise<void>((resolve) => this.channel.stream.write(bytes, () => resolve()));
+    await Promise.race([taken, this.channel.closed]);
   }
 
   /** Ends what runs remotely. Gives the end of a sentence: what became of it. */
   async #end(): Promise<string> {
-    // Behind the marker stands the process id. Without it the script has not begun, and it will not:
-    // its first act is to print the marker to the channel that we close.
+    // Behind the marker stands the process id; it may be on its way. If it does not come, the script has
+    // not begun, and it will not: its first act is to print the marker to the channel that we close.
+    await within(MARKER_WAIT_MS, this.#stdoutFilter.found, this.channel.exited);
     const processId = Number(this.#stdoutFilter.rest);
-    if (processId > 0) await killProcessGroup(this.connection, processId, this.#exited.promise);
+    if (processId > 0 && this.channel.exit === undefined) {
+      await killProcessGroup(this.connection, processId, this.channel.exited);
+    }
     if (this.connection.endedBy !== undefined) return "it may still run there";
-    this.channel.close();
+    this.channel.stream.close();
     if (processId === 0) return "it had not begun";
-    return this.#exit === undefined
+    return this.channel.exit === undefined
       ? "it could not be killed and may still run there"
       : "its processes were killed";
   }

@@ -17,21 +17,32 @@ export async function killProcessGroup(
   exited: Promise<void>,
 ): Promise<void> {
   const timeout = new AbortController();
-  const expired = Promise.withResolvers<void>();
-  const timer = setTimeout(() => {
-    timeout.abort(new Error("the time to kill a command is over"));
-    expired.resolve();
-  }, KILL_WAIT_MS);
-  try {
-    const channel = await connection.openCommandChannel(timeout.signal);
-    channel.resume();
-    channel.stderr.resume();
-    channel.end(wrapScript(`kill -s KILL -- -${processId} || kill -s KILL ${processId}`).stdinLine);
-    await Promise.race([exited, expired.promise]);
-    channel.close();
-  } catch {
+  const killed = runKill(connection, processId, timeout.signal).catch(() => {
     // No channel could be had; the caller sees that the command has not ended.
-  } finally {
-    clearTimeout(timer);
-  }
+  });
+  await within(KILL_WAIT_MS, exited);
+  timeout.abort(new Error("the wait for a command's end is over"));
+  await killed;
+}
+
+async function runKill(
+  connection: Connection,
+  processId: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const channel = await connection.openCommandChannel(signal);
+  const { stream } = channel;
+  stream.resume();
+  stream.stderr.resume();
+  stream.end(wrapScript(`kill -s KILL -- -${processId} || kill -s KILL ${processId}`).stdinLine);
+  await within(KILL_WAIT_MS, channel.closed);
+  stream.close();
+}
+
+/** Resolves when one of the promises does, or after `waitMs`. */
+export async function within(waitMs: number, ...promises: Promise<void>[]): Promise<void> {
+  const timedOut = Promise.withResolvers<void>();
+  const timer = setTimeout(() => timedOut.resolve(), waitMs);
+  await Promise.race([...promises, timedOut.promise]);
+  clearTimeout(timer);
 }

@@ -31,7 +31,10 @@ export class KeptConnection<Connection extends Endable> {
   #state: SessionState = { kind: "idle" };
   #connection: Connection | undefined;
   #connecting: Promise<Connection> | undefined;
-  #lastAttemptMs = -Infinity;
+  /** Attempts that failed and connections that were lost soon, since one lasted. */
+  #failures = 0;
+  /** When a call may try again. */
+  #soonestMs = -Infinity;
   readonly #closing = new AbortController();
   /** Ends the wait for the next attempt. */
   #wait: AbortController | undefined;
@@ -57,10 +60,8 @@ export class KeptConnection<Connection extends Endable> {
     if (this.#connection !== undefined) return Promise.resolve(this.#connection);
     const state = this.#state;
     if (state.kind === "refused" || state.kind === "waiting") {
-      const now = this.options.clock.now();
-      const soonestMs = this.#lastAttemptMs + ATTEMPT_SPACING_MS;
-      const untilMs = state.kind === "refused" ? Math.max(state.untilMs, soonestMs) : soonestMs;
-      if (now < untilMs) return Promise.reject(state.error);
+      const untilMs = state.kind === "refused" ? state.untilMs : this.#soonestMs;
+      if (this.options.clock.now() < untilMs) return Promise.reject(state.error);
     }
     return this.getNow();
   }
@@ -88,8 +89,7 @@ export class KeptConnection<Connection extends Endable> {
   async #attempt(): Promise<Connection> {
     const { open, clock } = this.options;
     this.#wait?.abort();
-    const attempt = "attempt" in this.#state ? this.#state.attempt + 1 : 1;
-    this.#setState({ kind: "connecting", attempt });
+    this.#setState({ kind: "connecting", attempt: this.#failures + 1 });
     try {
       const connection = await open(this.#closing.signal);
       if (this.#closing.signal.aborted) {
@@ -102,24 +102,26 @@ export class KeptConnection<Connection extends Endable> {
       connection.ended.then((error) => {
         if (this.#connection !== connection) return;
         this.#connection = undefined;
-        const stable = clock.now() - sinceMs >= STABLE_AFTER_MS;
-        this.#failed(error, stable ? 0 : attempt);
+        if (clock.now() - sinceMs >= STABLE_AFTER_MS) this.#failures = 0;
+        // After one loss, whoever calls next may connect at once; after some in a row, not any more.
+        this.#failed(error, this.#failures === 0 ? 0 : ATTEMPT_SPACING_MS);
       });
       return connection;
     } catch (thrown) {
       const error = CriError.from(thrown);
-      if (!this.#closing.signal.aborted) this.#failed(error, attempt);
+      if (!this.#closing.signal.aborted) this.#failed(error, ATTEMPT_SPACING_MS);
       throw error;
     } finally {
-      this.#lastAttemptMs = clock.now();
       this.#connecting = undefined;
     }
   }
 
-  #failed(error: CriError, attempt: number): void {
+  #failed(error: CriError, spacingMs: number): void {
     const { clock, random } = this.options;
+    const attempt = ++this.#failures;
     const delayMs = retryDelayMs(attempt, random());
     const untilMs = clock.now() + delayMs;
+    this.#soonestMs = clock.now() + spacingMs;
     if (isRefusal(error)) {
       this.#setState({ kind: "refused", attempt, error, untilMs });
       return;

@@ -15,9 +15,9 @@ import {
   readWholeFile,
   type RemoteStat,
   removeFile,
-  replaceFile,
   statFile,
 } from "./remote_files.ts";
+import { replaceFile } from "./replace_file.ts";
 import type { SessionState } from "./session_state.ts";
 import type { SftpChannel } from "./sftp_channel.ts";
 

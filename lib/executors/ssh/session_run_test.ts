@@ -1,9 +1,16 @@
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import type { CriCode } from "../../base/error.ts";
 import type { ScriptOptions } from "./session.ts";
 import { MAX_EXEC_CHANNELS, MAX_WAITING_COMMANDS } from "./channel_budget.ts";
 import { MAX_BANNER_BYTES } from "./shell.ts";
-import { assertFails, everyByte, startTestSession, text, until } from "./test_session.ts";
+import {
+  assertFails,
+  assertSameBytes,
+  everyByte,
+  startTestSession,
+  text,
+  until,
+} from "./test_session.ts";
 
 const OUTCOMES: {
   when: string;
@@ -16,7 +23,11 @@ const OUTCOMES: {
   { when: "a script prints", script: "echo a; echo b >&2", stdout: "a\n", stderr: "b\n" },
   { when: "a script exits", script: "exit 7", code: 7 },
   { when: "a signal ends the shell", script: "kill -s TERM $$", code: 143 },
-  { when: "a signal ends a child", script: "sh -c 'kill -s KILL $$'", code: 137 },
+  {
+    when: "a signal ends a child",
+    script: "exec 2> /dev/null; sh -c 'kill -s KILL $$'",
+    code: 137,
+  },
   {
     when: "a script is full of quotes",
     script: `printf '%s' '!x $(id) \`id\` "q" \\n' "it's"`,
@@ -31,7 +42,6 @@ const OUTCOMES: {
     script: "cat <<'END'\nÄ漢字\nEND\n",
     stdout: "Ä漢字\n",
   },
-  { when: "the script's own text is not in argv", script: 'tr "\\0" " " < /proc/$$/cmdline' },
 ];
 
 for (const { when, script, options, code, stdout, stderr } of OUTCOMES) {
@@ -50,10 +60,10 @@ Deno.test("ClusterSession.run() keeps script and input out of argv when it runs"
     `secret=hunter2; tr '\\0' ' ' < /proc/$$/cmdline; cat > /dev/null`,
     { stdin: new TextEncoder().encode("swordfish") },
   );
-  assertStringIncludes(text(result.stdout), "/bin/sh -c read -r s");
-  for (const word of ["hunter2", "swordfish", "base64 secret"]) {
-    assert(!text(result.stdout).includes(word), text(result.stdout));
-  }
+  assertEquals(
+    text(result.stdout).trim(),
+    `/bin/sh -c read -r s && eval "$(printf %s "$s" | base64 -d)"`,
+  );
 });
 
 Deno.test("ClusterSession.run() passes every byte both ways when stdin is given as a stream", async () => {
@@ -66,10 +76,10 @@ Deno.test("ClusterSession.run() passes every byte both ways when stdin is given 
     }
   }
   const whole = await test.session.run("cat; cat >&2", { stdin: bytes });
-  assertEquals(whole.stdout, bytes);
+  assertSameBytes(whole.stdout, bytes);
   const streamed = await test.session.run("tee /dev/stderr", { stdin: pieces() });
-  assertEquals(streamed.stdout, bytes);
-  assertEquals(streamed.stderr, bytes);
+  assertSameBytes(streamed.stdout, bytes);
+  assertSameBytes(streamed.stderr, bytes);
 });
 
 const NOISES = [
@@ -125,6 +135,8 @@ Deno.test("ClusterSession.run() tells what the login shell said when it is none"
 
 const EARLY_ENDS: {
   when: string;
+  /** What the script ends with; `wait` by default. */
+  body?: string;
   options: () => ScriptOptions;
   code: CriCode;
   message: RegExp;
@@ -147,6 +159,7 @@ const EARLY_ENDS: {
   },
   {
     when: "stdout grows too large",
+    body: "yes",
     options: () => ({ maxOutputBytes: 100_000 }),
     code: "RESOURCE_EXHAUSTED",
     message: /stdout .* at most 100000 bytes: its processes were killed$/,
@@ -161,20 +174,16 @@ const EARLY_ENDS: {
       },
     }),
     code: "CANCELLED",
-    message: /input failed: disk on fire: (its processes were killed|it had not begun)$/,
+    message: /input failed: disk on fire: its processes were killed$/,
   },
 ];
 
-for (const { when, options, code, message } of EARLY_ENDS) {
+for (const { when, body, options, code, message } of EARLY_ENDS) {
   Deno.test(`ClusterSession.run() kills the remote process group when ${when}`, async () => {
     await using test = await startTestSession();
     const pids = `${test.folder}/pids`;
     // A background child that ignores SIGTERM and holds the output open.
-    const script = `trap '' TERM; sleep 300 & echo $! $$ > ${pids}; [ -n "$FAST" ] || yes & wait`
-      .replace(
-        '[ -n "$FAST" ] || yes',
-        when.startsWith("stdout") ? "yes" : "true",
-      );
+    const script = `trap '' TERM; sleep 300 & echo $! $$ > ${pids}; ${body ?? "wait"}`;
     await assertFails(() => test.session.run(script, options()), code, message);
     const written = await Deno.readTextFile(pids).catch(() => "");
     for (const pid of written.trim().split(" ").filter(Boolean)) {
@@ -201,6 +210,7 @@ Deno.test("ClusterSession.run() starts nothing when it was cancelled before", as
 
 Deno.test("ClusterSession.run() says that a script had not begun when a login script hangs", async () => {
   await using test = await startTestSession({ faults: { onCommand: () => true } });
+  await test.session.connect();
   await assertFails(
     () => test.session.run("true", { timeoutMs: 100 }),
     "DEADLINE_EXCEEDED",
@@ -285,18 +295,6 @@ Deno.test("ClusterSession.run() tells that nothing ran when the connection is lo
   await settled;
   await assertFails(() => queued, "UNAVAILABLE", /Lost the connection/);
   assert(!exists(`${test.folder}/ran`));
-});
-
-Deno.test("ClusterSession.run() does not run a script when its text was cut off on the way", async () => {
-  await using test = await startTestSession({
-    faults: {
-      onCommand: (channel, connection) => {
-        channel.once("data", () => connection.end());
-        return true;
-      },
-    },
-  });
-  await assertFails(() => test.session.run("true"), "UNKNOWN", /Cannot tell/);
 });
 
 function exists(path: string): boolean {

@@ -16,7 +16,7 @@ export type SessionState =
   /** `attempt` counts from 1. */
   | { kind: "connecting"; attempt: number }
   | { kind: "ready"; sinceMs: number }
-  /** Connects by itself at `untilMs`, or when someone calls. `attempt` is the number of failed ones. */
+  /** Connects by itself at `untilMs`, or when someone calls. `attempt` counts the failures in a row. */
   | { kind: "waiting"; attempt: number; error: CriError; untilMs: number }
   /**
    * The host is there, but trust or credentials are not, and sites lock accounts that try again and
@@ -31,11 +31,11 @@ const FIRST_RETRY_DELAY_MS = 1_000;
 const LONGEST_RETRY_DELAY_MS = 60_000;
 
 /**
- * How long to wait after `failures` attempts that failed: doubling, with half of it random (`random` is 0
+ * How long to wait after `failures` (1 and up) in a row: doubling, with half of it random (`random` is 0
  * to 1), so that the nodes of a Kubernetes cluster do not all come back to a login host at once.
  */
 export function retryDelayMs(failures: number, random: number): number {
-  const longest = Math.min(FIRST_RETRY_DELAY_MS * 2 ** failures, LONGEST_RETRY_DELAY_MS);
+  const longest = Math.min(FIRST_RETRY_DELAY_MS * 2 ** (failures - 1), LONGEST_RETRY_DELAY_MS);
   return Math.round(longest * (0.5 + random / 2));
 }
 

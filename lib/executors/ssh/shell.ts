@@ -53,6 +53,7 @@ export class MarkerFilter {
   /** What came so far, while the marker's line has not been seen as a whole. */
   #pending: Uint8Array | undefined = new Uint8Array();
   #rest = "";
+  readonly #found = Promise.withResolvers<void>();
   readonly #marker: Uint8Array;
 
   /** `onTooLong` is called when MAX_BANNER_BYTES came without a marker. */
@@ -67,6 +68,11 @@ export class MarkerFilter {
   /** Whether the script has begun. */
   get seen(): boolean {
     return this.#pending === undefined;
+  }
+
+  /** Resolves when the script has begun. */
+  get found(): Promise<void> {
+    return this.#found.promise;
   }
 
   /** What stood behind the marker on its line. */
@@ -96,6 +102,7 @@ export class MarkerFilter {
     }
     this.#rest = new TextDecoder().decode(bytes.subarray(start + this.#marker.length, end)).trim();
     this.#pending = undefined;
+    this.#found.resolve();
     if (end + 1 < bytes.length) this.onOutput(bytes.subarray(end + 1));
   }
 }

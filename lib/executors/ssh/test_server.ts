@@ -1,5 +1,4 @@
-import { Buffer } from "node:buffer";
-import { generateKeyPairSync } from "node:crypto";
+import type { Socket } from "node:net";
 // @ts-types="@types/ssh2"
 import {
   type AuthContext,
@@ -7,8 +6,9 @@ import {
   Server,
   type ServerChannel,
   type Session,
+  utils,
 } from "ssh2";
-import { encodeOpenSshKey } from "./openssh_key.ts";
+import { parsePrivateKey } from "./private_key.ts";
 import { serveSftp, type SftpFault } from "./test_sftp_server.ts";
 
 /** What a test makes the server do wrong. All of it may be changed while the server runs. */
@@ -41,14 +41,11 @@ export interface TestServer extends AsyncDisposable {
 const TEST_PASSWORD = "right";
 
 /** A private host key, fresh each time. */
-export function makeHostKey(): string {
-  const { privateKey } = generateKeyPairSync("ed25519");
-  const jwk = privateKey.export({ format: "jwk" });
-  return encodeOpenSshKey({
-    type: "ssh-ed25519",
-    seed: Buffer.from(jwk.d ?? "", "base64url"),
-    publicKey: Buffer.from(jwk.x ?? "", "base64url"),
-  });
+export function makeHostKey(type: "ed25519" | "ecdsa" = "ed25519"): string {
+  const pair = type === "ed25519"
+    ? utils.generateKeyPairSync("ed25519")
+    : utils.generateKeyPairSync("ecdsa", { bits: 256 });
+  return parsePrivateKey(pair.private);
 }
 
 export function acceptPassword(context: AuthContext): void {
@@ -71,6 +68,7 @@ export async function startTestServer(
   };
   const handle = new Server({ hostKeys: options.hostKeys ?? [makeHostKey()] }, (connection) => {
     connections.add(connection);
+    socketOf(connection).setNoDelay(true);
     server.connections++;
     connection.on("error", () => {
       // Tests cut connections; the close event follows.
@@ -117,7 +115,7 @@ export async function startTestServer(
       );
       const closed = new Promise<void>((resolve) => handle.close(() => resolve()));
       server.cutAll();
-      await Promise.all([closed, ...ended, ...[...children].map((child) => child.status)]);
+      await Promise.all([closed, ...ended, ...[...children].map(killGroup)]);
     },
   };
   await new Promise<void>((resolve) =>
@@ -129,9 +127,14 @@ export async function startTestServer(
   return server;
 }
 
-/** ssh2 offers no way to reset a connection. */
-function socketOf(connection: ServerConnection): { destroy(): void } {
-  return (connection as unknown as { _sock: { destroy(): void } })._sock;
+/** ssh2 offers no way to reset a connection or to send at once. */
+function socketOf(connection: ServerConnection): Socket {
+  return (connection as unknown as { _sock: Socket })._sock;
+}
+
+async function killGroup(child: Deno.ChildProcess): Promise<void> {
+  await new Deno.Command("kill", { args: ["-s", "KILL", "--", `-${child.pid}`] }).output();
+  await child.status;
 }
 
 /** As sshd does: a session and process group of its own, pipes, and the exit told before the close. */
@@ -150,12 +153,18 @@ async function runCommand(
   const stdin = child.stdin.getWriter();
   channel.on("data", (chunk: Uint8Array) => stdin.write(chunk.slice()).catch(() => {}));
   channel.on("end", () => stdin.close().catch(() => {}));
-  channel.on("close", () => stdin.abort().catch(() => {}));
+  const gone = new Promise<void>((resolve) => channel.on("close", () => resolve()));
+  gone.then(() => stdin.abort()).catch(() => {});
   const copy = async (
     from: ReadableStream<Uint8Array>,
     to: { write(chunk: Uint8Array): boolean },
   ) => {
-    for await (const chunk of from) to.write(chunk);
+    const reader = from.getReader();
+    // Whoever writes to a channel that is gone gets SIGPIPE.
+    gone.then(() => reader.cancel()).catch(() => {});
+    for (let next = await reader.read(); !next.done; next = await reader.read()) {
+      to.write(next.value);
+    }
   };
   const [status] = await Promise.all([
     child.status,

@@ -15,6 +15,8 @@ export interface TestSession extends AsyncDisposable {
   folder: string;
   /** Lines that were logged. */
   lines: string[];
+  /** Another session with the same host keys, closed with this one. */
+  open(login: ClusterLogin, options?: Partial<SessionOptions>): ClusterSession;
 }
 
 export interface TestSessionOptions {
@@ -32,18 +34,25 @@ export async function startTestSession(options: TestSessionOptions = {}): Promis
   });
   const { logger, lines } = recordingLogger();
   const hostKeys = new HostKeys(`${folder}/known_hosts`, logger);
-  const session = new ClusterSession(
+  const sessions: ClusterSession[] = [];
+  const open = (login: ClusterLogin, more?: Partial<SessionOptions>) => {
+    const session = new ClusterSession(login, { hostKeys, logger, ...more });
+    sessions.push(session);
+    return session;
+  };
+  const session = open(
     { host: "127.0.0.1", port: server.port, user: "user", password: "right", ...options.login },
-    { hostKeys, logger, ...options.session },
+    options.session,
   );
   return {
+    open,
     server,
     session,
     hostKeys,
     folder,
     lines,
     async [Symbol.asyncDispose]() {
-      await session.close();
+      await Promise.all(sessions.map((each) => each.close()));
       await server[Symbol.asyncDispose]();
       await Deno.remove(folder, { recursive: true });
     },
@@ -76,6 +85,19 @@ export function text(bytes: Uint8Array | undefined): string {
 /** Every byte value, many times over, in an order that is no cycle of a power of two. */
 export function everyByte(length: number): Uint8Array {
   return Uint8Array.from({ length }, (_, index) => (index * 7 + Math.floor(index / 251)) % 256);
+}
+
+/** As assertEquals, without a page of numbers when they differ. */
+export function assertSameBytes(actual: Uint8Array | undefined, expected: Uint8Array): void {
+  assertEquals(actual?.constructor, Uint8Array);
+  assertEquals(actual?.length, expected.length);
+  const index = expected.findIndex((byte, at) => actual?.[at] !== byte);
+  assertEquals(index, -1, `the byte at ${index} differs`);
+}
+
+/** The names in a folder. */
+export async function namesIn(folder: string): Promise<string[]> {
+  return (await Array.fromAsync(Deno.readDir(folder))).map((entry) => entry.name);
 }
 
 /** Resolves when `condition` holds. @throws Error when it does not within 10 seconds. */
