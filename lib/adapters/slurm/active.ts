@@ -38,7 +38,7 @@ export class ActiveContainers {
 
   /**
    * The container, activated if it was not.
-   * @throws CriError FAILED_PRECONDITION when its credentials are gone.
+   * @throws CriError NOT_FOUND when its credentials are gone.
    */
   of(id: string): Promise<ActiveContainer> {
     const known = this.#containers.get(id);
@@ -101,7 +101,7 @@ export class ActiveContainers {
     const secrets = await readSecrets(this.store.secrets, id);
     if (container === undefined || secrets === undefined) {
       throw new CriError(
-        "FAILED_PRECONDITION",
+        "NOT_FOUND",
         `Cannot reach the cluster of the container ${id}: its credentials are gone from this node.`,
       );
     }

@@ -1,6 +1,6 @@
 import { isAbsolute, join } from "@std/path";
 import type { Clock } from "../../base/clock.ts";
-import { CriError, messageOf } from "../../base/error.ts";
+import { type CriCode, CriError, messageOf } from "../../base/error.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Config } from "../../config/flags.ts";
 import type { ContainerConfig, PodSandboxConfig } from "../../cri/api.generated.ts";
@@ -32,6 +32,9 @@ const START_WAIT_MS = 90_000;
 const RECOVERY_WAIT_MS = 10_000;
 /** After SIGKILL a job's end is seen within seconds, unless the cluster is away. */
 const KILL_WAIT_MS = 60_000;
+
+/** The cluster refuses the login, or the login is gone from this node. */
+const NO_LOGIN: ReadonlySet<CriCode> = new Set<CriCode>(["UNAUTHENTICATED", "NOT_FOUND"]);
 
 /** Runs containers as Slurm jobs on clusters reached by ssh. */
 export class SlurmAdapter implements Adapter {
@@ -74,15 +77,26 @@ export class SlurmAdapter implements Adapter {
   async startContainer(id: string, signal: AbortSignal): Promise<void> {
     const active = await this.#active.of(id);
     this.#update(id, beginStart);
-    let waiting = true;
-    const launched = this.#launch(active, { mayBeSubmitted: false, keepTrying: () => !waiting });
-    const waited = await Promise.race([
-      launched.then(() => "launched" as const),
-      this.clock.sleep(START_WAIT_MS, signal).then(() => "waited", () => "waited"),
-    ]).finally(() => waiting = false);
-    // From here on it runs as far as the kubelet is concerned: a container left in "created" would be
-    // created again and run twice.
-    if (waited !== "launched") this.#update(id, (state) => markRunning(state, this.clock.now()));
+    let patience: "waiting" | "launched" | "over" = "waiting";
+    const launched = this.#launch(active, {
+      mayBeSubmitted: false,
+      keepTrying: () => patience === "over",
+    });
+    const answered = new AbortController();
+    const either = AbortSignal.any([signal, answered.signal]);
+    const outOfPatience = this.clock.sleep(START_WAIT_MS, either).catch(() => {}).then(() => {
+      if (patience !== "waiting") return;
+      patience = "over";
+      // From here on it runs as far as the kubelet is concerned: a container left in "created" would be
+      // created again and run twice.
+      this.#update(id, (state) => markRunning(state, this.clock.now()));
+    });
+    try {
+      await Promise.race([launched, outOfPatience]);
+    } finally {
+      if (patience === "waiting") patience = "launched";
+      answered.abort();
+    }
   }
 
   async stopContainer(id: string, graceMs: number, signal: AbortSignal): Promise<void> {
@@ -95,7 +109,7 @@ export class SlurmAdapter implements Adapter {
       const jobId = await this.#jobOf(active);
       if (jobId === undefined) return this.#exitWithoutJob(active, "The container was stopped");
       this.#watch(active, jobId);
-      if (graceMs > 0) {
+      if (graceMs > 0 && workloadOf(this.#container(id)).stop?.killed !== true) {
         this.#markStopping(id, false);
         await this.#tell(active, terminateScript(jobId));
         if (await this.#exitedWithin(id, graceMs, signal)) return;
@@ -117,15 +131,19 @@ export class SlurmAdapter implements Adapter {
   async removeContainer(container: ContainerRecord, _signal: AbortSignal): Promise<void> {
     const { directory } = workloadOf(container);
     if (directory !== undefined) {
-      const active = await this.#active.of(container.id);
-      await active.account.reach();
-      await this.#clean(active, directory).catch((error) => {
-        if (CriError.from(error).code !== "UNAUTHENTICATED") throw error;
-        this.log.warning("Files stay on the cluster: it no longer accepts the container's login", {
+      try {
+        const active = await this.#active.of(container.id);
+        await active.account.reach();
+        await this.#clean(active, directory);
+      } catch (error) {
+        // Without a login nothing can ever be done there, and the container must go nevertheless.
+        if (!(error instanceof CriError) || !NO_LOGIN.has(error.code)) throw error;
+        this.log.warning("A removed container's files stay on the cluster", {
           container: container.id,
           directory,
+          error: messageOf(error),
         });
-      });
+      }
     }
     await this.#active.forget(container.id);
     await this.store.secrets.delete(container.id);
@@ -165,13 +183,21 @@ export class SlurmAdapter implements Adapter {
     }
     for (const { id, state, workload } of this.store.containers.all()) {
       if (state.phase !== "starting" && state.phase !== "running") continue;
-      const { jobId } = workload as SlurmWorkload;
-      const active = await this.#active.of(id);
-      if (jobId !== undefined) {
-        this.#watch(active, jobId);
-      } else {
-        this.#update(id, (before) => markRunning(before, this.clock.now()));
-        this.#launch(active, { mayBeSubmitted: true, keepTrying: () => true }).catch(() => {});
+      try {
+        const active = await this.#active.of(id);
+        const { jobId } = workload as SlurmWorkload;
+        if (jobId !== undefined) {
+          this.#watch(active, jobId);
+        } else {
+          this.#update(id, (before) => markRunning(before, this.clock.now()));
+          this.#launch(active, { mayBeSubmitted: true, keepTrying: () => true }).catch(() => {});
+        }
+      } catch (error) {
+        // One container's damage must not keep the others from being found; its last state stands.
+        this.log.error("Cannot take up a container again", {
+          container: id,
+          error: messageOf(error),
+        });
       }
     }
     const firstLook = Promise.all(this.#active.watches().map((watch) => watch.nextPass()));
@@ -323,13 +349,19 @@ export class SlurmAdapter implements Adapter {
   }
 
   async #exitedWithin(id: string, ms: number, signal: AbortSignal): Promise<boolean> {
-    const either = AbortSignal.any([signal, AbortSignal.timeout(ms)]);
+    const done = new AbortController();
+    const either = AbortSignal.any([signal, done.signal]);
+    const exited = this.store.containers.waitFor(
+      id,
+      ({ state }) => state.phase === "exited",
+      either,
+    );
+    const tooLong = this.clock.sleep(ms, either).then(() => false);
     try {
-      await this.store.containers.waitFor(id, ({ state }) => state.phase === "exited", either);
-      return true;
-    } catch {
-      signal.throwIfAborted();
-      return false;
+      return await Promise.race([exited.then(() => true), tooLong]);
+    } finally {
+      done.abort();
+      await Promise.allSettled([exited, tooLong]);
     }
   }
 
