@@ -48,7 +48,9 @@ mkdir -p ${quoteShell(`${options.directory}/results`)} ${
 cd ${quoteShell(options.directory)} || exit ${SUBMIT_EXIT.FILES}
 if command -v flock >/dev/null 2>&1; then
   exec 9>lock || exit ${SUBMIT_EXIT.FILES}
-  flock -w 30 9 || exit ${SUBMIT_EXIT.TRY_AGAIN}
+  # 1: somebody else has it. Any other failure: a file system without locks, where the claim must do.
+  flock -w 30 9
+  [ $? -ne 1 ] || exit ${SUBMIT_EXIT.TRY_AGAIN}
 fi
 if [ -e attempted ]; then
   cat >/dev/null
@@ -109,11 +111,18 @@ export function killScript(jobId: string): string {
 export const SQUEUE_SCRIPT =
   `squeue --noheader --states=all --user="$(id -un)" --format='%A|%T|%S|%Q|%N|%r'`;
 
-/** What Slurm knows of a job that ended without a word, in three parts separated by a line `--`. */
+/**
+ * What Slurm knows of a job that ended without a word, in three parts separated by a line `--`. Fails when
+ * the controller does not answer, which is not the same as not knowing the job.
+ */
 export function postMortemScript(directory: string, jobId: string): string {
   const job = quoteShell(jobId);
   return `
-scontrol --oneliner show job ${job} 2>/dev/null
+known=$(scontrol --oneliner show job ${job} 2>&1) || case $known in
+  *'Invalid job id'*) known= ;;
+  *) printf '%s\\n' "$known" >&2; exit ${SUBMIT_EXIT.TRY_AGAIN} ;;
+esac
+printf '%s\\n' "$known"
 echo --
 sacct --noheader --allocations --parsable2 --jobs=${job} --format=State,ExitCode 2>/dev/null
 echo --
@@ -147,8 +156,8 @@ find . -maxdepth 1 -name '*.part' -mtime +0 -exec rm -f {} +
 /** Lands an upload under its name if its bytes are right; fails and removes it if they are not. */
 export function landImageScript(uploaded: string, path: string, sha256: string): string {
   return `
-printf '%s  %s\\n' ${sha256} ${quoteShell(uploaded)} | sha256sum --check --status ||
-  { rm -f ${quoteShell(uploaded)}; exit 1; }
+sum=$(sha256sum <${quoteShell(uploaded)})
+[ "\${sum%% *}" = ${sha256} ] || { rm -f ${quoteShell(uploaded)}; exit 1; }
 mv -f ${quoteShell(uploaded)} ${quoteShell(path)}
 `;
 }

@@ -29,10 +29,7 @@ export const LOST_EXIT_CODE = 255;
  */
 export async function readQueue(account: ClusterAccount): Promise<Map<string, QueueEntry>> {
   const result = await account.session.run(SQUEUE_SCRIPT, { timeoutMs: SLURM_COMMAND_TIMEOUT_MS });
-  if (result.code !== 0) {
-    const words = new TextDecoder().decode(result.stderr).trim().replaceAll(/\s*\n\s*/g, "; ");
-    throw new CriError("UNAVAILABLE", `Slurm on ${account.name} does not answer: ${words}`);
-  }
+  if (result.code !== 0) throw silent(account, result.stderr);
   return parseQueue(new TextDecoder().decode(result.stdout));
 }
 
@@ -55,8 +52,8 @@ export function parseQueue(text: string): Map<string, QueueEntry> {
 }
 
 /**
- * Asks Slurm (controller, then accounting) how a job ended. `lastState` is what squeue said last, for when
- * both have forgotten it.
+ * Asks Slurm (controller, then accounting) how a job ended; undefined when the controller says that it lives,
+ * as a requeued job does. `lastState` is what squeue said last, for when both have forgotten it.
  * @throws CriError UNAVAILABLE when the cluster cannot be asked.
  */
 export async function readPostMortem(
@@ -64,22 +61,28 @@ export async function readPostMortem(
   directory: string,
   jobId: string,
   lastState: string | undefined,
-): Promise<SlurmEnd> {
+): Promise<SlurmEnd | undefined> {
   const result = await account.session.run(postMortemScript(directory, jobId), {
     timeoutMs: SLURM_COMMAND_TIMEOUT_MS,
   });
+  if (result.code !== 0) throw silent(account, result.stderr);
   return judgeEnd(new TextDecoder().decode(result.stdout), jobId, lastState);
 }
 
 /** The judgement over `postMortemScript`'s output. */
-export function judgeEnd(output: string, jobId: string, lastState: string | undefined): SlurmEnd {
-  const [controller = "", accounting = "", noise = ""] = output.split(/^--$/m);
+export function judgeEnd(
+  output: string,
+  jobId: string,
+  lastState: string | undefined,
+): SlurmEnd | undefined {
+  const [controller = "", accounting = "", ...noise] = output.split(/^--$/m);
   const [accountedState, accountedCode] = accounting.trim().split("\n")[0]?.split("|") ?? [];
-  const state = /\bJobState=(\S+)/.exec(controller)?.[1] || accountedState || lastState;
-  const code = /\bExitCode=(\d+:\d+)/.exec(controller)?.[1] ?? accountedCode;
-  const words = noise.split("\n").filter((line) => line.includes("error:")).at(-1)?.trim() ?? "";
-  const tail = words === "" ? "" : `: ${words}`;
-  const known = state === undefined ? undefined : slurmState(state);
+  const controllerState = /\bJobState=(\S+)/.exec(controller)?.[1];
+  if (controllerState !== undefined && slurmState(controllerState).end === undefined) return;
+  const known = [controllerState, accountedState, lastState].map((state) => slurmState(state ?? ""))
+    .find(({ end }) => end !== undefined);
+  const words = noise.join("--").split("\n").filter((line) => line.includes("error:")).at(-1);
+  const tail = words === undefined ? "" : `: ${words.trim()}`;
   if (known?.end === undefined) {
     return {
       exitCode: LOST_EXIT_CODE,
@@ -87,11 +90,18 @@ export function judgeEnd(output: string, jobId: string, lastState: string | unde
       message: `Slurm no longer knows the job ${jobId}, and it left no exit code${tail}`,
     };
   }
-  const program = code === undefined ? undefined : parseExitCode(code).exitCode;
-  const exitCode = known.end.exitCode ?? program ?? LOST_EXIT_CODE;
+  const code = /\bExitCode=(\d+:\d+)/.exec(controller)?.[1] ?? accountedCode;
+  const program = code === undefined ? 0 : parseExitCode(code).exitCode;
+  // A failure must never look like a success, whatever code Slurm keeps for it.
+  const own = program === 0 && !known.end.succeeded ? LOST_EXIT_CODE : program;
   return {
-    exitCode,
+    exitCode: known.end.exitCode ?? own,
     reason: known.end.reason,
     message: `Slurm ended the job ${jobId} with state ${known.name}${tail}`,
   };
+}
+
+function silent(account: ClusterAccount, stderr: Uint8Array): CriError {
+  const words = new TextDecoder().decode(stderr).trim().replaceAll(/\s*\n\s*/g, "; ");
+  return new CriError("UNAVAILABLE", `Slurm on ${account.name} does not answer: ${words}`);
 }

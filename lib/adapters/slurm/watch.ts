@@ -121,24 +121,33 @@ export class JobWatch {
     });
   }
 
+  /** Looks at every job, whatever happens with another; then throws what went wrong first. */
   async #pass(): Promise<void> {
-    const outcomes = await Promise.allSettled(
-      [...this.#jobs.values()].map((job) => this.#lookAtFiles(job)),
+    const jobs = [...this.#jobs.values()];
+    const looks = await Promise.allSettled(jobs.map((job) => this.#lookAtFiles(job)));
+    const failures = looks.filter((look) => look.status === "rejected");
+    // Only a job whose files could be read may be called ended without an exit file, and only one that was
+    // submitted before squeue ran can be missing from its answer.
+    const asked = jobs.filter((job, index) =>
+      looks[index]?.status === "fulfilled" && this.#jobs.has(job.containerId)
     );
-    const failed = outcomes.find((outcome) => outcome.status === "rejected");
-    if (failed !== undefined) throw failed.reason;
+    if (asked.length > 0 && this.clock.now() - this.#queueReadAtMs >= this.#queueIntervalMs()) {
+      const queue = await readQueue(this.account);
+      this.#queueReadAtMs = this.clock.now();
+      for (const job of asked) {
+        const [look] = await Promise.allSettled([this.#lookAtQueue(job, queue.get(job.jobId))]);
+        if (look.status === "rejected") failures.push(look);
+      }
+    }
+    if (failures[0] !== undefined) throw failures[0].reason;
+  }
+
+  #queueIntervalMs(): number {
     const stopping = [...this.#jobs.keys()].some((id) => {
       const container = this.containers.get(id);
       return container !== undefined && workloadOf(container).stop !== undefined;
     });
-    const interval = stopping ? QUEUE_INTERVAL_STOPPING_MS : QUEUE_INTERVAL_MS;
-    if (this.#jobs.size > 0 && this.clock.now() - this.#queueReadAtMs >= interval) {
-      // Only jobs that were submitted before squeue ran can be missing from its answer.
-      const asked = [...this.#jobs.values()];
-      const queue = await readQueue(this.account);
-      this.#queueReadAtMs = this.clock.now();
-      for (const job of asked) await this.#lookAtQueue(job, queue.get(job.jobId));
-    }
+    return stopping ? QUEUE_INTERVAL_STOPPING_MS : QUEUE_INTERVAL_MS;
   }
 
   /** The exit file is looked for before the output is copied, so that an end is reported with all of it. */
@@ -209,6 +218,10 @@ export class JobWatch {
     const neverRan = entry?.nodes === "" && workloadOf(container).job === undefined;
     if (!neverRan && this.clock.now() - job.endedSinceMs < EXIT_FILE_GRACE_MS) return;
     const end = await readPostMortem(this.account, job.directory, job.jobId, entry?.state);
+    if (end === undefined) {
+      delete job.endedSinceMs;
+      return;
+    }
     await this.#copyOutput(job, true);
     await this.#end(job, {
       finishedAtMs: this.clock.now(),

@@ -1,0 +1,152 @@
+/**
+ * A cluster in a temporary directory: scripts run for real in a shell of this machine, files are local, and
+ * Slurm's programs are small fakes that keep their jobs as files.
+ */
+import { join } from "@std/path";
+import type { CriError } from "../../base/error.ts";
+import { createLocalExecutor } from "../../executors/local.ts";
+import type { RunResult } from "../../executors/executor.ts";
+import type { ClusterSession, ScriptOptions } from "../../executors/ssh/session.ts";
+import type { SessionState } from "../../executors/ssh/session_state.ts";
+
+const PROGRAMS: Readonly<Record<string, string>> = {
+  // `sbatch.fails`: what it says; `sbatch.dies`: the submitting shell is killed once the job is accepted.
+  sbatch: `
+if [ -e "$FAKE/sbatch.fails" ]; then cat "$FAKE/sbatch.fails" >&2; exit 1; fi
+for script; do :; done
+name=$(sed -n 's/^#SBATCH --job-name="\\(.*\\)"/\\1/p' "$script")
+id=$(($(ls "$FAKE/jobs" | wc -l) + 101))
+mkdir "$FAKE/jobs/$id"
+printf '%s' "$name" >"$FAKE/jobs/$id/name"
+printf '%s' 'PENDING|N/A|10||Priority' >"$FAKE/jobs/$id/line"
+if [ -e "$FAKE/sbatch.dies" ]; then kill -9 "$SUBMITTER"; exit 1; fi
+echo "$id;cluster"`,
+  squeue: `
+if [ -e "$FAKE/squeue.fails" ]; then cat "$FAKE/squeue.fails" >&2; exit 1; fi
+wanted=
+for argument; do case $argument in --name=*) wanted=\${argument#--name=} ;; esac; done
+for job in "$FAKE"/jobs/*; do
+  [ -e "$job/line" ] || continue
+  id=\${job##*/}
+  if [ -z "$wanted" ]; then echo "$id|$(cat "$job/line")"
+  elif [ "$(cat "$job/name")" = "$wanted" ]; then echo "$id"; fi
+done`,
+  // A pending job is cancelled; \`on_term\` and \`on_kill\` are what a running one does.
+  scancel: `
+for id; do :; done
+line=$(cat "$FAKE/jobs/$id/line") || exit 0
+case "$1 $line" in
+  --signal=TERM*) [ ! -e "$FAKE/on_term" ] || . "$FAKE/on_term" ;;
+  --signal=KILL*) [ ! -e "$FAKE/on_kill" ] || . "$FAKE/on_kill" ;;
+  *PENDING*) printf '%s' 'CANCELLED|N/A|10||None' >"$FAKE/jobs/$id/line" ;;
+esac`,
+  scontrol: `
+if [ -e "$FAKE/scontrol.fails" ]; then cat "$FAKE/scontrol.fails" >&2; exit 1; fi
+for id; do :; done
+if [ -e "$FAKE/jobs/$id/scontrol" ]; then cat "$FAKE/jobs/$id/scontrol"; exit 0; fi
+echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1`,
+  sacct: `
+if [ -e "$FAKE/sacct" ]; then cat "$FAKE/sacct"; exit 0; fi
+echo 'Slurm accounting storage is disabled' >&2; exit 1`,
+};
+
+export class TestCluster implements AsyncDisposable {
+  readonly name = "u@login:22";
+  readonly key = "u@login:22#test";
+  state: SessionState = { kind: "ready", sinceMs: 0 };
+  /** Thrown by every call while set. */
+  offline: CriError | undefined;
+  /** Thrown by the next scripts, one each; undefined lets one pass. */
+  readonly nextErrors: (CriError | undefined)[] = [];
+
+  private constructor(readonly root: string, readonly shell: readonly [string, ...string[]]) {}
+
+  static async create(shell: readonly [string, ...string[]] = ["/bin/sh"]): Promise<TestCluster> {
+    const cluster = new TestCluster(await Deno.makeTempDir({ prefix: "cluster-" }), shell);
+    for (const directory of ["bin", "fake/jobs", "home"]) {
+      await Deno.mkdir(join(cluster.root, directory), { recursive: true });
+    }
+    for (const [name, script] of Object.entries(PROGRAMS)) await cluster.program(name, script);
+    return cluster;
+  }
+
+  get home(): string {
+    return join(this.root, "home");
+  }
+
+  /** This cluster for what wants a session. */
+  get session(): ClusterSession {
+    return this as unknown as ClusterSession;
+  }
+
+  /** Puts a program in front of the machine's own; it is written down when it is called. */
+  async program(name: string, script: string): Promise<void> {
+    const text = `#!/bin/sh\nprintf '%s\\n' "${name} $*" >>"$FAKE/calls"${script}\n`;
+    await Deno.writeTextFile(join(this.root, "bin", name), text, { mode: 0o755 });
+  }
+
+  /** Sets a file that the fake programs look at; without text it is removed. */
+  async fake(name: string, text?: string): Promise<void> {
+    const path = join(this.root, "fake", name);
+    if (text === undefined) await Deno.remove(path, { recursive: true });
+    else await Deno.writeTextFile(path, text);
+  }
+
+  /** How often a program was called. */
+  async calls(program: string): Promise<number> {
+    const calls = await Deno.readTextFile(join(this.root, "fake/calls")).catch(() => "");
+    return calls.split("\n").filter((line) => line.startsWith(`${program} `)).length;
+  }
+
+  async run(script: string, options: ScriptOptions = {}): Promise<RunResult> {
+    this.#assertOnline();
+    const error = this.nextErrors.shift();
+    if (error !== undefined) throw error;
+    const { stdin } = options;
+    if (stdin !== undefined && !(stdin instanceof Uint8Array)) throw new Error("not in the fake");
+    const executor = createLocalExecutor({
+      baseEnv: {
+        PATH: `${join(this.root, "bin")}:/usr/bin:/bin`,
+        HOME: this.home,
+        FAKE: join(this.root, "fake"),
+      },
+    });
+    return await executor.run([...this.shell, "-c", `export SUBMITTER=$$\n${script}`], {
+      stdin: stdin ?? new Uint8Array(),
+    });
+  }
+
+  async stat(path: string): Promise<{ sizeBytes: number } | undefined> {
+    this.#assertOnline();
+    return await Deno.stat(path).then(({ size }) => ({ sizeBytes: size }), () => undefined);
+  }
+
+  async readFile(path: string, maxBytes: number): Promise<Uint8Array | undefined> {
+    return await this.readAt(path, 0, maxBytes);
+  }
+
+  async readAt(path: string, from: number, maxBytes: number): Promise<Uint8Array | undefined> {
+    this.#assertOnline();
+    const bytes = await Deno.readFile(path).catch(() => undefined);
+    return bytes?.subarray(from, from + maxBytes);
+  }
+
+  async upload(localPath: string, remotePath: string): Promise<void> {
+    this.#assertOnline();
+    await Deno.copyFile(localPath, remotePath);
+  }
+
+  async connect(): Promise<void> {
+    await Promise.resolve();
+    this.#assertOnline();
+    this.state = { kind: "ready", sinceMs: 0 };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Deno.remove(this.root, { recursive: true });
+  }
+
+  #assertOnline(): void {
+    if (this.offline !== undefined) throw this.offline;
+  }
+}
