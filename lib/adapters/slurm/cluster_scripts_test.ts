@@ -68,11 +68,15 @@ class Place {
 
   /** Names in the container's directory; undefined when it is gone. */
   names(): string[] | undefined {
-    try {
-      return [...Deno.readDirSync(this.directory)].map(({ name }) => name).toSorted();
-    } catch {
-      return undefined;
-    }
+    return namesIn(this.directory);
+  }
+}
+
+function namesIn(directory: string): string[] | undefined {
+  try {
+    return [...Deno.readDirSync(directory)].map(({ name }) => name).toSorted();
+  } catch {
+    return undefined;
   }
 }
 
@@ -275,7 +279,7 @@ const CASES: Record<string, (place: Place) => Promise<void>> = {
     await place.submit();
     await Deno.mkdir(join(dirname(place.directory), "c2"));
     await place.cluster.run(cleanScript(place.directory));
-    assertEquals([...Deno.readDirSync(dirname(place.directory))].map(({ name }) => name), ["c2"]);
+    assertEquals(namesIn(dirname(place.directory)), ["c2"]);
   },
 
   "landImageScript() lands what arrived whole and removes what did not": async (place) => {

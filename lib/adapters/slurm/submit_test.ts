@@ -1,0 +1,97 @@
+import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { join } from "@std/path";
+import { CriError } from "../../base/error.ts";
+import { ClusterAccount } from "./account.ts";
+import { findJob, submitJob } from "./submit.ts";
+import { TestCluster } from "./test_cluster.ts";
+
+const JOB_NAME = "multicri-c1";
+
+function place(cluster: TestCluster) {
+  const directory = join(cluster.home, "multi-cri/s1/c1");
+  const account = new ClusterAccount(cluster.session, {
+    mountPath: "multi-cri",
+    imageRemoteMount: undefined,
+  });
+  const files = { "job.sh": `#!/bin/bash\n#SBATCH --job-name="${JOB_NAME}"\n`, env: "# ünï\n" };
+  return {
+    directory,
+    submit: () => submitJob(account, { name: JOB_NAME, directory, files }, []),
+    find: () => findJob(account, directory, JOB_NAME),
+  };
+}
+
+Deno.test("submitJob() brings the files and returns the id, once for all calls", async () => {
+  await using cluster = await TestCluster.create();
+  const { submit, find, directory } = place(cluster);
+  assertEquals(await find(), undefined);
+  assertEquals([await submit(), await submit(), await find()], ["101", "101", "101"]);
+  assertEquals(await cluster.calls("sbatch"), 1);
+  assertEquals(await Deno.readTextFile(join(directory, "env")), "# ünï\n");
+});
+
+const REFUSALS: readonly [words: string, code: string][] = [
+  [
+    "sbatch: error: invalid partition specified: none\n" +
+    "sbatch: error: Batch job submission failed: Invalid partition name specified\n",
+    "INVALID_ARGUMENT",
+  ],
+  ["sbatch: error: Batch job submission failed: Access denied\n", "INVALID_ARGUMENT"],
+  ["sbatch: error: Batch job submission failed: Unable to contact slurm controller\n", "UNKNOWN"],
+  ["sbatch: error: Batch job submission failed: Socket timed out on send/recv\n", "UNKNOWN"],
+  ["sbatch: error: slurm_receive_msg: Zero Bytes were transmitted or received\n", "UNKNOWN"],
+  [
+    "sbatch: error: Batch job submission failed: Slurm temporarily unable to accept job, sleeping\n",
+    "UNKNOWN",
+  ],
+];
+
+for (const [words, code] of REFUSALS) {
+  Deno.test(`submitJob() throws ${code} when sbatch says ${JSON.stringify(words)}`, async () => {
+    await using cluster = await TestCluster.create();
+    await cluster.fake("sbatch.fails", words);
+    const error = await assertRejects(place(cluster).submit, CriError);
+    assertEquals(error.code, code);
+    const last = words.trim().split("sbatch: error: ").at(-1) ?? "";
+    assertStringIncludes(error.message, last);
+    assertEquals(error.message.includes("\n"), false);
+  });
+}
+
+Deno.test("submitJob() throws FAILED_PRECONDITION when the files cannot be written", async () => {
+  await using cluster = await TestCluster.create();
+  await Deno.writeTextFile(join(cluster.home, "multi-cri"), "in the way");
+  const error = await assertRejects(
+    place(cluster).submit,
+    CriError,
+    "Cannot write the job's files",
+  );
+  assertEquals(error.code, "FAILED_PRECONDITION");
+});
+
+Deno.test("submitJob() throws UNKNOWN when a first try cannot be looked up", async () => {
+  await using cluster = await TestCluster.create();
+  const { submit } = place(cluster);
+  await cluster.fake("sbatch.dies", "");
+  await assertRejects(submit, CriError);
+  await cluster.fake("squeue.fails", "slurm_load_jobs error: gone\n");
+  const error = await assertRejects(submit, CriError, "slurm_load_jobs error: gone");
+  assertEquals(error.code, "UNKNOWN");
+});
+
+Deno.test("submitJob() throws INTERNAL when sbatch prints no id", async () => {
+  await using cluster = await TestCluster.create();
+  await cluster.program("sbatch", "\necho Submitted");
+  const error = await assertRejects(place(cluster).submit, CriError, '"Submitted"');
+  assertEquals(error.code, "INTERNAL");
+});
+
+Deno.test("findJob() throws UNAVAILABLE when Slurm does not answer", async () => {
+  await using cluster = await TestCluster.create();
+  const { submit, find, directory } = place(cluster);
+  await submit();
+  await Deno.remove(join(directory, "jobid"));
+  await cluster.fake("squeue.fails", "gone\n");
+  const error = await assertRejects(find, CriError, "Slurm on u@login:22 does not answer: gone");
+  assertEquals(error.code, "UNAVAILABLE");
+});
