@@ -6,6 +6,7 @@ import { assertSupportedDeno } from "./lib/base/deno_version.ts";
 import { CriError, messageOf } from "./lib/base/error.ts";
 import { KeyedMutex } from "./lib/base/keyed_mutex.ts";
 import { createLogger, type Logger, writeStderrLine, writeStdoutLine } from "./lib/base/log.ts";
+import { readClusters } from "./lib/config/clusters.ts";
 import { type Config, parseInvocation, UsageError } from "./lib/config/flags.ts";
 import { SYSTEMD_SIGN } from "./lib/config/permissions.ts";
 import { backendFromHandlers } from "./lib/cri/service.ts";
@@ -33,6 +34,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
   }
   using store = Store.open({
     podsDir: config.enablePodPersistence ? config.rootDir : config.stateDir,
+    rootDir: config.rootDir,
     imagesDir: config.resourcesCachePath,
   });
   const executor = createLocalExecutor();
@@ -40,7 +42,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
   const images = new ImageService(config.resourcesCachePath, store, puller, clock, log);
   const hostKeys = new HostKeys(join(config.rootDir, "known_hosts"), log);
   const sessions = new ClusterSessions({ hostKeys, logger: log, clock });
-  const adapter = new SlurmAdapter(config, store, sessions, clock, log);
+  const adapter = new SlurmAdapter(config, readClusters(config), store, sessions, clock, log);
   const backend = backendFromHandlers(
     runtimeHandlers({
       config,

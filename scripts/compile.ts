@@ -6,6 +6,7 @@
 import { fromFileUrl, join } from "@std/path";
 import { writeStderrLine } from "../lib/base/log.ts";
 import { parseInvocation, UsageError } from "../lib/config/flags.ts";
+import { readClusters } from "../lib/config/clusters.ts";
 import { permissionFlags } from "../lib/config/permissions.ts";
 
 const ROOT = fromFileUrl(new URL("..", import.meta.url));
@@ -13,7 +14,9 @@ const ROOT = fromFileUrl(new URL("..", import.meta.url));
 /** The permission flags for a server's command line. */
 function bakedPermissions(args: readonly string[]): string[] {
   const invocation = parseInvocation(args, (name) => Deno.env.get(name));
-  if (invocation.kind === "serve") return permissionFlags(invocation.config);
+  if (invocation.kind === "serve") {
+    return permissionFlags(invocation.config, readClusters(invocation.config));
+  }
   throw new UsageError("compile takes the flags that the server will be started with.");
 }
 

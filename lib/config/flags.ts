@@ -16,9 +16,13 @@ export interface ClusterAddress {
 export interface Config {
   adapterName: AdapterName;
   allowedClusters: readonly ClusterAddress[];
+  /** A file of logins that the node keeps; see `readClusters`. */
+  clustersFile: string | undefined;
   enablePodPersistence: boolean;
   jobLogLines: boolean;
   kubeletRootDir: string;
+  /** Whether Kubernetes resources become sbatch options where the job's own settings say nothing. */
+  mapResources: boolean;
   podLogsDir: string;
   resourcesCachePath: string;
   rootDir: string;
@@ -75,6 +79,12 @@ const FLAGS: readonly Flag[] = [
     help: "Login hosts that pods may name in CLUSTER_HOST. Empty: any host.",
   },
   {
+    name: "clusters-file",
+    value: "file",
+    default: "",
+    help: "Logins of clusters by name (YAML, mode 0600), for pods that bring none.",
+  },
+  {
     name: "enable-pod-network",
     default: "false",
     help: "Give each pod a network namespace by CNI. Not available yet.",
@@ -94,6 +104,11 @@ const FLAGS: readonly Flag[] = [
     value: "dir",
     default: "/var/lib/kubelet",
     help: "The kubelet's own root, from which volumes are read.",
+  },
+  {
+    name: "map-resources",
+    default: "true",
+    help: "Ask Slurm for the cores and memory of a container's Kubernetes resources.",
   },
   {
     name: "network-bin-dir",
@@ -201,22 +216,26 @@ export function parseInvocation(
         "multicri itself.",
     );
   }
-  directory(values, "network-bin-dir");
-  directory(values, "network-conf-dir");
+  absolutePath(values, "network-bin-dir");
+  absolutePath(values, "network-conf-dir");
   return {
     kind: "serve",
     config: {
       adapterName: oneOf("adapter-name", values("adapter-name"), ADAPTERS),
       allowedClusters: clusterAddresses(values("allowed-clusters")),
+      clustersFile: values("clusters-file") === ""
+        ? undefined
+        : absolutePath(values, "clusters-file"),
       enablePodPersistence: values("enable-pod-persistence") === "true",
       jobLogLines: values("job-log-lines") === "true",
-      kubeletRootDir: directory(values, "kubelet-root-dir"),
-      podLogsDir: directory(values, "pod-logs-dir"),
-      resourcesCachePath: directory(values, "resources-cache-path"),
-      rootDir: directory(values, "root-dir"),
+      mapResources: values("map-resources") === "true",
+      kubeletRootDir: absolutePath(values, "kubelet-root-dir"),
+      podLogsDir: absolutePath(values, "pod-logs-dir"),
+      resourcesCachePath: absolutePath(values, "resources-cache-path"),
+      rootDir: absolutePath(values, "root-dir"),
       sandboxImage: values("sandbox-image"),
-      socketPath: directory(values, "socket-path"),
-      stateDir: directory(values, "state-dir"),
+      socketPath: absolutePath(values, "socket-path"),
+      stateDir: absolutePath(values, "state-dir"),
       logThreshold: logThreshold(values("stderrthreshold"), values("v")),
       streamAddr: values("stream-addr") || "127.0.0.1",
       streamPort: port("--stream-port", values("stream-port")),
@@ -319,7 +338,7 @@ function oneOf<const T extends string>(name: string, value: string, allowed: rea
   return found;
 }
 
-function directory(values: (name: string) => string, name: string): string {
+function absolutePath(values: (name: string) => string, name: string): string {
   const value = values(name);
   // A comma would split Deno's permission lists, a control character would forge log lines.
   // deno-lint-ignore no-control-regex

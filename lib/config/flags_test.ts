@@ -15,9 +15,11 @@ Deno.test("parseInvocation() gives the documented defaults when there are no fla
   assertEquals(config([]), {
     adapterName: "slurm",
     allowedClusters: [],
+    clustersFile: undefined,
     enablePodPersistence: false,
     jobLogLines: true,
     kubeletRootDir: "/var/lib/kubelet",
+    mapResources: true,
     podLogsDir: "/var/log/pods",
     resourcesCachePath: "/root/.multi-cri",
     rootDir: "/var/lib/multi-cri",

@@ -1,4 +1,5 @@
 import { INHERITED_VARIABLES } from "../executors/local.ts";
+import { type Clusters, reachableAddresses } from "./clusters.ts";
 import type { Config } from "./flags.ts";
 
 /** Programs the server may start, by the names they have in PATH. */
@@ -38,7 +39,7 @@ export const HELP_PERMISSION_FLAGS: readonly string[] = ["--no-prompt", ENVIRONM
  * Deno's permission flags for a configuration, as narrow as Deno can express them: exact paths, named
  * programs and variables. Only the network is wide where no clusters are named, because pods name them.
  */
-export function permissionFlags(config: Config): string[] {
+export function permissionFlags(config: Config, clusters: Clusters): string[] {
   const paths = [
     config.socketPath,
     config.rootDir,
@@ -46,17 +47,23 @@ export function permissionFlags(config: Config): string[] {
     config.resourcesCachePath,
     config.podLogsDir,
   ];
-  const clusters = config.allowedClusters.map(({ host, port }) =>
+  const addresses = reachableAddresses(clusters)?.map(({ host, port }) =>
     host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`
   );
   // A unix socket needs the same path in net, read and write.
-  const net = clusters.length === 0
+  const net = addresses === undefined
     ? ""
-    : `=${[`unix:${config.socketPath}`, ...clusters].join(",")}`;
+    : `=${[`unix:${config.socketPath}`, ...new Set(addresses)].join(",")}`;
+  const read = [
+    ...paths,
+    config.kubeletRootDir,
+    SYSTEMD_SIGN,
+    ...(config.clustersFile === undefined ? [] : [config.clustersFile]),
+  ];
   return [
     "--no-prompt",
     `--allow-net${net}`,
-    `--allow-read=${[...paths, config.kubeletRootDir, SYSTEMD_SIGN].join(",")}`,
+    `--allow-read=${read.join(",")}`,
     `--allow-write=${paths.join(",")}`,
     `--allow-run=${PROGRAMS.join(",")}`,
     ENVIRONMENT_FLAG,

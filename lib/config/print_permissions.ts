@@ -5,12 +5,13 @@
 import { writeStderrLine, writeStdoutLine } from "../base/log.ts";
 import { quoteShell } from "../../wasm/core.ts";
 import { parseInvocation, UsageError } from "./flags.ts";
+import { readClusters } from "./clusters.ts";
 import { HELP_PERMISSION_FLAGS, permissionFlags } from "./permissions.ts";
 
 try {
   const invocation = parseInvocation(Deno.args, (name) => Deno.env.get(name));
   const flags = invocation.kind === "serve"
-    ? permissionFlags(invocation.config)
+    ? permissionFlags(invocation.config, readClusters(invocation.config))
     : HELP_PERMISSION_FLAGS;
   for (const flag of flags) writeStdoutLine(quoteShell(flag));
 } catch (error) {

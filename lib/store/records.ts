@@ -39,6 +39,18 @@ export interface LogPositionRecord {
   readonly fileInode: number;
 }
 
+/** What a job is recognised by after its container's record was lost in a reboot. */
+export interface JobTagRecord {
+  /** The container's id. */
+  readonly id: string;
+  readonly podUid: string;
+  readonly containerName: string;
+  /** `user@host:port`. */
+  readonly account: string;
+  /** On the cluster, absolute. */
+  readonly directory: string;
+}
+
 /** An image in the pool. */
 export interface ImageRecord {
   /** `sha256:` and the digest of the OCI image configuration, as other CRI runtimes have it. */
@@ -98,6 +110,7 @@ export const containerCodec: RecordCodec<ContainerRecord> = {
 };
 
 export const logPositionCodec: RecordCodec<LogPositionRecord> = plainCodec();
+export const jobTagCodec: RecordCodec<JobTagRecord> = plainCodec();
 export const imageCodec: RecordCodec<ImageRecord> = plainCodec();
 
 function plainCodec<R>(): RecordCodec<R> {

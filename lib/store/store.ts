@@ -6,6 +6,8 @@ import {
   type ContainerRecord,
   imageCodec,
   type ImageRecord,
+  jobTagCodec,
+  type JobTagRecord,
   logPositionCodec,
   type LogPositionRecord,
   sandboxCodec,
@@ -18,6 +20,8 @@ import { Table } from "./table.ts";
 export interface StorePaths {
   /** Directory of the pod and container records: on /run, or in --root-dir with pod persistence. */
   podsDir: string;
+  /** Directory of what survives a reboot in any case. */
+  rootDir: string;
   /** Directory of the image records, beside the images. */
   imagesDir: string;
 }
@@ -27,6 +31,8 @@ export class Store implements Disposable {
   readonly sandboxes: Table<SandboxRecord>;
   readonly containers: Table<ContainerRecord>;
   readonly logPositions: Table<LogPositionRecord>;
+  /** Of every container that may have something on a cluster; survives a reboot. */
+  readonly jobTags: Table<JobTagRecord>;
   readonly images: Table<ImageRecord>;
   readonly secrets: SecretFiles;
   readonly #databases: readonly DatabaseSync[];
@@ -34,13 +40,15 @@ export class Store implements Disposable {
   private constructor(
     pods: DatabaseSync,
     logs: DatabaseSync,
+    tags: DatabaseSync,
     images: DatabaseSync,
     secrets: SecretFiles,
   ) {
-    this.#databases = [pods, logs, images];
+    this.#databases = [pods, logs, tags, images];
     this.sandboxes = new Table(pods, "sandboxes", sandboxCodec);
     this.containers = new Table(pods, "containers", containerCodec);
     this.logPositions = new Table(logs, "log_positions", logPositionCodec);
+    this.jobTags = new Table(tags, "job_tags", jobTagCodec);
     this.images = new Table(images, "images", imageCodec);
     this.secrets = secrets;
   }
@@ -61,6 +69,7 @@ export class Store implements Disposable {
         open(join(paths.podsDir, "pods.db"), "FULL"),
         // Written with every piece of log, which is not flushed to the disk each time either.
         open(join(paths.podsDir, "logs.db"), "NORMAL"),
+        open(join(paths.rootDir, "job_tags.db"), "FULL"),
         open(join(paths.imagesDir, "images.db"), "FULL"),
         new SecretFiles(join(paths.podsDir, "secrets")),
       );

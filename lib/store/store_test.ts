@@ -13,7 +13,8 @@ async function withDirectory(test: (directory: string) => Promise<void> | void):
   }
 }
 
-const open = (directory: string) => Store.open({ podsDir: directory, imagesDir: directory });
+const open = (directory: string) =>
+  Store.open({ podsDir: directory, rootDir: directory, imagesDir: directory });
 
 Deno.test("Store keeps every kind of record when it is opened again", () =>
   withDirectory((directory) => {

@@ -8,7 +8,7 @@ export class TestStore implements AsyncDisposable {
   readonly store: Store;
 
   private constructor(readonly directory: string) {
-    this.store = Store.open({ podsDir: directory, imagesDir: directory });
+    this.store = Store.open({ podsDir: directory, rootDir: directory, imagesDir: directory });
   }
 
   static async open(): Promise<TestStore> {

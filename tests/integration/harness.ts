@@ -17,6 +17,11 @@ export interface JobSpec {
   args?: string[];
   env?: Record<string, string>;
   workingDir?: string;
+  /** The pod's UID; a new one unless given. */
+  uid?: string;
+  annotations?: Record<string, string>;
+  /** LinuxContainerConfig, as crictl reads it. */
+  linux?: Record<string, unknown>;
   /** Replaces the lab's own credentials and queue; undefined removes a variable. */
   cluster?: Record<string, string | undefined>;
 }
@@ -75,10 +80,11 @@ export class Harness {
   /** Creates a pod with one container and does not start it. */
   async create(spec: JobSpec): Promise<{ pod: string; container: string }> {
     const name = `${this.server.options.name}-${++this.#pods}`;
-    const uid = crypto.randomUUID();
+    const uid = spec.uid ?? crypto.randomUUID();
     const sandboxFile = await this.server.writeJson(`${name}-pod.json`, {
       metadata: { name, namespace: "tests", uid, attempt: 0 },
       log_directory: `/var/log/pods/tests_${name}_${uid}`,
+      annotations: spec.annotations ?? {},
       linux: {},
     });
     const containerFile = await this.server.writeJson(`${name}-container.json`, {
@@ -89,7 +95,7 @@ export class Harness {
       working_dir: spec.workingDir ?? "",
       envs: this.#environment(spec),
       log_path: "main/0.log",
-      linux: {},
+      linux: spec.linux ?? {},
     });
     const pod = await this.server.crictlOk(["runp", "--runtime", "multicri", sandboxFile]);
     const container = await this.server.crictlOk(["create", pod, containerFile, sandboxFile]);

@@ -108,6 +108,24 @@ Deno.test("records survive in --root-dir when pod persistence is on", () =>
     await harness.removeCleanly(made);
   }, ["--enable-pod-persistence"]));
 
+Deno.test("the old job ends when a pod starts anew after a reboot that lost the records", () =>
+  withHarness("reboot", async (harness) => {
+    const uid = crypto.randomUUID();
+    const before = await harness.run({ command: sh("sleep 600"), uid });
+    await harness.running(before.container);
+    await harness.server.kill();
+    await harness.lab.exec("knode", ["rm", "-rf", harness.server.stateDir]);
+    await harness.server.start();
+    assertEquals(await harness.server.crictlOk(["ps", "-a", "-q"]), "");
+    const after = await harness.run({ command: sh("echo anew"), uid });
+    assertEquals((await harness.exited(after.container)).status.exitCode, 0);
+    const alive = await harness.onCluster(
+      `squeue --noheader --name=multicri-${before.container} --format=%A; find . -path '*${before.pod}*'`,
+    );
+    assertEquals(alive, "");
+    await harness.removeCleanly(after);
+  }));
+
 Deno.test("last known states stand when the cluster cannot be reached", () =>
   withHarness("cutoff", async (harness) => {
     const made = await harness.run({ command: sh("echo before; sleep 6; echo after; exit 2") });

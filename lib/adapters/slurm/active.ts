@@ -2,12 +2,14 @@ import { join } from "@std/path";
 import type { Clock } from "../../base/clock.ts";
 import { CriError, messageOf } from "../../base/error.ts";
 import type { Logger } from "../../base/log.ts";
+import type { Clusters } from "../../config/clusters.ts";
 import type { Config } from "../../config/flags.ts";
 import type { ClusterSessions } from "../../executors/ssh/sessions.ts";
 import { ContainerLog } from "../../logs/container_log.ts";
 import type { Store } from "../../store/store.ts";
 import { ClusterAccount } from "./account.ts";
 import { readSecrets } from "./secrets.ts";
+import { loginOf } from "./settings.ts";
 import { JobWatch } from "./watch.ts";
 
 /** A container that something is being done for: its account is connected and its log open. */
@@ -30,6 +32,7 @@ export class ActiveContainers {
 
   constructor(
     readonly config: Config,
+    readonly clusters: Clusters,
     readonly store: Store,
     readonly sessions: ClusterSessions,
     readonly clock: Clock,
@@ -105,7 +108,7 @@ export class ActiveContainers {
         `Cannot reach the cluster of the container ${id}: its credentials are gone from this node.`,
       );
     }
-    const session = this.sessions.acquire(secrets.login);
+    const session = this.sessions.acquire(loginOf(secrets.cluster, this.clusters));
     const shared = this.#accounts.get(session.key) ?? this.#share(
       new ClusterAccount(session, this.config.slurm),
     );

@@ -2,8 +2,10 @@ import { isAbsolute, join } from "@std/path";
 import type { Clock } from "../../base/clock.ts";
 import { type CriCode, CriError, messageOf } from "../../base/error.ts";
 import type { Logger } from "../../base/log.ts";
+import type { Clusters } from "../../config/clusters.ts";
 import type { Config } from "../../config/flags.ts";
 import type { ContainerConfig, PodSandboxConfig } from "../../cri/api.generated.ts";
+import { loginName } from "../../executors/ssh/login.ts";
 import type { ClusterSessions } from "../../executors/ssh/sessions.ts";
 import {
   beginStart,
@@ -22,7 +24,8 @@ import { jobName, renderJob } from "./job.ts";
 import { launchJob } from "./launch.ts";
 import { checkMounts } from "./mounts.ts";
 import { readSecrets, writeSecrets } from "./secrets.ts";
-import { readSettings } from "./settings.ts";
+import { leftOut, refuseUnavailable } from "./security.ts";
+import { loginOf, readSettings } from "./settings.ts";
 import { findJob } from "./submit.ts";
 import { type SlurmWorkload, withWorkload, workloadOf } from "./workload.ts";
 
@@ -43,17 +46,19 @@ export class SlurmAdapter implements Adapter {
 
   constructor(
     readonly config: Config,
+    readonly clusters: Clusters,
     readonly store: Store,
     sessions: ClusterSessions,
     readonly clock: Clock,
     readonly log: Logger,
   ) {
-    this.#active = new ActiveContainers(config, store, sessions, clock, log);
+    this.#active = new ActiveContainers(config, clusters, store, sessions, clock, log);
   }
 
   async prepareContainer(request: ContainerRequest): Promise<SlurmWorkload> {
     const { config, sandbox } = request;
-    const settings = readSettings(config.envs, this.config.allowedClusters);
+    const settings = readSettings(config.envs, sandbox.annotations, this.clusters);
+    refuseUnavailable(config, sandbox);
     checkMounts(config.mounts);
     checkLogPath(sandbox, config, this.config.podLogsDir);
     // Rendered once to refuse now what could not be rendered later; the paths do not matter yet.
@@ -63,15 +68,15 @@ export class SlurmAdapter implements Adapter {
       config,
       image: request.image.config,
       settings,
+      mapResources: this.config.mapResources,
       directory: "/x",
       imagePath: "/x",
     });
     await writeSecrets(this.store.secrets, request.id, {
-      login: settings.login,
+      cluster: settings.cluster,
       envs: config.envs,
     });
-    const { user, host, port } = settings.login;
-    return { account: `${user}@${host}:${port}` };
+    return { account: loginName(loginOf(settings.cluster, this.clusters)) };
   }
 
   async startContainer(id: string, signal: AbortSignal): Promise<void> {
@@ -146,6 +151,7 @@ export class SlurmAdapter implements Adapter {
       }
     }
     await this.#active.forget(container.id);
+    this.store.jobTags.delete(container.id);
     await this.store.secrets.delete(container.id);
   }
 
@@ -245,7 +251,7 @@ export class SlurmAdapter implements Adapter {
           `Cannot start the container ${id}: its sandbox, image or environment is gone from this node.`,
         );
       }
-      const settings = readSettings(secrets.envs, this.config.allowedClusters);
+      const settings = readSettings(secrets.envs, sandbox.config.annotations, this.clusters);
       const jobId = await launchJob(
         {
           ...how,
@@ -253,6 +259,7 @@ export class SlurmAdapter implements Adapter {
           sandbox: sandbox.config,
           image,
           settings,
+          mapResources: this.config.mapResources,
           account: active.account,
           note: (message) => this.#active.note(id, message),
         },
@@ -260,8 +267,11 @@ export class SlurmAdapter implements Adapter {
         this.clock,
         this.log,
       );
-      await writeSecrets(this.store.secrets, id, { login: settings.login });
+      await writeSecrets(this.store.secrets, id, { cluster: settings.cluster });
       for (const line of settings.ignoredLines) await this.#active.note(id, `ignored: ${line}`);
+      for (const line of leftOut(container.config, sandbox.config)) {
+        await this.#active.note(id, line);
+      }
       const { directory } = workloadOf(this.#container(id));
       await this.#active.note(
         id,

@@ -107,6 +107,21 @@ export function killScript(jobId: string): string {
   return `scancel --signal=KILL --full ${job}; scancel ${job}; exit 0`;
 }
 
+/** Kills a job and waits until Slurm no longer has it; fails when it is still there after 30 s. */
+export function endJobScript(jobId: string): string {
+  const job = quoteShell(jobId);
+  return `
+scancel --signal=KILL --full ${job} 2>/dev/null
+scancel ${job} 2>/dev/null
+for second in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
+  alive=$(squeue --noheader --user="$(id -un)" --format=%A) || exit ${SUBMIT_EXIT.TRY_AGAIN}
+  printf '%s\\n' "$alive" | grep -qx ${job} || exit 0
+  sleep 1
+done
+exit 1
+`;
+}
+
 /** A line for each of the account's jobs: id|state|expected start|priority|nodes|reason. */
 export const SQUEUE_SCRIPT =
   `squeue --noheader --states=all --user="$(id -un)" --format='%A|%T|%S|%Q|%N|%r'`;

@@ -2,6 +2,7 @@ import { CriError } from "../../base/error.ts";
 import type { ContainerConfig, PodSandboxConfig } from "../../cri/api.generated.ts";
 import type { OciImageConfig } from "../../store/records.ts";
 import { joinCommand, renderEnvironment, renderJobScript } from "../../../wasm/core.ts";
+import { resourceOptions } from "./resources.ts";
 import type { ContainerSettings, Variable } from "./settings.ts";
 
 /** Where the program finds the directory whose files outlive the container. */
@@ -22,6 +23,8 @@ export interface JobRequest {
   config: ContainerConfig;
   image: OciImageConfig;
   settings: ContainerSettings;
+  /** Whether Kubernetes resources count where the settings say nothing. */
+  mapResources: boolean;
   /** Absolute paths on the cluster. */
   directory: string;
   imagePath: string;
@@ -45,7 +48,10 @@ export function renderJob(request: JobRequest): JobFiles {
     jobName: name,
     comment: jobComment(request),
     directory,
-    options: settings.options,
+    options: [
+      ...(request.mapResources ? resourceOptions(config.linux?.resources, settings.options) : []),
+      ...settings.options,
+    ],
     environment: settings.submitEnvironment,
     hasPrerun: settings.prerun !== "",
     runtimeArguments: [

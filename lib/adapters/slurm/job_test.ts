@@ -20,13 +20,17 @@ function request(changes: Partial<JobRequest> = {}): JobRequest {
     config: ContainerConfig.fromPartial({ metadata: { name: "main", attempt: 2 } }),
     image: IMAGE,
     settings: {
-      login: { host: "h", port: 22, user: "u", password: "cluster password" },
+      cluster: {
+        kind: "own",
+        login: { host: "h", port: 22, user: "u", password: "cluster password" },
+      },
       options: [{ name: "partition", value: "short" }, { name: "exclusive" }],
       submitEnvironment: [{ name: "SLURM_DEBUG", value: "1" }],
       ignoredLines: [],
       prerun: "",
       program: [{ name: "LANG", value: "de" }, { name: "TOKEN", value: "token's value" }],
     },
+    mapResources: true,
     directory: "/home/u/it's/s1/c1",
     imagePath: "/home/u/.images/i.sif",
     ...changes,

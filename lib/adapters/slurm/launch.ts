@@ -5,6 +5,7 @@ import { markRunning } from "../../store/container_state.ts";
 import type { Store } from "../../store/store.ts";
 import type { ContainerRecord, ImageRecord } from "../../store/records.ts";
 import type { ClusterAccount } from "./account.ts";
+import { endPredecessors } from "./predecessors.ts";
 import { type JobFiles, renderJob } from "./job.ts";
 import type { ContainerSettings } from "./settings.ts";
 import { submitJob } from "./submit.ts";
@@ -28,6 +29,7 @@ export interface LaunchRequest {
   sandbox: PodSandboxConfig;
   image: ImageRecord;
   settings: ContainerSettings;
+  mapResources: boolean;
   account: ClusterAccount;
   /** Writes a line into the container's log. */
   note: (message: string) => Promise<void>;
@@ -61,7 +63,7 @@ export async function launchJob(
       throw new CriError("CANCELLED", `The start of the container ${container.id} was cancelled.`);
     }
     try {
-      const job = await prepare(request, store);
+      const job = await prepare(request, store, log);
       const jobId = await submitJob(account, job, request.settings.submitEnvironment)
         .catch((error) => {
           mayBeSubmitted ||= CriError.from(error).code !== "UNAVAILABLE";
@@ -93,11 +95,20 @@ export async function launchJob(
 }
 
 /** Records where the job's files will lie, brings the image there, and renders the files. */
-async function prepare(request: LaunchRequest, store: Store): Promise<JobFiles> {
+async function prepare(request: LaunchRequest, store: Store, log: Logger): Promise<JobFiles> {
   const { container, account, image } = request;
   await account.reach();
   const directory = await account.containerDirectory(container.sandboxId, container.id);
   store.containers.update(container.id, withWorkload((workload) => ({ ...workload, directory })));
+  const tag = {
+    id: container.id,
+    podUid: request.sandbox.metadata?.uid ?? "",
+    containerName: container.config.metadata?.name ?? "",
+    account: account.name,
+    directory,
+  };
+  store.jobTags.put(tag);
+  await endPredecessors(tag, account, store, log);
   const imagePath = await account.provideImage(image, request.signal, request.note);
   return renderJob({
     containerId: container.id,
@@ -105,6 +116,7 @@ async function prepare(request: LaunchRequest, store: Store): Promise<JobFiles> 
     config: container.config,
     image: image.config,
     settings: request.settings,
+    mapResources: request.mapResources,
     directory,
     imagePath,
   });

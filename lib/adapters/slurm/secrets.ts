@@ -1,10 +1,10 @@
 import type { KeyValue } from "../../cri/api.generated.ts";
-import type { ClusterLogin } from "../../executors/ssh/login.ts";
 import type { SecretFiles } from "../../store/secret_files.ts";
+import type { ClusterChoice } from "./settings.ts";
 
 /** What a container needs that no database may hold. */
 export interface ContainerSecrets {
-  login: ClusterLogin;
+  cluster: ClusterChoice;
   /** The whole environment; only until the job is submitted. */
   envs?: KeyValue[];
 }
@@ -13,10 +13,10 @@ export interface ContainerSecrets {
 export async function writeSecrets(
   files: SecretFiles,
   containerId: string,
-  { login, envs }: ContainerSecrets,
+  { cluster, envs }: ContainerSecrets,
 ): Promise<void> {
   await files.write(containerId, {
-    login,
+    cluster,
     ...(envs ? { envs: envs.map(({ key, value }) => [key, value.toBase64()]) } : {}),
   });
 }
@@ -27,11 +27,11 @@ export async function readSecrets(
   containerId: string,
 ): Promise<ContainerSecrets | undefined> {
   const json = await files.read(containerId) as
-    | { login: ClusterLogin; envs?: [string, string][] }
+    | { cluster: ClusterChoice; envs?: [string, string][] }
     | undefined;
   if (json === undefined) return undefined;
   return {
-    login: json.login,
+    cluster: json.cluster,
     ...(json.envs
       ? { envs: json.envs.map(([key, value]) => ({ key, value: Uint8Array.fromBase64(value) })) }
       : {}),

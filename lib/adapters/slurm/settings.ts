@@ -1,4 +1,5 @@
 import { CriError } from "../../base/error.ts";
+import type { Clusters } from "../../config/clusters.ts";
 import type { ClusterAddress } from "../../config/flags.ts";
 import type { KeyValue } from "../../cri/api.generated.ts";
 import type { ClusterLogin } from "../../executors/ssh/login.ts";
@@ -10,9 +11,17 @@ export interface Variable {
   value: string;
 }
 
+/** Whose login a container uses: its own, or one that the node keeps under a name. */
+export type ClusterChoice =
+  | { kind: "own"; login: ClusterLogin }
+  | { kind: "named"; name: string };
+
+/** The pod's annotation that names a cluster of `--clusters-file`. */
+export const CLUSTER_ANNOTATION = "multicri.io/cluster";
+
 /** What the environment of a container says, taken apart. */
 export interface ContainerSettings {
-  login: ClusterLogin;
+  cluster: ClusterChoice;
   /** sbatch long options without dashes, those of JOB_CUSTOM_CONFIG last, so that they win. */
   options: { name: string; value?: string }[];
   /** SLURM_ and SBATCH_ variables for the submission, from JOB_CUSTOM_CONFIG. */
@@ -65,7 +74,8 @@ const SSH_PORT = 22;
  */
 export function readSettings(
   envs: readonly KeyValue[],
-  allowedClusters: readonly ClusterAddress[],
+  annotations: { [key: string]: string },
+  clusters: Clusters,
 ): ContainerSettings {
   const all = new Map(envs.map(({ key, value }) => [key, decode(key, value)]));
   if (all.get("MPI_VERSION")) {
@@ -83,10 +93,10 @@ export function readSettings(
   }
   const custom = parseCustomConfig(all.get("JOB_CUSTOM_CONFIG") ?? "");
   return {
-    login: readLogin(all, allowedClusters),
+    cluster: chooseCluster(all, annotations, clusters),
     options: [...options, ...custom.options],
     submitEnvironment: custom.environment,
-    ignoredLines: custom.ignored.map(({ line, why }) => `JOB_CUSTOM_CONFIG line ${line}: ${why}`),
+    ignoredLines: describeIgnored(custom.ignored),
     prerun: all.get("CLUSTER_CONFIG") ?? "",
     program: [...all].filter(([name]) => !isReserved(name)).map(([name, value]) => ({
       name,
@@ -95,9 +105,53 @@ export function readSettings(
   };
 }
 
+/** One sentence a line, with the line, however many of its words were not understood. */
+function describeIgnored(
+  ignored: readonly { line: number; text: string; why: string }[],
+): string[] {
+  const byLine = new Map<number, string[]>();
+  for (const { line, text, why } of ignored) {
+    byLine.set(line, [...byLine.get(line) ?? [], `${JSON.stringify(text)}: ${why}`]);
+  }
+  return [...byLine].map(([line, words]) => `JOB_CUSTOM_CONFIG line ${line}: ${words.join("; ")}`);
+}
+
 /** Whether a variable is for multicri and not for the program. */
 export function isReserved(name: string): boolean {
   return RESERVED_NAMES.has(name) || /^(CLUSTER|KUBERNETES)_/.test(name);
+}
+
+/** Credentials in the container win; then the pod's annotation, then the node's default. */
+function chooseCluster(
+  all: ReadonlyMap<string, string>,
+  annotations: { [key: string]: string },
+  clusters: Clusters,
+): ClusterChoice {
+  const annotated = Object.hasOwn(annotations, CLUSTER_ANNOTATION)
+    ? annotations[CLUSTER_ANNOTATION]
+    : undefined;
+  const name = annotated ?? clusters.defaultName;
+  if ((all.get("CLUSTER_HOST") ?? "").trim() !== "" || name === undefined) {
+    return { kind: "own", login: readLogin(all, clusters.allowed) };
+  }
+  if (clusters.named.has(name)) return { kind: "named", name };
+  throw new CriError(
+    "INVALID_ARGUMENT",
+    `Cannot use the annotation ${CLUSTER_ANNOTATION} as it must be ${
+      [...clusters.named.keys()].join(" or ") || "left out on this node"
+    }: current value is ${JSON.stringify(name)}.`,
+  );
+}
+
+/** @throws CriError NOT_FOUND when the node no longer keeps a login of that name. */
+export function loginOf(choice: ClusterChoice, clusters: Clusters): ClusterLogin {
+  if (choice.kind === "own") return choice.login;
+  const login = clusters.named.get(choice.name);
+  if (login !== undefined) return login;
+  throw new CriError(
+    "NOT_FOUND",
+    `Cannot log in to the cluster ${choice.name}: the file of --clusters-file no longer names it.`,
+  );
 }
 
 function readLogin(

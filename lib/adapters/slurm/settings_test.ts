@@ -12,12 +12,13 @@ const read = (values: Values, allowed: { host: string; port: number }[] = []) =>
       key,
       value: typeof value === "string" ? new TextEncoder().encode(value) : value,
     })),
-    allowed,
+    {},
+    { allowed, named: new Map(), defaultName: undefined },
   );
 
 Deno.test("readSettings() needs only a host, a user and a password", () => {
   assertEquals(read(LOGIN), {
-    login: { host: "login", port: 22, user: "u", password: "secret" },
+    cluster: { kind: "own", login: { host: "login", port: 22, user: "u", password: "secret" } },
     options: [],
     submitEnvironment: [],
     ignoredLines: [],
@@ -47,11 +48,9 @@ Deno.test("readSettings() takes the environment of a full job apart", () => {
     EMPTY: "",
     ODD: "\ufeffa\n$b",
   });
-  assertEquals(settings.login, {
-    host: "fe80::1%eth0",
-    port: 2222,
-    user: "u",
-    password: "secret",
+  assertEquals(settings.cluster, {
+    kind: "own",
+    login: { host: "fe80::1%eth0", port: 2222, user: "u", password: "secret" },
   });
   assertEquals(settings.options, [
     { name: "partition", value: "short,long" },
@@ -77,11 +76,15 @@ Deno.test("readSettings() takes the environment of a full job apart", () => {
 
 Deno.test("readSettings() lets the last value of a repeated name win", () => {
   const encode = (text: string) => new TextEncoder().encode(text);
-  const settings = readSettings([
-    ...Object.entries(LOGIN).map(([key, value]) => ({ key, value: encode(value) })),
-    { key: "A", value: encode("1") },
-    { key: "A", value: encode("2") },
-  ], []);
+  const settings = readSettings(
+    [
+      ...Object.entries(LOGIN).map(([key, value]) => ({ key, value: encode(value) })),
+      { key: "A", value: encode("1") },
+      { key: "A", value: encode("2") },
+    ],
+    {},
+    { allowed: [], named: new Map(), defaultName: undefined },
+  );
   assertEquals(settings.program, [{ name: "A", value: "2" }]);
 });
 
@@ -125,7 +128,12 @@ for (const [host, port, allowed] of CLUSTERS) {
   Deno.test(`readSettings() ${allowed ? "accepts" : "refuses"} ${host}:${port} when the administrator lists clusters`, () => {
     const values = { ...LOGIN, CLUSTER_HOST: host, CLUSTER_PORT: port };
     const list = [{ host: "login", port: 22 }, { host: "other", port: 2222 }];
-    if (allowed) return assertEquals(read(values, list).login.host, host);
+    if (allowed) {
+      return assertEquals(
+        (read(values, list).cluster as { login: { host: string } }).login.host,
+        host,
+      );
+    }
     const error = assertThrows(() => read(values, list), CriError, "--allowed-clusters");
     assertEquals(error.code, "PERMISSION_DENIED");
   });

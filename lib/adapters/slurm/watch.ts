@@ -214,9 +214,10 @@ export class JobWatch {
     }
     job.endedSinceMs ??= this.clock.now();
     const { stop } = workloadOf(container);
-    // A job that never had a node has no exit file to wait for.
+    // A job that never had a node has no exit file to wait for, nor has one whose script was killed.
     const neverRan = entry?.nodes === "" && workloadOf(container).job === undefined;
-    if (!neverRan && this.clock.now() - job.endedSinceMs < EXIT_FILE_GRACE_MS) return;
+    const graceless = neverRan || stop?.killed === true;
+    if (!graceless && this.clock.now() - job.endedSinceMs < EXIT_FILE_GRACE_MS) return;
     const end = await readPostMortem(this.account, job.directory, job.jobId, entry?.state);
     if (end === undefined) {
       delete job.endedSinceMs;

@@ -1,0 +1,113 @@
+import { CriError } from "../../base/error.ts";
+import {
+  type ContainerConfig,
+  NamespaceMode,
+  type PodSandboxConfig,
+  type SecurityProfile,
+  SecurityProfile_ProfileType,
+} from "../../cri/api.generated.ts";
+
+/**
+ * What a Slurm job makes of the settings that decide what a container may do. A job runs as the cluster's user,
+ * without any privilege, so:
+ *
+ * - what only takes rights away is *honoured* by that alone: dropped capabilities, no_new_privs, a read-only
+ *   root, masked and read-only paths, the default seccomp and AppArmor profiles;
+ * - what chooses among rights the job does not have is *left out*, and said once in the container's log: users
+ *   and groups, SELinux, host ports, a terminal, stdin;
+ * - what the program could not work without is *refused*: privileges, added capabilities, devices, sysctls, the
+ *   node's namespaces, another container's processes, profiles that lie on the node.
+ */
+interface Rule {
+  what: string;
+  applies: (config: ContainerConfig, sandbox: PodSandboxConfig) => boolean;
+}
+
+const REFUSED: readonly Rule[] = [
+  {
+    what: "securityContext.privileged",
+    applies: (config) => config.linux?.securityContext?.privileged === true,
+  },
+  {
+    what: "securityContext.capabilities.add",
+    applies: ({ linux }) => {
+      const added = linux?.securityContext?.capabilities;
+      return (added?.addCapabilities.length ?? 0) + (added?.addAmbientCapabilities.length ?? 0) > 0;
+    },
+  },
+  {
+    what: "devices",
+    applies: (config) => config.devices.length > 0 || config.CDIDevices.length > 0,
+  },
+  {
+    what: "securityContext.sysctls",
+    applies: (_config, { linux }) => Object.keys(linux?.sysctls ?? {}).length > 0,
+  },
+  { what: "hostPID", applies: (config) => namespaces(config)?.pid === NamespaceMode.NODE },
+  { what: "hostIPC", applies: (config) => namespaces(config)?.ipc === NamespaceMode.NODE },
+  {
+    what: "a target container",
+    applies: (config) => namespaces(config)?.pid === NamespaceMode.TARGET,
+  },
+  {
+    what: "a seccomp profile of the node",
+    applies: ({ linux }) => isLocal(linux?.securityContext?.seccomp),
+  },
+  {
+    what: "an AppArmor profile of the node",
+    applies: ({ linux }) => isLocal(linux?.securityContext?.apparmor),
+  },
+];
+
+const LEFT_OUT: readonly Rule[] = [
+  {
+    what: "runAsUser and runAsGroup: the job runs as the cluster's user",
+    applies: ({ linux }) => {
+      const context = linux?.securityContext;
+      return context?.runAsUser !== undefined || context?.runAsGroup !== undefined ||
+        (context?.runAsUsername ?? "") !== "";
+    },
+  },
+  {
+    what: "supplementalGroups and fsGroup: the job has the groups of the cluster's user",
+    applies: ({ linux }) => (linux?.securityContext?.supplementalGroups.length ?? 0) > 0,
+  },
+  {
+    what: "seLinuxOptions",
+    applies: ({ linux }) => linux?.securityContext?.selinuxOptions !== undefined,
+  },
+  {
+    what: "hostPort: the job's ports are those of its compute node",
+    applies: (_config, sandbox) => sandbox.portMappings.some(({ hostPort }) => hostPort > 0),
+  },
+  { what: "tty: the program's output goes to a file", applies: (config) => config.tty },
+  { what: "stdin: the program reads nothing", applies: (config) => config.stdin },
+];
+
+/** @throws CriError INVALID_ARGUMENT naming everything that the container asks for and cannot have. */
+export function refuseUnavailable(config: ContainerConfig, sandbox: PodSandboxConfig): void {
+  const asked = REFUSED.filter((rule) => rule.applies(config, sandbox)).map((rule) => rule.what);
+  if (asked.length === 0) return;
+  throw new CriError(
+    "INVALID_ARGUMENT",
+    `Cannot run the container ${config.metadata?.name} as a Slurm job with ${
+      asked.join(", ")
+    }: a job has ` +
+      "no more rights than the cluster's user; leave that out.",
+  );
+}
+
+/** Lines about what the container asks for and does without. */
+export function leftOut(config: ContainerConfig, sandbox: PodSandboxConfig): string[] {
+  return LEFT_OUT.filter((rule) => rule.applies(config, sandbox)).map((rule) =>
+    `left out: ${rule.what}`
+  );
+}
+
+function namespaces(config: ContainerConfig) {
+  return config.linux?.securityContext?.namespaceOptions;
+}
+
+function isLocal(profile: SecurityProfile | undefined): boolean {
+  return profile?.profileType === SecurityProfile_ProfileType.Localhost;
+}

@@ -1,0 +1,126 @@
+import { parse } from "@std/yaml";
+import { messageOf } from "../base/error.ts";
+import type { ClusterLogin } from "../executors/ssh/login.ts";
+import { parsePrivateKey } from "../executors/ssh/private_key.ts";
+import { type ClusterAddress, type Config, UsageError } from "./flags.ts";
+
+/** Which clusters pods may use, and how. */
+export interface Clusters {
+  /** Addresses that a pod may name with credentials of its own; empty means any. */
+  allowed: readonly ClusterAddress[];
+  /** Logins that the node keeps, by the cluster's name. */
+  named: ReadonlyMap<string, ClusterLogin>;
+  /** The cluster of pods that name none. */
+  defaultName: string | undefined;
+}
+
+const SSH_PORT = 22;
+
+/** A name that can stand in an annotation and in messages. */
+const NAME = /^[\w.-]{1,63}$/;
+
+/**
+ * Reads `--clusters-file` (YAML) and joins it with `--allowed-clusters`:
+ *
+ * ```yaml
+ * default: hpc # optional
+ * clusters:
+ *   hpc: { host: login.example.org, user: alice, password: … } # port: 22, or privateKey: |, passphrase
+ * ```
+ *
+ * @throws UsageError with a sentence naming the file and the entry that cannot be used, never its secrets.
+ */
+export function readClusters(config: Config): Clusters {
+  const allowed = config.allowedClusters;
+  const path = config.clustersFile;
+  if (path === undefined) return { allowed, named: new Map(), defaultName: undefined };
+  const refuse = (what: string): UsageError =>
+    new UsageError(`Cannot use --clusters-file ${path}: ${what}.`);
+  let text: string;
+  try {
+    const { mode } = Deno.statSync(path);
+    if (((mode ?? 0) & 0o077) !== 0) {
+      throw refuse("it holds secrets and must be readable by its owner only (chmod 600)");
+    }
+    text = Deno.readTextFileSync(path);
+  } catch (error) {
+    throw error instanceof UsageError ? error : refuse(messageOf(error));
+  }
+  let file: Record<string, unknown>;
+  try {
+    file = record(parse(text));
+  } catch {
+    // The parser's message quotes the line, which may hold a password.
+    throw refuse("it is not YAML");
+  }
+  const named = new Map<string, ClusterLogin>();
+  for (const [name, entry] of Object.entries(record(file["clusters"]))) {
+    if (!NAME.test(name)) {
+      throw refuse(
+        `the cluster's name ${JSON.stringify(name)} must be letters, digits, '.', '_', '-'`,
+      );
+    }
+    named.set(name, readLogin(record(entry), (what) => refuse(`cluster ${name}: ${what}`)));
+  }
+  if (named.size === 0) throw refuse("it must name clusters, under the key 'clusters'");
+  const defaultName = file["default"];
+  if (defaultName !== undefined && (typeof defaultName !== "string" || !named.has(defaultName))) {
+    throw refuse(`its default must be one of ${[...named.keys()].join(", ")}`);
+  }
+  return { allowed, named, defaultName };
+}
+
+/** All addresses that the server may have to connect to; undefined when pods may name any. */
+export function reachableAddresses(clusters: Clusters): ClusterAddress[] | undefined {
+  if (clusters.allowed.length === 0) return undefined;
+  return [
+    ...clusters.allowed,
+    ...[...clusters.named.values()].map(({ host, port }) => ({ host, port })),
+  ];
+}
+
+function readLogin(
+  entry: Record<string, unknown>,
+  refuse: (what: string) => UsageError,
+): ClusterLogin {
+  const known = ["host", "port", "user", "password", "privateKey", "passphrase"];
+  const unknown = Object.keys(entry).find((key) => !known.includes(key));
+  if (unknown !== undefined) {
+    throw refuse(`unknown key '${unknown}'; known are ${known.join(", ")}`);
+  }
+  const text = (key: string): string | undefined => {
+    const value = entry[key];
+    if (value === undefined) return undefined;
+    if (typeof value !== "string" || value === "") {
+      throw refuse(`'${key}' must be a text that is not empty`);
+    }
+    return value;
+  };
+  const [host, user] = [text("host"), text("user")];
+  if (host === undefined || user === undefined) throw refuse("'host' and 'user' must be set");
+  const port = entry["port"] ?? SSH_PORT;
+  if (typeof port !== "number" || !Number.isInteger(port) || port < 1 || port > 65535) {
+    throw refuse("'port' must be a number from 1 to 65535");
+  }
+  const [password, key, passphrase] = [text("password"), text("privateKey"), text("passphrase")];
+  if (password === undefined && key === undefined) {
+    throw refuse("'password' or 'privateKey' must be set");
+  }
+  try {
+    return {
+      host,
+      port,
+      user,
+      ...(password === undefined ? {} : { password }),
+      ...(key === undefined ? {} : { privateKey: parsePrivateKey(key, passphrase) }),
+    };
+  } catch (error) {
+    throw refuse(messageOf(error));
+  }
+}
+
+function record(value: unknown): Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value)
+    ? value as Record<string, unknown>
+    : {};
+}
