@@ -13,8 +13,10 @@ export async function removeContainer(
 ): Promise<void> {
   const found = findById(runtime.store.containers, "container", containerId);
   if (found === undefined) return;
+  // Twice: first without the lock, to end a start that holds it; then for one that began meanwhile.
   await stopContainerRecord(runtime, found.id, 0, signal);
   await runtime.locks.runExclusive(found.id, async () => {
+    await stopContainerRecord(runtime, found.id, 0, signal);
     const container = runtime.store.containers.get(found.id);
     if (container === undefined) return;
     await runtime.adapter.removeContainer(container, signal);

@@ -8,7 +8,7 @@ import {
 } from "../cri/api.generated.ts";
 import type { ContainerRecord } from "../store/records.ts";
 import { matchesLabels, requireById } from "./lookup.ts";
-import { type Runtime, toNanoseconds } from "./runtime.ts";
+import { type Runtime, toInfo, toNanoseconds } from "./runtime.ts";
 
 /** "starting" is not running yet: nothing was accepted by the cluster. */
 const CRI_STATES = {
@@ -35,7 +35,7 @@ export function containerStatusResponse(
   };
   return ContainerStatusResponse.fromPartial({
     status: containerStatus(runtime, container),
-    info: verbose ? { info: JSON.stringify(info, null, 2) } : {},
+    info: verbose ? { info: toInfo(info) } : {},
   });
 }
 

@@ -28,6 +28,11 @@ export function toNanoseconds(ms: number | undefined): bigint {
   return ms === undefined ? 0n : BigInt(Math.round(ms * 1000)) * 1000n;
 }
 
+/** A value for the `info` of a verbose status; 64-bit integers become strings, as in protobuf's JSON. */
+export function toInfo(value: unknown): string {
+  return JSON.stringify(value, (_, part) => typeof part === "bigint" ? String(part) : part, 2);
+}
+
 /** A new id of a sandbox or container: 64 hex digits, as the kubelet and crictl expect of any runtime. */
 export function newId(): string {
   return crypto.getRandomValues(new Uint8Array(32)).toHex();

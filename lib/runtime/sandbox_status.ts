@@ -9,7 +9,7 @@ import {
 import type { SandboxRecord } from "../store/records.ts";
 import { containerStatus } from "./container_status.ts";
 import { matchesLabels, requireById } from "./lookup.ts";
-import { type Runtime, toNanoseconds } from "./runtime.ts";
+import { type Runtime, toInfo, toNanoseconds } from "./runtime.ts";
 
 /**
  * PodSandboxStatus.
@@ -31,7 +31,7 @@ export function podSandboxStatus(
       linux: { namespaces: { options: options ?? {} } },
     }),
     info: verbose
-      ? { info: JSON.stringify({ adapter: runtime.adapter.name, config: sandbox.config }, null, 2) }
+      ? { info: toInfo({ adapter: runtime.adapter.name, config: sandbox.config }) }
       : {},
     containersStatuses: runtime.store.containers.all()
       .filter((container) => container.sandboxId === sandbox.id)
