@@ -156,11 +156,12 @@ export class Harness {
     };
   }
 
-  /** Runs a command on the cluster's login host as the cluster user. */
+  /** Runs a script on the cluster's login host as the cluster user. @throws Error when it fails. */
   async onCluster(script: string): Promise<string> {
-    const { stdout } = await this.lab.exec("ctl", ["bash", "-lc", script], {
+    const { code, stdout, stderr } = await this.lab.exec("ctl", ["bash", "-elc", script], {
       user: this.lab.login.user,
     });
+    if (code !== 0) throw new Error(`${script} failed on the cluster: ${stderr || stdout}`);
     return stdout.trim();
   }
 

@@ -24,12 +24,15 @@ const COUNT_LINES = Array.from({ length: 80 }, (_, index) => `line ${index + 1}`
 
 Deno.test("a job is found again when the server is killed while it pends", () =>
   withHarness("killpend", async (harness) => {
-    const made = await harness.run({ command: sh(COUNT_SCRIPT), cluster: { JOB_QUEUE: "held" } });
+    const made = await harness.run({
+      command: sh(COUNT_SCRIPT),
+      cluster: { JOB_CUSTOM_CONFIG: "#SBATCH --hold" },
+    });
     await harness.server.kill();
     await harness.server.start();
     assertEquals((await harness.inspect(made.container)).status.state, "CONTAINER_RUNNING");
     const [job] = await harness.jobsOf(made.container);
-    await harness.onCluster(`scontrol update jobid=${job} partition=main`);
+    await harness.onCluster(`scontrol release ${job}`);
     const { status } = await harness.exited(made.container);
     assertEquals(status.exitCode, 5);
     assertEquals((await harness.logs(made.container)).stdout, COUNT_LINES);
