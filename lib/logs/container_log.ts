@@ -85,7 +85,13 @@ export class ContainerLog {
   async #write(text: Uint8Array, position: LogPositionRecord): Promise<void> {
     if (this.#path !== "") {
       const file = this.#file ?? await this.#open();
-      for (let at = 0; at < text.length;) at += await file.write(text.subarray(at));
+      try {
+        for (let at = 0; at < text.length;) at += await file.write(text.subarray(at));
+      } catch (error) {
+        // A full disk takes part of the text; the next try must not continue in the middle of a line.
+        await file.truncate(this.#position.fileBytes);
+        throw error;
+      }
       position = {
         ...position,
         fileBytes: this.#position.fileBytes + text.length,

@@ -1,5 +1,5 @@
 import { DatabaseSync } from "node:sqlite";
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { logPositionCodec, type LogPositionRecord } from "../store/records.ts";
@@ -76,6 +76,26 @@ Deno.test("ContainerLog keeps a file that somebody else put at its path", () =>
     await Deno.writeTextFile(path, "2026-01-02T00:00:00.000Z stdout F foreign\n");
     await open().append("stdout", bytes("two\n"), false);
     assertEquals(await payloads(path), ["stdout F foreign", "stdout F two"]);
+  }));
+
+Deno.test("ContainerLog leaves no torn line when the disk is full for a while", () =>
+  withLog(async (open, path) => {
+    const log = open();
+    await log.append("stdout", bytes("one\n"), false);
+    const write = Deno.FsFile.prototype.write;
+    let calls = 0;
+    Deno.FsFile.prototype.write = function (text) {
+      if (++calls === 1) return write.call(this, text.subarray(0, 10));
+      return Promise.reject(new Error("No space left on device"));
+    };
+    try {
+      await assertRejects(() => log.append("stdout", bytes("two\n"), false), Error, "No space");
+    } finally {
+      Deno.FsFile.prototype.write = write;
+    }
+    assertEquals(log.consumedBytes("stdout"), 4);
+    await log.append("stdout", bytes("two\n"), false);
+    assertEquals(await payloads(path), ["stdout F one", "stdout F two"]);
   }));
 
 Deno.test("ContainerLog.note() writes one stderr line of ours when the message has newlines", () =>
