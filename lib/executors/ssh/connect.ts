@@ -4,6 +4,7 @@ import { Client, type ServerHostKeyAlgorithm } from "ssh2";
 import { CriError, messageOf } from "../../base/error.ts";
 import { Authentication } from "./authentication.ts";
 import type { HostKeys } from "./host_keys.ts";
+import { equalBytes } from "./known_hosts.ts";
 import { type ClusterLogin, loginName } from "./login.ts";
 
 /** A login over a slow line to a busy host takes a few seconds; the kubelet's calls wait 120. */
@@ -69,6 +70,7 @@ export async function connect(login: ClusterLogin, options: ConnectOptions): Pro
   const socket = new Socket();
   const ready = Promise.withResolvers<void>();
   const closed = new Promise<void>((resolve) => socket.once("close", () => resolve()));
+  let verifiedKey: Uint8Array | undefined;
   /** What we turned the server away for; ssh2 then only says that the verification failed. */
   let hostKeyRefusal: CriError | undefined;
   const onAbort = () => ready.reject(cancelled(login, signal));
@@ -92,8 +94,17 @@ export async function connect(login: ClusterLogin, options: ConnectOptions): Pro
         serverHostKey: preferTypes(recordedTypes),
       },
       hostVerifier: (key: Uint8Array, verify: (valid: boolean) => void) => {
+        if (verifiedKey !== undefined) {
+          // New session keys (RFC 4253, 9). The answer must be given at once: ssh2 1.17 sends
+          // garbage when something is to be sent while a re-exchange waits for it.
+          verify(equalBytes(key, verifiedKey));
+          return;
+        }
         options.hostKeys.check(login.host, login.port, key).then(
-          () => verify(true),
+          () => {
+            verifiedKey = key;
+            verify(true);
+          },
           (error) => {
             hostKeyRefusal = CriError.from(error);
             verify(false);
@@ -161,6 +172,14 @@ function translate(
     return new CriError(
       "UNAVAILABLE",
       `Cannot connect to ${name} as the login must be done within ${timeoutMs} ms: the server did not answer in time`,
+      { cause: error },
+    );
+  }
+  if (error.name === "NotCapable") {
+    return new CriError(
+      "FAILED_PRECONDITION",
+      `Cannot connect to ${name} as this server must have been started with the permission to reach ` +
+        `it (--allow-net): ${messageOf(error)}`,
       { cause: error },
     );
   }

@@ -58,6 +58,9 @@ class Execution {
   readonly #stderr: OutputCollector;
   readonly #stdoutFilter: MarkerFilter;
   readonly #stderrFilter: MarkerFilter;
+  /** Ends the wait for the channel to take more input, which it never will once it is closed. */
+  #stopWriting: (() => void) | undefined;
+  #closed = false;
   /** Rejects with the first reason to give up. */
   readonly #failed = Promise.withResolvers<never>();
 
@@ -90,6 +93,10 @@ class Execution {
     const { stream } = channel;
     stream.on("data", (chunk: Uint8Array) => this.#stdoutFilter.add(chunk));
     stream.stderr.on("data", (chunk: Uint8Array) => this.#stderrFilter.add(chunk));
+    channel.closed.then(() => {
+      this.#closed = true;
+      this.#stopWriting?.();
+    });
     this.#failed.promise.catch(() => {
       // Whoever waits in run() is told; a failure after the end is of no interest.
     });
@@ -168,10 +175,9 @@ class Execution {
 
   async #writeAll(source: AsyncIterable<Uint8Array>): Promise<void> {
     const iterator = source[Symbol.asyncIterator]();
-    const over = this.channel.closed.then(() => undefined);
     try {
       for (;;) {
-        const next = await Promise.race([iterator.next(), over]);
+        const next = await this.#untilClosed(iterator.next());
         if (next === undefined || next.done) return;
         if (next.value.length > 0) await this.#write(next.value);
       }
@@ -191,8 +197,18 @@ class Execution {
 
   /** Resolves when the channel has taken the bytes, or will never: then its end tells the outcome. */
   async #write(bytes: Uint8Array): Promise<void> {
-    const taken = new Promise<void>((resolve) => this.channel.stream.write(bytes, () => resolve()));
-    await Promise.race([taken, this.channel.closed]);
+    await this.#untilClosed(
+      new Promise<void>((resolve) => this.channel.stream.write(bytes, () => resolve())),
+    );
+  }
+
+  /** What `promise` gives, or undefined when the channel closes first. One call at a time. */
+  #untilClosed<T>(promise: Promise<T>): Promise<T | undefined> {
+    return new Promise((resolve, reject) => {
+      if (this.#closed) return resolve(undefined);
+      this.#stopWriting = () => resolve(undefined);
+      promise.then(resolve, reject);
+    });
   }
 
   /** Ends what runs remotely. Gives the end of a sentence: what became of it. */

@@ -3,6 +3,7 @@ import { Mutex } from "async-mutex";
 import { CriError, messageOf } from "../../base/error.ts";
 import type { Logger } from "../../base/log.ts";
 import {
+  equalBytes,
   findKnownHosts,
   fingerprint,
   formatKnownHost,
@@ -45,7 +46,7 @@ export class HostKeys {
     return this.#mutex.runExclusive(async () => {
       const text = await this.#read();
       const entries = findKnownHosts(text, host, port);
-      const same = entries.filter((entry) => entry.key !== undefined && equal(entry.key, key));
+      const same = entries.filter((entry) => entry.key !== undefined && equalBytes(entry.key, key));
       const revoked = same.find((entry) => entry.marker === "@revoked");
       if (revoked !== undefined) {
         throw new CriError(
@@ -132,8 +133,4 @@ async function writeDurably(path: string, text: string): Promise<void> {
   let bytes = new TextEncoder().encode(text);
   while (bytes.length > 0) bytes = bytes.subarray(await file.write(bytes));
   await file.sync();
-}
-
-function equal(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, index) => byte === b[index]);
 }

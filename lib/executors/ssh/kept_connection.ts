@@ -98,6 +98,7 @@ export class KeptConnection<Connection extends Endable> {
       }
       this.#connection = connection;
       this.#setState({ kind: "ready", sinceMs: clock.now() });
+      this.options.logger.info("Connected to a cluster", { cluster: this.options.name });
       const sinceMs = clock.now();
       connection.ended.then((error) => {
         if (this.#connection !== connection) return;
@@ -117,8 +118,9 @@ export class KeptConnection<Connection extends Endable> {
   }
 
   #failed(error: CriError, spacingMs: number): void {
-    const { clock, random } = this.options;
+    const { clock, random, logger, name } = this.options;
     const attempt = ++this.#failures;
+    logger.warning(error.message, { cluster: name, code: error.code, attempt });
     const delayMs = retryDelayMs(attempt, random());
     const untilMs = clock.now() + delayMs;
     this.#soonestMs = clock.now() + spacingMs;

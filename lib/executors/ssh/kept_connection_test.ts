@@ -183,7 +183,7 @@ Deno.test("KeptConnection.onStateChange() tells each change, in order, until tol
   stop();
   await kept.close();
   assertEquals(kinds, ["connecting", "waiting", "connecting", "ready", "waiting"]);
-  assertEquals(lines.length, 6);
+  assertEquals(lines.filter((line) => line.includes("a listener of no use")).length, 6);
 });
 
 Deno.test("KeptConnection.close() closes what an attempt makes when it ends too late", async () => {

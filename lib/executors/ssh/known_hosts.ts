@@ -45,6 +45,11 @@ export function keyType(key: Uint8Array): string {
   return new TextDecoder().decode(key.subarray(4, 4 + length));
 }
 
+/** Whether two public keys are the same. */
+export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, index) => byte === b[index]);
+}
+
 /** OpenSSH writes a port only when it is not 22, and names in lower case. */
 function knownHostsName(host: string, port: number): string {
   const name = host.toLowerCase();

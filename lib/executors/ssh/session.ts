@@ -89,7 +89,10 @@ export class ClusterSession {
           { ...login, ...(privateKey === undefined ? {} : { privateKey }) },
           { hostKeys, signal, connectTimeoutMs, keepaliveIntervalMs },
         );
-        return new Connection(this.name, loggedIn, sftpTimeoutMs);
+        const connection = new Connection(this.name, loggedIn, sftpTimeoutMs);
+        // It takes its session before commands take them all; whoever needs it is told of an error.
+        connection.sftp().catch(() => {});
+        return connection;
       },
     });
   }
@@ -115,7 +118,7 @@ export class ClusterSession {
    * Put values into the script, quoted, or into stdin: neither is ever in an argv.
    * @throws CriError UNKNOWN when the connection was lost after the script was handed over: it may have run,
    * and may still; DEADLINE_EXCEEDED after `timeoutMs` and CANCELLED when `signal` aborts, its process
-   * group killed, or the message says that it could not be; RESOURCE_EXHAUSTED when the output outgrew
+   * group killed (which may take some seconds more), or the message says that it could not be; RESOURCE_EXHAUSTED when the output outgrew
    * `maxOutputBytes` (killed likewise); FAILED_PRECONDITION when the login shell does not start it;
    * INVALID_ARGUMENT when the script holds NUL or is longer than 1 MiB.
    */

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 // @ts-types="@types/ssh2"
-import type { AuthContext } from "ssh2";
+import type { AuthContext, Connection as ServerConnection } from "ssh2";
 import type { CriCode } from "../../base/error.ts";
 import { makeHostKey, startTestServer } from "./test_server.ts";
 import { startTestProxy } from "./test_proxy.ts";
@@ -246,6 +246,32 @@ Deno.test("ClusterSession.run() asks for the recorded kind of key when a host ha
   const session = test.open(loginTo(port));
   assertEquals((await session.run("exit 8")).code, 8);
   assertEquals((await Deno.readTextFile(test.hostKeys.path)).trim().split("\n").length, 1);
+});
+
+Deno.test("ClusterSession goes on when the server asks for new session keys", async () => {
+  let connection: ServerConnection | undefined;
+  let stats = 0;
+  await using test = await startTestSession({
+    faults: {
+      onCommand: (_channel, of) => {
+        connection = of;
+        return false;
+      },
+      onSftp: () => {
+        if (++stats % 50 === 0) connection?.rekey();
+        return "serve";
+      },
+    },
+  });
+  await test.session.run("true");
+  const outcomes: Promise<string>[] = [];
+  for (let call = 0; call < 1_000; call++) {
+    outcomes.push(test.session.stat("/").then(() => "answered", (error) => error.message));
+    // Without waiting for answers: requests must go out in the middle of an exchange, too.
+    if (call % 3 === 0) await new Promise((resolve) => setTimeout(resolve, 0));
+  }
+  assertEquals(new Set(await Promise.all(outcomes)), new Set(["answered"]));
+  assertEquals(test.server.connections, 1);
 });
 
 Deno.test("ClusterSession.run() notices a frozen network and comes back when it thaws", async () => {

@@ -242,7 +242,7 @@ Deno.test("ClusterSession.run() runs everything when many more calls come than c
   assertEquals(test.server.connections, 1);
 });
 
-for (const maxSessions of [1, 2, 3, 5]) {
+for (const maxSessions of [2, 3, 5]) {
   Deno.test(`ClusterSession.run() runs everything when the server allows ${maxSessions} sessions`, async () => {
     await using test = await startTestSession({ faults: { maxSessions } });
     const results = await Promise.all(
@@ -252,12 +252,12 @@ for (const maxSessions of [1, 2, 3, 5]) {
       results.map((result) => text(result.stdout)),
       [...Array(20).keys()].map((i) => `${i}\n`),
     );
-    assert(test.server.mostCommandsAtOnce <= maxSessions);
+    assert(test.server.mostCommandsAtOnce < maxSessions);
   });
 }
 
-Deno.test("ClusterSession.run() fails when the server refuses every channel", async () => {
-  await using test = await startTestSession({ faults: { maxSessions: 0 } });
+Deno.test("ClusterSession.run() fails when the server allows one session, which sftp has", async () => {
+  await using test = await startTestSession({ faults: { maxSessions: 1 } });
   await assertFails(() => test.session.run("true"), "UNAVAILABLE", /MaxSessions of sshd/);
 });
 

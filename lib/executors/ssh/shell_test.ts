@@ -5,7 +5,7 @@ import { COMMAND_LINE, MarkerFilter, MAX_BANNER_BYTES, wrapScript } from "./shel
 import { everyByte, namesIn, text } from "./test_session.ts";
 
 const executor = createLocalExecutor();
-/** Login shells that this machine has; the lab's login host has all of them. */
+/** The login shells of clusters, as far as this machine has them. */
 const SHELLS = ["/bin/sh", "/bin/bash", "/usr/bin/tcsh", "/usr/bin/fish", "/usr/bin/zsh"].filter(
   exists,
 );

@@ -83,8 +83,12 @@ export function text(bytes: Uint8Array | undefined): string {
 }
 
 /** Every byte value, many times over, in an order that is no cycle of a power of two. */
-export function everyByte(length: number): Uint8Array {
-  return Uint8Array.from({ length }, (_, index) => (index * 7 + Math.floor(index / 251)) % 256);
+export function everyByte(length: number): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(length);
+  for (let index = 0; index < length; index++) {
+    bytes[index] = (index * 7 + Math.floor(index / 251)) % 256;
+  }
+  return bytes;
 }
 
 /** As assertEquals, without a page of numbers when they differ. */
@@ -101,9 +105,9 @@ export async function namesIn(folder: string): Promise<string[]> {
 }
 
 /** Resolves when `condition` holds. @throws Error when it does not within 10 seconds. */
-export async function until(condition: () => boolean): Promise<void> {
+export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
   const endMs = Date.now() + 10_000;
-  while (!condition()) {
+  while (!await condition()) {
     if (Date.now() > endMs) throw new Error(`never came true: ${condition}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
