@@ -30,11 +30,11 @@ export function credentialsFor(
     );
   }
   if (auth.identityToken !== "") {
-    return { auth: btoa(`${auth.username || "<token>"}:`), identitytoken: auth.identityToken };
+    return { auth: base64(`${auth.username || "<token>"}:`), identitytoken: auth.identityToken };
   }
   if (auth.auth !== "") return { auth: auth.auth };
   if (auth.username !== "" || auth.password !== "") {
-    return { auth: new TextEncoder().encode(`${auth.username}:${auth.password}`).toBase64() };
+    return { auth: base64(`${auth.username}:${auth.password}`) };
   }
   return undefined;
 }
@@ -45,4 +45,8 @@ function serverHost(address: string): string {
   return ["index.docker.io", "registry-1.docker.io", "docker.io"].includes(host)
     ? "docker.io"
     : host;
+}
+
+function base64(text: string): string {
+  return new TextEncoder().encode(text).toBase64();
 }

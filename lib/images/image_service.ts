@@ -29,6 +29,7 @@ export class ImageService {
   readonly #workDir: string;
   readonly #pulls = new Semaphore(MAX_CONCURRENT_PULLS);
   readonly #names = new KeyedMutex();
+  readonly #builds = new KeyedMutex();
 
   constructor(
     readonly directory: string,
@@ -82,22 +83,25 @@ export class ImageService {
 
             this.log.info("Pulling an image", { image: asked, digest });
             const { id, config } = await this.puller.download(image, digest, auth, workDir, signal);
-            if (this.store.images.get(id) === undefined) {
-              const { sifPath, sizeBytes, sha256 } = await this.puller.build(workDir, signal);
-              const path = join(this.#sifDir, `${id.slice("sha256:".length)}.sif`);
-              await Deno.rename(sifPath, path);
-              this.store.images.put({
-                id,
-                names: [],
-                repoDigests: [],
-                sif: { path, sizeBytes, sha256 },
-                config,
-                pulledAtMs: this.clock.now(),
-                removed: false,
-              });
-            }
-            this.log.info("Pulled an image", { image: asked, id });
-            return this.#name(id, asked, source, repoDigest);
+            // Two names of one image may come at the same time.
+            return await this.#builds.runExclusive(id, async () => {
+              if (this.store.images.get(id) === undefined) {
+                const { sifPath, sizeBytes, sha256 } = await this.puller.build(workDir, signal);
+                const path = join(this.#sifDir, `${id.slice("sha256:".length)}.sif`);
+                await Deno.rename(sifPath, path);
+                this.store.images.put({
+                  id,
+                  names: [],
+                  repoDigests: [],
+                  sif: { path, sizeBytes, sha256 },
+                  config,
+                  pulledAtMs: this.clock.now(),
+                  removed: false,
+                });
+              }
+              this.log.info("Pulled an image", { image: asked, id });
+              return this.#name(id, asked, source, repoDigest);
+            });
           } finally {
             await Deno.remove(workDir, { recursive: true });
           }
@@ -207,6 +211,8 @@ export class ImageService {
       ? images.filter((image) => image.id.startsWith(id))
       : [];
     if (byId.length === 1) return byId[0];
+    // A whole id is no name: when it is not here, it is gone (the kubelet removes images by id).
+    if (/^sha256:[0-9a-f]{64}$/.test(id)) return undefined;
     const byDigest = images.find((image) => image.repoDigests.includes(name));
     if (byDigest !== undefined) return byDigest;
     const { canonical } = parseImageName(name);

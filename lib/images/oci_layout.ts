@@ -44,12 +44,14 @@ function blobPath(directory: string, digest: string): string {
 }
 
 async function readJson(path: string): Promise<Record<string, unknown>> {
-  const { size } = await Deno.stat(path);
-  if (size > MAX_JSON_BYTES) throw malformed(`${path} of ${size} bytes`);
   try {
+    const { size } = await Deno.stat(path);
+    if (size > MAX_JSON_BYTES) throw malformed(`${path} of ${size} bytes`);
     return record(JSON.parse(await Deno.readTextFile(path)));
   } catch (error) {
-    if (error instanceof SyntaxError) throw malformed(path);
+    if (error instanceof SyntaxError || error instanceof Deno.errors.NotFound) {
+      throw malformed(path);
+    }
     throw error;
   }
 }

@@ -138,19 +138,28 @@ export class Puller {
   }
 }
 
+/**
+ * What registries say, in the words of the distribution specification or as an HTTP status. Bare numbers
+ * would be found in ports and digests, and "denied" in what this node's own files say.
+ */
+const NO_SUCH_IMAGE =
+  /manifest unknown|name unknown|status(?: code)?\D{0,20}\b404\b|\(Not Found\)/i;
+const REFUSED =
+  /unauthorized|authentication required|(?<!permission )denied|forbidden|status(?: code)?\D{0,20}\b40[13]\b/i;
+
 /** Says what skopeo's error means to a client, naming registry and repository only. */
 function pullError(image: RegistryImage, result: RunResult): CriError {
   const words = lastWords(result);
   const name = `${image.repository}${
     image.digest ? `@${image.digest}` : `:${image.tag ?? "latest"}`
   }`;
-  if (/manifest unknown|name unknown|not found|404/i.test(words)) {
+  if (NO_SUCH_IMAGE.test(words)) {
     return new CriError(
       "NOT_FOUND",
       `Cannot pull ${name} from ${image.registry}: the registry has no such image.`,
     );
   }
-  if (/unauthorized|authentication required|denied|401|403/i.test(words)) {
+  if (REFUSED.test(words)) {
     return new CriError(
       "UNAUTHENTICATED",
       `Cannot pull ${name} from ${image.registry}: the registry refuses the credentials, or wants some.`,

@@ -1,0 +1,62 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { CriError } from "../base/error.ts";
+import { AuthConfig } from "../cri/api.generated.ts";
+import { credentialsFor } from "./credentials.ts";
+
+type Auth = Partial<AuthConfig>;
+
+/** `user:password` in base64. */
+const LOGIN = "dXNlcjpwYXNzd29yZA==";
+const USER = { username: "user", password: "password" };
+
+const SENT: readonly [
+  registry: string,
+  prefixed: boolean,
+  auth: Auth | undefined,
+  sent: string | undefined,
+][] = [
+  ["r.example", false, undefined, undefined],
+  ["r.example", false, {}, undefined],
+  ["r.example", false, USER, LOGIN],
+  ["r.example", false, { auth: LOGIN }, LOGIN],
+  ["r.example", false, { auth: LOGIN, username: "other", password: "x" }, LOGIN],
+  ["r.example", false, { username: "ü", password: "→" }, "w7w64oaS"],
+  // What the kubelet looked up for docker.io goes nowhere else.
+  ["r.example", true, USER, undefined],
+  ["r.example:5000", true, USER, undefined],
+  ["docker.io.evil.example", true, USER, undefined],
+  ["docker.io", true, USER, LOGIN],
+  // A client that says which server is meant is believed, for that server.
+  ["r.example", true, { ...USER, serverAddress: "r.example" }, LOGIN],
+  ["r.example", true, { ...USER, serverAddress: "https://r.example/v2/" }, LOGIN],
+  ["r.example:5000", true, { ...USER, serverAddress: "http://r.example:5000" }, LOGIN],
+  ["r.example", false, { ...USER, serverAddress: "r.example:5000" }, undefined],
+  ["r.example", false, { ...USER, serverAddress: "other.example" }, undefined],
+  ["r.example", false, { ...USER, serverAddress: "https://index.docker.io/v1/" }, undefined],
+  ["docker.io", true, { ...USER, serverAddress: "https://index.docker.io/v1/" }, LOGIN],
+  ["docker.io", false, { ...USER, serverAddress: "registry-1.docker.io" }, LOGIN],
+  ["docker.io", false, { ...USER, serverAddress: "docker.io" }, LOGIN],
+  ["docker.io", false, { ...USER, serverAddress: "evil.example/docker.io" }, undefined],
+];
+
+for (const [registry, prefixed, auth, sent] of SENT) {
+  Deno.test(`credentialsFor() sends ${sent ? "them" : "none"} to ${registry} when given ${JSON.stringify([prefixed, auth])}`, () => {
+    const config = auth === undefined ? undefined : AuthConfig.fromPartial(auth);
+    const wanted = sent === undefined ? undefined : { auth: sent };
+    assertEquals(credentialsFor(registry, prefixed, config), wanted);
+  });
+}
+
+for (const [username, auth] of [["", "PHRva2VuPjo="], ["ü→", "w7zihpI6"]] as const) {
+  Deno.test(`credentialsFor() passes an identity token of '${username}' on`, () => {
+    const config = AuthConfig.fromPartial({ username, identityToken: "token" });
+    assertEquals(credentialsFor("r.example", false, config), { auth, identitytoken: "token" });
+  });
+}
+
+Deno.test("credentialsFor() refuses a bearer token without repeating it", () => {
+  const auth = AuthConfig.fromPartial({ registryToken: "bearer-secret" });
+  const error = assertThrows(() => credentialsFor("r.example", false, auth), CriError);
+  assertEquals([error.code, error.message.includes("bearer-secret")], ["INVALID_ARGUMENT", false]);
+  assertEquals(credentialsFor("r.example", true, auth), undefined);
+});

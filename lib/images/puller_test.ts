@@ -1,0 +1,198 @@
+import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { join } from "@std/path";
+import { CriError } from "../base/error.ts";
+import { createLogger } from "../base/log.ts";
+import type { Executor, RunOptions, RunResult } from "../executors/executor.ts";
+import { Puller } from "./puller.ts";
+import { sha256, writeLayout } from "./test_layout.ts";
+
+const IMAGE = { registry: "r.example:5000", repository: "team/app", tag: "1" };
+const DIGEST = `sha256:${"4".repeat(63)}a`;
+const AUTH = { auth: "c2VjcmV0" };
+const NEVER = new AbortController().signal;
+
+interface Run {
+  argv: readonly string[];
+  env: Record<string, string>;
+  /** The auth file as it was then. */
+  auth: unknown;
+  authMode: number | null | undefined;
+}
+
+type Program = (
+  argv: readonly string[],
+) => Promise<Partial<{ code: number; stdout: string; stderr: string }>>;
+
+/** Runs `program` in place of skopeo and apptainer. */
+class TestExecutor implements Executor {
+  readonly runs: Run[] = [];
+
+  constructor(readonly program: Program) {}
+
+  async run(argv: readonly [string, ...string[]], options: RunOptions = {}): Promise<RunResult> {
+    const { env = {} } = options;
+    const path = env["REGISTRY_AUTH_FILE"];
+    this.runs.push({
+      argv,
+      env,
+      auth: path === undefined ? undefined : JSON.parse(await Deno.readTextFile(path)),
+      authMode: path === undefined ? undefined : (await Deno.stat(path)).mode,
+    });
+    const { code = 0, stdout = "", stderr = "" } = await this.program(argv);
+    const encode = (text: string) => new TextEncoder().encode(text);
+    return { code, stdout: encode(stdout), stderr: encode(stderr) };
+  }
+}
+
+async function withPuller(
+  program: Program,
+  use: (test: { puller: Puller; executor: TestExecutor; workDir: string }) => Promise<void>,
+): Promise<void> {
+  const workDir = await Deno.makeTempDir({ prefix: "pull-" });
+  const executor = new TestExecutor(program);
+  const tools = { apptainer: "apptainer", skopeo: "skopeo" };
+  const log = createLogger({ threshold: "error", write: () => {} });
+  try {
+    await use({ puller: new Puller(executor, tools, log), executor, workDir });
+  } finally {
+    await Deno.remove(workDir, { recursive: true });
+  }
+}
+
+async function filesIn(directory: string): Promise<string[]> {
+  return (await Array.fromAsync(Deno.readDir(directory))).map(({ name }) => name);
+}
+
+Deno.test("Puller.resolve() hashes the manifest as it came", () =>
+  withPuller(
+    () => Promise.resolve({ stdout: '{"a":1}\n' }),
+    async ({ puller, executor, workDir }) => {
+      const digest = await puller.resolve(IMAGE, AUTH, workDir, NEVER);
+      assertEquals(digest, await sha256('{"a":1}\n'));
+      assertEquals(executor.runs[0]?.argv, [
+        "skopeo",
+        "inspect",
+        "--raw",
+        "docker://r.example:5000/team/app:1",
+      ]);
+    },
+  ));
+
+Deno.test("Puller.resolve() asks no one when the name has a digest", () =>
+  withPuller(() => Promise.resolve({}), async ({ puller, executor, workDir }) => {
+    const image = { ...IMAGE, digest: DIGEST };
+    assertEquals(await puller.resolve(image, AUTH, workDir, NEVER), DIGEST);
+    assertEquals(executor.runs, []);
+  }));
+
+for (const auth of [AUTH, undefined]) {
+  Deno.test(`Puller gives skopeo ${auth ? "the credentials" : "no credentials"} by a private file only`, () =>
+    withPuller(
+      () => Promise.resolve({ stdout: "{}" }),
+      async ({ puller, executor, workDir }) => {
+        await puller.resolve(IMAGE, auth, workDir, NEVER);
+        const [run] = executor.runs;
+        assertEquals(run?.auth, { auths: auth ? { "r.example:5000": auth } : {} });
+        assertEquals((run?.authMode ?? 0) & 0o777, 0o600);
+        assertEquals(JSON.stringify([run?.argv, run?.env]).includes(AUTH.auth), false);
+        assertEquals(await filesIn(workDir), []);
+      },
+    ));
+}
+
+Deno.test("Puller removes the credentials when skopeo cannot be run", () =>
+  withPuller(
+    () => Promise.reject(new CriError("NOT_FOUND", "no skopeo")),
+    async ({ puller, workDir }) => {
+      await assertRejects(() => puller.resolve(IMAGE, AUTH, workDir, NEVER), CriError, "no skopeo");
+      assertEquals(await filesIn(workDir), []);
+    },
+  ));
+
+const fatal = (message: string) =>
+  `time="2026-01-02T03:04:05Z" level=debug msg="more"\n` +
+  `time="2026-01-02T03:04:05Z" level=fatal msg=${JSON.stringify(message)}\n`;
+
+const ERRORS: readonly [stderr: string, code: string, words: string][] = [
+  [
+    fatal(
+      "Error parsing image name: reading manifest 1 in r.example:5000/team/app: manifest unknown",
+    ),
+    "NOT_FOUND",
+    "Cannot pull team/app:1 from r.example:5000: the registry has no such image.",
+  ],
+  [
+    fatal("reading manifest: name unknown: repository name not known"),
+    "NOT_FOUND",
+    "no such image",
+  ],
+  [fatal("invalid status code from registry 404 (Not Found)"), "NOT_FOUND", "no such image"],
+  [fatal("StatusCode: 404, nothing here"), "NOT_FOUND", "no such image"],
+  [
+    fatal("reading manifest 1: unauthorized: authentication required"),
+    "UNAUTHENTICATED",
+    "refuses",
+  ],
+  [fatal("denied: requested access to the resource is denied"), "UNAUTHENTICATED", "refuses"],
+  [fatal("invalid status code from registry 403 (Forbidden)"), "UNAUTHENTICATED", "refuses"],
+  [
+    fatal("pinging container registry r.example:5000: connection refused"),
+    "UNAVAILABLE",
+    "skopeo says: pinging container registry r.example:5000: connection refused",
+  ],
+  [fatal("dial tcp 10.0.0.1:4040: connect: connection refused"), "UNAVAILABLE", "4040"],
+  [fatal(`reading blob sha256:40140300: unexpected EOF`), "UNAVAILABLE", "unexpected EOF"],
+  [fatal("open /etc/containers/policy.json: permission denied"), "UNAVAILABLE", "policy.json"],
+  [fatal('unknown flag "x"'), "UNAVAILABLE", 'unknown flag "x"'],
+  ["killed\n", "UNAVAILABLE", "skopeo says: killed"],
+  ["", "UNAVAILABLE", "skopeo says: nothing, exit code 1"],
+];
+
+for (const [stderr, code, words] of ERRORS) {
+  Deno.test(`Puller throws ${code} when skopeo says ${JSON.stringify(stderr)}`, () =>
+    withPuller(() => Promise.resolve({ code: 1, stderr }), async ({ puller, workDir }) => {
+      const error = await assertRejects(
+        () => puller.resolve(IMAGE, AUTH, workDir, NEVER),
+        CriError,
+      );
+      assertEquals([error.code, error.message.includes("\n")], [code, false]);
+      assertStringIncludes(error.message, words);
+    }));
+}
+
+Deno.test("Puller.download() reads what it copied by digest", () =>
+  withPuller(async (argv) => {
+    await writeLayout(argv.at(-1)?.replace("oci:", "") ?? "", { config: { User: "u" } });
+    return {};
+  }, async ({ puller, executor, workDir }) => {
+    const { id, config } = await puller.download(IMAGE, DIGEST, AUTH, workDir, NEVER);
+    assertEquals([id, config.user], [await sha256('{"config":{"User":"u"}}'), "u"]);
+    assertEquals(executor.runs[0]?.argv.slice(1), [
+      "copy",
+      "--quiet",
+      `docker://r.example:5000/team/app@${DIGEST}`,
+      `oci:${join(workDir, "layout")}`,
+    ]);
+  }));
+
+Deno.test("Puller.build() measures and hashes the SIF", () =>
+  withPuller(async (argv) => {
+    await Deno.writeTextFile(argv[3] ?? "", "sif");
+    return {};
+  }, async ({ puller, workDir }) => {
+    assertEquals(await puller.build(workDir, NEVER), {
+      sifPath: join(workDir, "image.sif"),
+      sizeBytes: 3,
+      sha256: (await sha256("sif")).slice("sha256:".length),
+    });
+  }));
+
+Deno.test("Puller.build() throws INTERNAL with Apptainer's last words when it fails", () =>
+  withPuller(
+    () => Promise.resolve({ code: 255, stderr: "INFO: x\nFATAL:   no space left\n" }),
+    async ({ puller, workDir }) => {
+      const build = () => puller.build(workDir, NEVER);
+      const error = await assertRejects(build, CriError, "apptainer says: FATAL:   no space left");
+      assertEquals(error.code, "INTERNAL");
+    },
+  ));
