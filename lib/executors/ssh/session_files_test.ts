@@ -218,15 +218,6 @@ Deno.test("ClusterSession takes the connection for dead when sftp stops answerin
   assertEquals(test.server.connections, 2);
 });
 
-Deno.test("ClusterSession.stat() waits anew for each silence when the server was idle in between", async () => {
-  await using test = await startTestSession({ session: { sftpTimeoutMs: 200 } });
-  for (let round = 0; round < 4; round++) {
-    assert(await test.session.stat("/") !== undefined);
-    await new Promise((resolve) => setTimeout(resolve, 150));
-  }
-  assertEquals(test.server.connections, 1);
-});
-
 Deno.test("ClusterSession opens sftp anew on the same connection when the server closed it", async () => {
   let close = true;
   await using test = await startTestSession({

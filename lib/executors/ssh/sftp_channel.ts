@@ -9,7 +9,7 @@ import { CriError, messageOf } from "../../base/error.ts";
 export const MAX_REQUESTS_IN_FLIGHT = 64;
 
 /** Requests that wait for their turn: each job's status is a few, and thousands of jobs may be polled at once. */
-export const MAX_WAITING_REQUESTS = 65_536;
+export const MAX_WAITING_REQUESTS = 16_384;
 
 /**
  * A server that answers nothing for so long while requests are out is taken for dead. A busy shared
