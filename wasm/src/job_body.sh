@@ -1,4 +1,8 @@
 # From here on the text is the same in every job.
+#
+# Three processes work together: this shell hands signals on, a second one (the keeper) waits for the third, which
+# runs the prerun and becomes the container's runtime. bash's `wait` can lose the code of a program that ends
+# just as a signal comes; the keeper handles no signal, so its code is exact.
 readonly multicri_directory multicri_image multicri_prerun multicri_runtime_arguments multicri_program
 readonly multicri_job
 
@@ -15,9 +19,7 @@ multicri_finish() {
   trap - EXIT
   trap '' TERM INT HUP QUIT USR1 USR2
   lines=("job=$multicri_job" "code=$1" "time=$(date +%s.%N)")
-  if [[ -n ${2-} ]]; then
-    lines+=("error=$(printf '%s' "${2:0:1000}" | tr -s '[:cntrl:]' ' ')")
-  fi
+  [[ -z ${2-} ]] || lines+=("error=$2")
   # A file system that is full or away for a moment must not cost the exit code.
   until multicri_write exit "${lines[@]}"; do
     ((++tries < 5)) || break
@@ -29,11 +31,10 @@ multicri_finish() {
 # multicri_pass SIGNAL: hands a signal on to the runtime, once for each time it comes.
 # shellcheck disable=SC2317 # called by the traps
 multicri_pass() {
-  multicri_interrupted=yes
-  if [[ -n $multicri_child ]]; then
+  if [[ -n $multicri_runtime_pid ]]; then
     multicri_deliver "$1"
-  elif [[ -z $multicri_early && $1 != USR? ]]; then
-    multicri_early=$1
+  else
+    multicri_pending+=("$1")
   fi
 }
 
@@ -43,16 +44,16 @@ multicri_deliver() {
   until multicri_reachable || ((++tries > 200)); do
     sleep 0.05
   done
-  kill -s "$1" "$multicri_child" 2>/dev/null
+  kill -s "$1" "$multicri_runtime_pid" 2>/dev/null
 }
 
 # multicri_reachable: false while Apptainer builds the container up. Until its init process ("appinit", "sinit")
 # or the program itself is there, it takes signals and loses them; before and after, none is lost.
 multicri_reachable() {
   local name pid children=()
-  read -r name <"/proc/$multicri_child/comm" || return 0
+  read -r name <"/proc/$multicri_runtime_pid/comm" || return 0
   [[ $name == starter* ]] || return 0
-  read -r -a children <"/proc/$multicri_child/task/$multicri_child/children"
+  read -r -a children <"/proc/$multicri_runtime_pid/task/$multicri_runtime_pid/children"
   for pid in "${children[@]}"; do
     read -r name <"/proc/$pid/comm" || continue
     case $name in
@@ -62,8 +63,26 @@ multicri_reachable() {
   done
   return 1
 } 2>/dev/null
-multicri_child=
-multicri_early=
+
+# multicri_tell KEY=VALUE: tells this shell from one of the others, on one line.
+multicri_tell() {
+  local line=${1:0:1000}
+  printf '%s\n' "${line//[[:cntrl:]]/ }" >&"$multicri_pipe"
+}
+
+# multicri_hear: reads one such line; false when none has come within a second.
+multicri_hear() {
+  local line
+  read -r -t 1 -u "$multicri_pipe" line || return 1
+  case $line in
+    pid=*) multicri_runtime_pid=${line#*=} ;;
+    error=*) multicri_error=${line#*=} ;;
+    code=*) multicri_code=${line#*=} ;;
+  esac
+}
+
+multicri_runtime_pid=
+multicri_pending=()
 for multicri_signal in TERM INT HUP QUIT USR1 USR2; do
   # shellcheck disable=SC2064 # the signal's name is wanted as it is now
   trap "multicri_pass $multicri_signal" "$multicri_signal"
@@ -86,80 +105,97 @@ if ! ln -s -n -- "$multicri_job" status/claim 2>/dev/null; then
     exit 0
   fi
 fi
-rm -f -- status/exit "status/.refused.$multicri_job"
+rm -f -- status/exit
 trap 'multicri_finish "$?" "the job script ended before its program did"' EXIT
 
 # What the submitting shell had set for containers is not the pod's.
 unset -v "${!APPTAINERENV_@}" "${!SINGULARITYENV_@}"
 
-if [[ -n $multicri_early ]]; then
-  multicri_finish "$((128 + $(kill -l "$multicri_early")))" "SIG$multicri_early came before the program was started"
-fi
+# A pipe without a name, and without an end to hang on: every process holds both.
+exec {multicri_pipe}<> <(:)
+
+for multicri_signal in "${multicri_pending[@]}"; do
+  # USR1 and USR2 are warnings; the others are meant to end the job.
+  [[ $multicri_signal == USR? ]] ||
+    multicri_finish "$((128 + $(kill -l "$multicri_signal")))" "SIG$multicri_signal came before the program was started"
+done
 multicri_time=$(date +%s.%N)
 
-# With job control the program does not inherit that INT and QUIT are ignored, as it would from a plain "&".
-set -m
 (
-  set +m
-  multicri_refuse() {
-    printf '%s' "$2" >"status/.refused.$multicri_job"
-    exit "$1"
-  }
-  if [[ $multicri_prerun == yes ]]; then
-    # Stays there if the prerun ends this shell.
-    printf 'prerun.sh ended the job' >"status/.refused.$multicri_job"
+  trap : TERM INT HUP QUIT USR1 USR2
+  (
+    multicri_tell "pid=$BASHPID"
+    # multicri_refuse CODE ERROR: ends without having started the program.
+    multicri_refuse() {
+      multicri_tell "error=$2"
+      exit "$1"
+    }
+    if [[ $multicri_prerun == yes ]]; then
+      # Holds if the prerun ends this shell, or a signal does.
+      multicri_tell "error=prerun.sh ended the job"
+      # shellcheck source=/dev/null
+      . ./prerun.sh
+      multicri_code=$?
+      ((multicri_code == 0)) || multicri_refuse "$multicri_code" "prerun.sh ended with code $multicri_code"
+      set +eufx
+      IFS=$' \t\n'
+      cd -- "$multicri_directory" || exit 125
+      multicri_tell "error="
+    fi
     # shellcheck source=/dev/null
-    . ./prerun.sh
-    multicri_code=$?
-    ((multicri_code == 0)) || multicri_refuse "$multicri_code" "prerun.sh ended with code $multicri_code"
-    set +eufx
-    IFS=$' \t\n'
-    cd -- "$multicri_directory" || exit 125
-    : >"status/.refused.$multicri_job"
-  fi
-  # shellcheck source=/dev/null
-  . ./env || multicri_refuse 125 "the file env with the container's variables cannot be read"
-  multicri_runtime=$(type -P apptainer || type -P singularity) ||
-    multicri_refuse 125 "neither apptainer nor singularity is in PATH ($PATH) on $HOSTNAME"
-  if [[ ${multicri_runtime##*/} == singularity ]]; then
-    # SingularityCE knows the variables under its own name only.
-    for multicri_name in "${!APPTAINERENV_@}"; do
-      export "SINGULARITYENV_${multicri_name#APPTAINERENV_}=${!multicri_name}"
-      unset -v "$multicri_name"
-    done
-  fi
-  [[ -r $multicri_image ]] || multicri_refuse 125 "the image $multicri_image cannot be read on $HOSTNAME"
-  { : >>stdout && : >>stderr; } || multicri_refuse 125 "stdout and stderr cannot be written in $multicri_directory"
-  set -- "${multicri_program[@]}"
-  # shellcheck disable=SC2154 # set by env
-  if ((${#multicri_argv_environment[@]} > 0)); then
-    set -- env -- "${multicri_argv_environment[@]}" "$@"
-  fi
-  # What other container runtimes give a program.
-  umask 022
-  shopt -s execfail
-  exec "$multicri_runtime" --silent exec "${multicri_runtime_arguments[@]}" "$multicri_image" "$@" >>stdout 2>>stderr
-  multicri_refuse 125 "$multicri_runtime cannot be run on $HOSTNAME"
-) </dev/null &
-multicri_child=$!
-set +m
-if [[ -n $multicri_early ]]; then
-  multicri_deliver "$multicri_early"
-fi
-multicri_write start "job=$multicri_job" "host=${SLURMD_NODENAME:-$HOSTNAME}" "pid=$multicri_child" "time=$multicri_time"
-
-# `wait` returns early when a signal comes; only one that was left alone tells the program's own code.
-multicri_interrupted=yes
-while [[ $multicri_interrupted == yes ]]; do
-  multicri_interrupted=no
-  wait "$multicri_child"
+    . ./env || multicri_refuse 125 "the file env with the container's variables cannot be read"
+    multicri_runtime=$(type -P apptainer || type -P singularity) ||
+      multicri_refuse 125 "neither apptainer nor singularity is in PATH ($PATH) on $HOSTNAME"
+    if [[ ${multicri_runtime##*/} == singularity ]]; then
+      # SingularityCE knows the variables under its own name only.
+      for multicri_name in "${!APPTAINERENV_@}"; do
+        export "SINGULARITYENV_${multicri_name#APPTAINERENV_}=${!multicri_name}"
+        unset -v "$multicri_name"
+      done
+    fi
+    [[ -r $multicri_image ]] || multicri_refuse 125 "the image $multicri_image cannot be read on $HOSTNAME"
+    { : >>stdout && : >>stderr; } || multicri_refuse 125 "stdout and stderr cannot be written in $multicri_directory"
+    set -- "${multicri_program[@]}"
+    # shellcheck disable=SC2154 # set by env
+    if ((${#multicri_argv_environment[@]} > 0)); then
+      set -- env -- "${multicri_argv_environment[@]}" "$@"
+    fi
+    # What other container runtimes give a program.
+    umask 022
+    shopt -s execfail
+    exec "$multicri_runtime" --silent exec "${multicri_runtime_arguments[@]}" "$multicri_image" "$@" \
+      >>stdout 2>>stderr {multicri_pipe}>&-
+    multicri_refuse 125 "$multicri_runtime cannot be run on $HOSTNAME"
+  ) </dev/null
   multicri_code=$?
-done
-multicri_child=
+  multicri_tell "code=$multicri_code"
+  exit "$multicri_code"
+) &
+multicri_keeper=$!
 
 multicri_error=
-if [[ -s status/.refused.$multicri_job ]]; then
-  multicri_error=$(<"status/.refused.$multicri_job")
+while [[ -z $multicri_runtime_pid ]] && kill -0 "$multicri_keeper" 2>/dev/null; do
+  multicri_hear
+done
+for multicri_signal in "${multicri_pending[@]}"; do
+  multicri_deliver "$multicri_signal"
+done
+multicri_write start "job=$multicri_job" "host=${SLURMD_NODENAME:-$HOSTNAME}" "pid=$multicri_runtime_pid" "time=$multicri_time"
+
+# Each signal ends a `wait` early.
+wait "$multicri_keeper"
+multicri_waited=$?
+while kill -0 "$multicri_keeper" 2>/dev/null; do
+  wait "$multicri_keeper"
+  multicri_waited=$?
+done
+trap '' TERM INT HUP QUIT USR1 USR2
+multicri_code=
+until [[ -n $multicri_code ]] || ! multicri_hear; do :; done
+# Only a keeper that was killed has not told.
+multicri_code=${multicri_code:-$multicri_waited}
+
+if [[ -n $multicri_error ]]; then
   # Nothing ran, so nothing succeeded.
   ((multicri_code != 0)) || multicri_code=125
 elif ((multicri_code == 255)); then
@@ -167,5 +203,4 @@ elif ((multicri_code == 255)); then
   multicri_last=$(tail -c 4096 stderr | tail -n 1 | tr -d '\0')
   [[ $multicri_last != 'FATAL:   '* ]] || multicri_error="the container runtime says: ${multicri_last#FATAL:   }"
 fi
-rm -f -- "status/.refused.$multicri_job"
-multicri_finish "$multicri_code" "$multicri_error"
+multicri_finish "$multicri_code" "${multicri_error//[[:cntrl:]]/ }"
