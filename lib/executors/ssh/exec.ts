@@ -16,6 +16,8 @@ export interface ExecRequest {
   stdin: Uint8Array | AsyncIterable<Uint8Array>;
   /** Bound on stdout and on stderr, each. */
   maxOutputBytes: number;
+  /** Takes stdout in place of the result. */
+  onStdout?: (piece: Uint8Array) => void;
 }
 
 /**
@@ -88,7 +90,11 @@ class Execution {
       );
     this.#stdout = new OutputCollector(request.maxOutputBytes, () => tooLarge("stdout"));
     this.#stderr = new OutputCollector(request.maxOutputBytes, () => tooLarge("stderr"));
-    this.#stdoutFilter = new MarkerFilter(marker, (chunk) => this.#stdout.add(chunk), noMarker);
+    this.#stdoutFilter = new MarkerFilter(
+      marker,
+      request.onStdout ?? ((chunk) => this.#stdout.add(chunk)),
+      noMarker,
+    );
     this.#stderrFilter = new MarkerFilter(marker, (chunk) => this.#stderr.add(chunk), noMarker);
     const { stream } = channel;
     stream.on("data", (chunk: Uint8Array) => this.#stdoutFilter.add(chunk));

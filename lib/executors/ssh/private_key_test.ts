@@ -24,11 +24,21 @@ const ec = (namedCurve: string) => generateKeyPairSync("ec", { namedCurve }).pri
 const ed25519 = () => generateKeyPairSync("ed25519").privateKey;
 const encrypted = { passphrase: PASSPHRASE, cipher: "aes256-ctr", rounds: 4 } as const;
 
+/** By ssh2, which spoils one in 256: it drops a leading zero of the public key. */
+function openSshEd25519(encryption?: typeof encrypted): string {
+  for (;;) {
+    const { private: pem } = encryption === undefined
+      ? utils.generateKeyPairSync("ed25519")
+      : utils.generateKeyPairSync("ed25519", encryption);
+    if (!(utils.parseKey(pem, encryption?.passphrase) instanceof Error)) return pem;
+  }
+}
+
 const KINDS: Kind[] = [
-  { kind: "OpenSSH ed25519", make: () => utils.generateKeyPairSync("ed25519").private },
+  { kind: "OpenSSH ed25519", make: () => openSshEd25519() },
   {
     kind: "encrypted OpenSSH ed25519",
-    make: () => utils.generateKeyPairSync("ed25519", encrypted).private,
+    make: () => openSshEd25519(encrypted),
     passphrase: PASSPHRASE,
   },
   { kind: "OpenSSH RSA", make: () => utils.generateKeyPairSync("rsa", { bits: 2048 }).private },
@@ -111,7 +121,7 @@ for (const { form, change } of FORMS) {
   Deno.test(`parsePrivateKey() restores a key when its newlines are ${form}`, () => {
     for (
       const pem of [
-        utils.generateKeyPairSync("ed25519").private,
+        openSshEd25519(),
         exported(rsa(), "pkcs1"),
       ]
     ) {
@@ -136,22 +146,22 @@ const REFUSALS: { when: string; text: () => string; passphrase?: string; message
   },
   {
     when: "its end is missing",
-    text: () => utils.generateKeyPairSync("ed25519").private.slice(0, 200),
+    text: () => openSshEd25519().slice(0, 200),
     message: /must start with .* and end with/,
   },
   {
     when: "its middle is missing",
-    text: () => utils.generateKeyPairSync("ed25519").private.replace(/\n.*\n.*\n/, "\n"),
+    text: () => openSshEd25519().replace(/\n.*\n.*\n/, "\n"),
     message: /must be a key that its passphrase opens/,
   },
   {
     when: "its passphrase is missing",
-    text: () => utils.generateKeyPairSync("ed25519", encrypted).private,
+    text: () => openSshEd25519(encrypted),
     message: /must be a key that its passphrase opens/,
   },
   {
     when: "its passphrase is wrong",
-    text: () => utils.generateKeyPairSync("ed25519", encrypted).private,
+    text: () => openSshEd25519(encrypted),
     passphrase: "wrong",
     message: /must be a key that its passphrase opens/,
   },

@@ -47,6 +47,8 @@ export interface ScriptOptions {
   signal?: AbortSignal;
   /** Bound on stdout and on stderr, each; 16 MiB. */
   maxOutputBytes?: number;
+  /** Gets each piece of stdout as it arrives; the result's stdout is then empty, and not bounded. */
+  onStdout?: (piece: Uint8Array) => void;
 }
 
 export interface UploadOptions {
@@ -150,6 +152,7 @@ export class ClusterSession {
         script,
         stdin: options.stdin ?? new Uint8Array(),
         maxOutputBytes: options.maxOutputBytes ?? DEFAULT_MAX_OUTPUT_BYTES,
+        ...(options.onStdout === undefined ? {} : { onStdout: options.onStdout }),
       }, early.signal);
     } catch (error) {
       throw error instanceof EarlyEnd ? error.toError("it was not started") : error;

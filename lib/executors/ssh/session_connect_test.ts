@@ -2,9 +2,17 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 // @ts-types="@types/ssh2"
 import type { AuthContext, Connection as ServerConnection } from "ssh2";
 import type { CriCode } from "../../base/error.ts";
+import type { HostKeys } from "./host_keys.ts";
+import { ClusterSession } from "./session.ts";
 import { makeHostKey, startTestServer } from "./test_server.ts";
 import { startTestProxy } from "./test_proxy.ts";
-import { assertFails, startTestSession, type TestSessionOptions, until } from "./test_session.ts";
+import {
+  assertFails,
+  recordingLogger,
+  startTestSession,
+  type TestSessionOptions,
+  until,
+} from "./test_session.ts";
 
 /** A server that asks several questions, one after the other or at once. */
 function askFor(...questions: string[]): (context: AuthContext) => void {
@@ -183,6 +191,23 @@ Deno.test("ClusterSession.run() tells the reason when the cluster cannot be reac
       assertEquals(session.state.kind, "waiting");
     });
   }
+});
+
+Deno.test({
+  name: "ClusterSession.run() tells which permission is missing when this server may not connect",
+  permissions: { net: false },
+  fn: async () => {
+    const { logger } = recordingLogger();
+    const hostKeys = { recordedTypes: () => Promise.resolve([]) } as unknown as HostKeys;
+    const session = new ClusterSession(loginTo(1), { hostKeys, logger });
+    await assertFails(
+      () => session.run("true"),
+      "FAILED_PRECONDITION",
+      /permission to reach it \(--allow-net\): Requires net access to "127\.0\.0\.1:1"/,
+    );
+    assertEquals(session.state.kind, "refused");
+    await session.close();
+  },
 });
 
 Deno.test("ClusterSession.run() tells the reason when another service answers", async (t) => {

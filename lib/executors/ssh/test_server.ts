@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from "node:crypto";
 import type { Socket } from "node:net";
 // @ts-types="@types/ssh2"
 import {
@@ -6,7 +7,6 @@ import {
   Server,
   type ServerChannel,
   type Session,
-  utils,
 } from "ssh2";
 import { parsePrivateKey } from "./private_key.ts";
 import { serveSftp, type SftpFault } from "./test_sftp_server.ts";
@@ -43,9 +43,9 @@ const TEST_PASSWORD = "right";
 /** A private host key, fresh each time. */
 export function makeHostKey(type: "ed25519" | "ecdsa" = "ed25519"): string {
   const pair = type === "ed25519"
-    ? utils.generateKeyPairSync("ed25519")
-    : utils.generateKeyPairSync("ecdsa", { bits: 256 });
-  return parsePrivateKey(pair.private);
+    ? generateKeyPairSync("ed25519")
+    : generateKeyPairSync("ec", { namedCurve: "P-256" });
+  return parsePrivateKey(pair.privateKey.export({ type: "pkcs8", format: "pem" }).toString());
 }
 
 export function acceptPassword(context: AuthContext): void {
