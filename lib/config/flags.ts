@@ -231,7 +231,7 @@ export function parseInvocation(
       mapResources: values("map-resources") === "true",
       kubeletRootDir: absolutePath(values, "kubelet-root-dir"),
       podLogsDir: absolutePath(values, "pod-logs-dir"),
-      resourcesCachePath: absolutePath(values, "resources-cache-path"),
+      resourcesCachePath: poolPath(values),
       rootDir: absolutePath(values, "root-dir"),
       sandboxImage: values("sandbox-image"),
       socketPath: absolutePath(values, "socket-path"),
@@ -347,6 +347,13 @@ function absolutePath(values: (name: string) => string, name: string): string {
   }
   const path: string = normalize(value);
   return path.length > 1 ? path.replace(/\/$/, "") : path;
+}
+
+/** skopeo and apptainer read what follows a colon in `oci:PATH` as a tag. */
+function poolPath(values: (name: string) => string): string {
+  const path = absolutePath(values, "resources-cache-path");
+  if (path.includes(":")) throw badValue("--resources-cache-path", path, "a path without colons");
+  return path;
 }
 
 function port(what: string, value: string): number {

@@ -79,6 +79,7 @@ const refusals: [string[], Record<string, string>, string][] = [
   [["--socket-path", "--v"], {}, "--socket-path needs a value (path)."],
   [["--socket-path", "relative"], {}, "absolute path"],
   [["--root-dir", "/a,b"], {}, "without commas"],
+  [["--resources-cache-path", "/a:b"], {}, "without colons"],
   [["--stream-port", "0"], {}, "a port number from 1 to 65535"],
   [["--stderrthreshold", "loud"], {}, "0 (info), 1 (warning) or 2 (error)"],
   [["-v", "x"], {}, "a number from 0 to 10"],
