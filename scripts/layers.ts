@@ -20,10 +20,15 @@ const LAYERS: readonly (readonly string[])[] = [
 
 const ROOT = fromFileUrl(new URL("..", import.meta.url));
 
+/** `import … from "./x"`, `export … from "./x"`, `import "./x"`, `import("./x")`; no other string. */
+const IMPORT =
+  /^\s*(?:import|export)\b(?:[^;"'=]*?\bfrom)?\s*["'](\.{1,2}\/[^"']+)["']|\bimport\(\s*["'](\.{1,2}\/[^"']+)["']/gms;
+
 /** Relative imports of a module, resolved to paths from the root of the checkout. */
 export function importsOf(path: string, source: string): string[] {
-  const specifiers = source.matchAll(/^\s*(?:import|export)\b[^;"]*?["'](\.{1,2}\/[^"']+)["']/gms);
-  return [...specifiers].map(([, specifier = ""]) => join(dirname(path), specifier));
+  return [...source.matchAll(IMPORT)].map(([, fixed, dynamic]) =>
+    join(dirname(path), fixed ?? dynamic ?? "")
+  );
 }
 
 /** The height of the layer a file lies in, and its folder; undefined for a file of no layer. */
@@ -84,7 +89,7 @@ async function modulesBelow(folder: string): Promise<Map<string, string>> {
     const path = join(folder, entry.name);
     if (entry.isDirectory) {
       for (const [child, source] of await modulesBelow(path)) modules.set(child, source);
-    } else if (/\.ts$/.test(path) && !/_test\.ts$|_for_test\.ts$/.test(path)) {
+    } else if (/\.ts$/.test(path) && !/_test\.ts$/.test(path)) {
       modules.set(path, await Deno.readTextFile(join(ROOT, path)));
     }
   }

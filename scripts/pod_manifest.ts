@@ -63,7 +63,7 @@ export function readPodManifest(
   yaml: string,
   options: { uid: string; podLogsDir: string; secretValues?: Record<string, string> },
 ): CriPod {
-  const documents = parseAll(yaml) as Manifest[];
+  const documents = (parseAll(yaml) as (Manifest | null)[]).filter((document) => document !== null);
   const pod = documents.find((document) => document.kind === "Pod");
   if (pod?.spec === undefined) throw new Error("The manifest must hold a Pod: none was found.");
   const secrets = new Map(
@@ -117,5 +117,8 @@ function secretValue(
 ): string {
   const value = secrets.get(reference?.name ?? "")?.[reference?.key ?? ""];
   if (value !== undefined) return value;
-  throw new Error(`The manifest's Secret ${reference?.name} must have the key ${reference?.key}.`);
+  if (reference === undefined) {
+    throw new Error("Each env entry of the manifest must have a value or a secretKeyRef.");
+  }
+  throw new Error(`The manifest's Secret ${reference.name} must have the key ${reference.key}.`);
 }

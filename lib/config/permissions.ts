@@ -3,7 +3,7 @@ import { type Clusters, reachableAddresses } from "./clusters.ts";
 import type { Config } from "./flags.ts";
 
 /** Programs the server may start, by the names they have in PATH. */
-export const PROGRAMS = ["apptainer", "singularity", "skopeo"] as const;
+export const PROGRAMS = ["apptainer", "skopeo"] as const;
 
 /** Where systemd leaves the sign that it is the init system (sd_booted(3)). */
 export const SYSTEMD_SIGN = "/run/systemd/system";

@@ -2,6 +2,7 @@
  * Prints, for the launcher, Deno's permission flags for a command line, one a line, each quoted for a POSIX
  * shell. Ends with 2 and a sentence when the command line cannot be used.
  */
+import { messageOf } from "../base/error.ts";
 import { writeStderrLine, writeStdoutLine } from "../base/log.ts";
 import { quoteShell } from "../../wasm/core.ts";
 import { parseInvocation, UsageError } from "./flags.ts";
@@ -16,6 +17,6 @@ try {
   for (const flag of flags) writeStdoutLine(quoteShell(flag));
 } catch (error) {
   if (!(error instanceof UsageError)) throw error;
-  writeStderrLine(`multicri: ${error.message}`);
+  writeStderrLine(`multicri: ${messageOf(error)}`);
   Deno.exit(2);
 }

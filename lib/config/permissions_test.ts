@@ -1,0 +1,88 @@
+import { assertEquals } from "@std/assert";
+import { fromFileUrl, join } from "@std/path";
+import { readClusters } from "./clusters.ts";
+import { parseInvocation } from "./flags.ts";
+import { HELP_PERMISSION_FLAGS, permissionFlags } from "./permissions.ts";
+
+const PROBE = fromFileUrl(new URL("test_permission_probe.ts", import.meta.url));
+
+function flagsFor(args: string[]): string[] {
+  const invocation = parseInvocation(args, () => undefined);
+  if (invocation.kind !== "serve") throw new Error("expected a configuration");
+  return permissionFlags(invocation.config, readClusters(invocation.config));
+}
+
+/** Which of `tries` a program with these flags may do. */
+async function permitted(flags: readonly string[], tries: readonly string[]): Promise<string[]> {
+  const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "--no-config", ...flags, PROBE, ...tries],
+  }).output();
+  const text = new TextDecoder().decode(stdout);
+  if (text === "") throw new Error(new TextDecoder().decode(stderr));
+  return JSON.parse(text);
+}
+
+Deno.test("permissionFlags() permits the server's own paths, programs and hosts, and nothing else", async () => {
+  const parent = await Deno.makeTempDir({ prefix: "permissions-" });
+  const directory = join(parent, `it's "odd" $HOME`);
+  await Deno.mkdir(directory);
+  const at = (name: string) => join(directory, name);
+  for (const name of ["root", "state", "cache", "logs", "kubelet", "beside"]) {
+    await Deno.mkdir(at(name));
+  }
+  const flags = flagsFor([
+    `--root-dir=${at("root")}`,
+    `--state-dir=${at("state")}`,
+    `--resources-cache-path=${at("cache")}`,
+    `--pod-logs-dir=${at("logs")}`,
+    `--kubelet-root-dir=${at("kubelet")}`,
+    `--socket-path=${at("cri.sock")}`,
+    "--allowed-clusters=login.example,[2001:db8::1]:2222",
+  ]);
+  const allowed = [
+    ...["root", "state", "cache", "logs"].flatMap((name) => [
+      `read:${at(name)}`,
+      `write:${at(`${name}/file`)}`,
+    ]),
+    `read:${at("kubelet")}`,
+    `read:${at("cri.sock")}`,
+    `write:${at("cri.sock")}`,
+    "read:/run/systemd/system",
+    "env:PATH",
+    "env:CRI_SLURM_MOUNT_PATH",
+    `net:login.example:22`,
+    "net:[2001:db8::1]:2222",
+  ];
+  const refused = [
+    `read:${directory}`,
+    `read:${at("beside")}`,
+    `write:${at("beside/file")}`,
+    `write:${at("kubelet/file")}`,
+    "read:/etc/shadow",
+    "read:/proc/self/environ",
+    "run:sh",
+    "run:/bin/sh",
+    "env:LD_PRELOAD",
+    "env:AWS_SECRET_ACCESS_KEY",
+    "net:login.example:80",
+    "net:other.example:22",
+    "net:169.254.169.254:80",
+    "sys:hostname",
+    "ffi:/lib/x86_64-linux-gnu/libc.so.6",
+  ];
+  try {
+    assertEquals(await permitted(flags, [...refused, ...allowed]), allowed);
+  } finally {
+    await Deno.remove(parent, { recursive: true });
+  }
+});
+
+Deno.test("permissionFlags() permits any host only when no clusters are named", async () => {
+  const hosts = ["net:login.example:22", "net:other.example:22"];
+  assertEquals(await permitted(flagsFor([]), hosts), hosts);
+});
+
+Deno.test("HELP_PERMISSION_FLAGS permit no file, program or host", async () => {
+  const tries = ["read:/etc/passwd", "write:/tmp/x", "run:sh", "net:a:22", "env:PATH"];
+  assertEquals(await permitted(HELP_PERMISSION_FLAGS, tries), ["env:PATH"]);
+});
