@@ -9,6 +9,9 @@ import type { Variable } from "./settings.ts";
 const CONTROLLER_AWAY =
   /Unable to contact slurm controller|Socket timed out|Connection (refused|reset|timed out)|Zero Bytes were transmitted|temporarily unable|Resource temporarily unavailable|not responding|Communication connection failure|Transport endpoint is not connected/i;
 
+/** From here on an exit code says that a signal ended the script: at any point, also after sbatch. */
+const FIRST_SIGNAL_CODE = 128;
+
 /**
  * Submits the job, or finds the one that an earlier call submitted, and returns its id.
  * @throws CriError INVALID_ARGUMENT with sbatch's words when the job was refused; UNKNOWN when it may or may
@@ -34,6 +37,12 @@ export async function submitJob(
   }
   if (result.code === SUBMIT_EXIT.REFUSED) {
     throw new CriError("INVALID_ARGUMENT", `Slurm on ${account.name} refused the job: ${words}`);
+  }
+  if (result.code >= FIRST_SIGNAL_CODE) {
+    throw new CriError(
+      "UNKNOWN",
+      `The submission on ${account.name} was killed (exit code ${result.code})`,
+    );
   }
   throw new CriError(
     "FAILED_PRECONDITION",

@@ -73,7 +73,7 @@ Deno.test("submitJob() throws UNKNOWN when a first try cannot be looked up", asy
   await using cluster = await TestCluster.create();
   const { submit } = place(cluster);
   await cluster.fake("sbatch.dies", "");
-  await assertRejects(submit, CriError);
+  assertEquals((await assertRejects(submit, CriError, "was killed")).code, "UNKNOWN");
   await cluster.fake("squeue.fails", "slurm_load_jobs error: gone\n");
   const error = await assertRejects(submit, CriError, "slurm_load_jobs error: gone");
   assertEquals(error.code, "UNKNOWN");

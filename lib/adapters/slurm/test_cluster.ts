@@ -56,8 +56,8 @@ export class TestCluster implements AsyncDisposable {
   state: SessionState = { kind: "ready", sinceMs: 0 };
   /** Thrown by every call while set. */
   offline: CriError | undefined;
-  /** Thrown by the next scripts, one each; undefined lets one pass. */
-  readonly nextErrors: (CriError | undefined)[] = [];
+  /** Each breaks one script that holds `words`: before it runs, or when it has and its answer is lost. */
+  readonly breaks: { words: string; error: CriError; when: "before" | "after" }[] = [];
 
   private constructor(readonly root: string, readonly shell: readonly [string, ...string[]]) {}
 
@@ -100,8 +100,9 @@ export class TestCluster implements AsyncDisposable {
 
   async run(script: string, options: ScriptOptions = {}): Promise<RunResult> {
     this.#assertOnline();
-    const error = this.nextErrors.shift();
-    if (error !== undefined) throw error;
+    const index = this.breaks.findIndex(({ words }) => script.includes(words));
+    const [broken] = index === -1 ? [] : this.breaks.splice(index, 1);
+    if (broken?.when === "before") throw broken.error;
     const { stdin } = options;
     if (stdin !== undefined && !(stdin instanceof Uint8Array)) throw new Error("not in the fake");
     const executor = createLocalExecutor({
@@ -111,9 +112,11 @@ export class TestCluster implements AsyncDisposable {
         FAKE: join(this.root, "fake"),
       },
     });
-    return await executor.run([...this.shell, "-c", `export SUBMITTER=$$\n${script}`], {
+    const result = await executor.run([...this.shell, "-c", `export SUBMITTER=$$\n${script}`], {
       stdin: stdin ?? new Uint8Array(),
     });
+    if (broken !== undefined) throw broken.error;
+    return result;
   }
 
   async stat(path: string): Promise<{ sizeBytes: number } | undefined> {

@@ -1,0 +1,340 @@
+import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { join } from "@std/path";
+import { CriError } from "../../base/error.ts";
+import { createLogger } from "../../base/log.ts";
+import { TestClock } from "../../base/test_clock.ts";
+import { parseInvocation } from "../../config/flags.ts";
+import { ContainerConfig } from "../../cri/api.generated.ts";
+import type { ClusterSessions } from "../../executors/ssh/sessions.ts";
+import type { ContainerRecord } from "../../store/records.ts";
+import { containerRecord, imageRecord, sandboxRecord, TestStore } from "../../store/test_store.ts";
+import { SlurmAdapter } from "./adapter.ts";
+import { TestCluster } from "./test_cluster.ts";
+import { workloadOf } from "./workload.ts";
+
+/** Longer than StartContainer waits. */
+const LONG_MS = 100_000;
+/** The first pause of a submission that is repeated. */
+const FIRST_PAUSE_MS = 1_000;
+
+const NEVER = new AbortController().signal;
+const SUBMISSION = {
+  words: "sbatch --parsable",
+  error: new CriError("UNKNOWN", "the connection was lost"),
+};
+const UNAVAILABLE = new CriError("UNAVAILABLE", "no route");
+
+class Place {
+  readonly clock = new TestClock();
+  readonly adapter: SlurmAdapter;
+
+  constructor(readonly cluster: TestCluster, readonly records: TestStore) {
+    const invocation = parseInvocation([`--pod-logs-dir=${records.directory}`], () => undefined);
+    if (invocation.kind !== "serve") throw new Error("expected a configuration");
+    const sessions = {
+      acquire: () => cluster.session,
+      release: () => {},
+      closeAll: () => Promise.resolve(),
+    };
+    this.adapter = new SlurmAdapter(
+      invocation.config,
+      { allowed: [], named: new Map(), defaultName: undefined },
+      records.store,
+      sessions as unknown as ClusterSessions,
+      this.clock,
+      createLogger({ threshold: "error", write: () => {} }),
+    );
+  }
+
+  /** A container as CreateContainer leaves it. */
+  async create(): Promise<void> {
+    const { store } = this.records;
+    const sif = this.records.path("image.sif");
+    await Deno.writeTextFile(sif, "sif");
+    const sha256 = new Uint8Array(
+      await crypto.subtle.digest("SHA-256", new TextEncoder().encode("sif")),
+    ).toHex();
+    const image = imageRecord({ sif: { path: sif, sizeBytes: 3, sha256 } });
+    const sandbox = sandboxRecord();
+    sandbox.config.logDirectory = this.records.directory;
+    const variables = {
+      CLUSTER_HOST: "login",
+      CLUSTER_USERNAME: "u",
+      CLUSTER_PASSWORD: "secret",
+      TOKEN: "token",
+    };
+    const config = ContainerConfig.fromPartial({
+      metadata: { name: "main" },
+      logPath: "main.log",
+      envs: Object.entries(variables).map(([key, value]) => ({
+        key,
+        value: new TextEncoder().encode(value),
+      })),
+    });
+    store.images.put(image);
+    store.sandboxes.put(sandbox);
+    const workload = await this.adapter.prepareContainer({
+      id: "c1",
+      sandbox: sandbox.config,
+      config,
+      image,
+    });
+    store.containers.put(containerRecord({ config: { ...config, envs: [] }, workload }));
+  }
+
+  get record(): ContainerRecord {
+    const record = this.records.store.containers.get("c1");
+    if (record === undefined) throw new Error("the container is gone");
+    return record;
+  }
+
+  get jobId(): string | undefined {
+    return workloadOf(this.record).jobId;
+  }
+
+  start(): Promise<void> {
+    return this.adapter.startContainer("c1", NEVER);
+  }
+
+  async until(holds: (record: ContainerRecord) => boolean): Promise<void> {
+    await this.records.store.containers.waitFor("c1", holds, NEVER);
+  }
+
+  /** Lets time pass, so that jobs are looked at, until `done` is. */
+  async look(done: Promise<void>): Promise<void> {
+    const timer = setInterval(() => this.clock.advance(1_000), 5);
+    await done.finally(() => clearInterval(timer));
+  }
+
+  async notes(): Promise<string> {
+    return await Deno.readTextFile(this.records.path("main.log")).catch(() => "");
+  }
+
+  /** Names in the container's directory on the cluster. */
+  async files(): Promise<string[]> {
+    const names: string[] = [];
+    try {
+      for await (const { name } of Deno.readDir(join(this.cluster.home, "multi-cri/s1/c1"))) {
+        names.push(name);
+      }
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+    return names;
+  }
+}
+
+function test(name: string, use: (place: Place) => Promise<void>): void {
+  Deno.test(`SlurmAdapter.${name}`, async () => {
+    await using cluster = await TestCluster.create();
+    await using records = await TestStore.open();
+    const place = new Place(cluster, records);
+    await place.create();
+    try {
+      await use(place);
+    } finally {
+      await place.adapter.close();
+    }
+  });
+}
+
+test("startContainer() returns when the job is submitted, and keeps only the login", async (place) => {
+  await place.start();
+  assertEquals([place.record.state.phase, place.jobId], ["running", "101"]);
+  const notes = await place.notes();
+  assertStringIncludes(notes, "job 101 submitted to u@login:22, results in ");
+  const secrets = JSON.stringify(await place.records.store.secrets.read("c1"));
+  assertEquals([secrets.includes("secret"), secrets.includes("envs")], [true, false]);
+  const record = JSON.stringify(place.record, (_, v) => typeof v === "bigint" ? `${v}` : v);
+  for (const secret of ["secret", "token"]) {
+    assertEquals([record.includes(secret), notes.includes(secret)], [false, false]);
+  }
+});
+
+test("startContainer() throws UNAVAILABLE when nothing was handed over, and can be repeated", async (place) => {
+  place.cluster.offline = UNAVAILABLE;
+  const error = await assertRejects(() => place.start(), CriError, "no route");
+  assertEquals([error.code, place.record.state.phase], ["UNAVAILABLE", "created"]);
+  place.cluster.offline = undefined;
+  await place.start();
+  assertEquals(place.jobId, "101");
+});
+
+test("startContainer() repeats a submission until its outcome is known", async (place) => {
+  place.cluster.breaks.push({ ...SUBMISSION, when: "before" }, { ...SUBMISSION, when: "after" });
+  const started = place.start();
+  await place.clock.sleeping(FIRST_PAUSE_MS);
+  place.clock.advance(FIRST_PAUSE_MS);
+  await place.clock.sleeping(2 * FIRST_PAUSE_MS);
+  place.clock.advance(2 * FIRST_PAUSE_MS);
+  await started;
+  assertEquals([place.record.state.phase, place.jobId], ["running", "101"]);
+  assertEquals(await place.cluster.calls("sbatch"), 1);
+  assertStringIncludes(await place.notes(), "the connection was lost; trying again");
+});
+
+test("startContainer() goes on behind when it takes too long", async (place) => {
+  place.cluster.breaks.push({ ...SUBMISSION, when: "before" });
+  const started = place.start();
+  await place.clock.sleeping(FIRST_PAUSE_MS);
+  place.cluster.offline = UNAVAILABLE;
+  place.clock.advance(LONG_MS);
+  await started;
+  assertEquals([place.record.state.phase, place.jobId], ["running", undefined]);
+  await place.clock.sleeping(2 * FIRST_PAUSE_MS);
+  place.cluster.offline = undefined;
+  place.clock.advance(2 * FIRST_PAUSE_MS);
+  await place.until((record) => workloadOf(record).jobId !== undefined);
+  assertEquals(place.record.state.phase, "running");
+});
+
+test("startContainer() ends the container and leaves nothing when Slurm refuses the job", async (place) => {
+  await place.cluster.fake("sbatch.fails", "sbatch: error: invalid partition specified: none\n");
+  const error = await assertRejects(
+    () => place.start(),
+    CriError,
+    "refused the job: invalid partition",
+  );
+  assertEquals(error.code, "INVALID_ARGUMENT");
+  const { state } = place.record;
+  assertEquals(
+    state.phase === "exited" && [state.exitCode, state.reason, state.startedAtMs],
+    [128, "StartError", undefined],
+  );
+  assertStringIncludes(await place.notes(), "the job could not be started: ");
+  assertEquals(await place.files(), []);
+});
+
+test("startContainer() ends nothing when its call is cancelled", async (place) => {
+  place.cluster.breaks.push({ ...SUBMISSION, when: "before" });
+  const abort = new AbortController();
+  const started = place.adapter.startContainer("c1", abort.signal);
+  await place.clock.sleeping(FIRST_PAUSE_MS);
+  abort.abort(new Error("the client went away"));
+  await started;
+  assertEquals(place.record.state.phase, "running");
+  place.clock.advance(FIRST_PAUSE_MS);
+  await place.until((record) => workloadOf(record).jobId !== undefined);
+});
+
+test("stopContainer() cancels a pending job", async (place) => {
+  await place.start();
+  const stopped = place.adapter.stopContainer("c1", 0, NEVER);
+  await place.look(stopped);
+  const { state } = place.record;
+  assertEquals(state.phase === "exited" && [state.exitCode, state.reason], [137, "Cancelled"]);
+  await place.adapter.stopContainer("c1", 0, NEVER);
+  assertEquals(await place.cluster.calls("scancel"), 2);
+});
+
+test("stopContainer() ends a start that has not submitted anything", async (place) => {
+  place.cluster.breaks.push({ ...SUBMISSION, when: "before" });
+  const started = assertRejects(() => place.start(), CriError, "was cancelled");
+  await place.clock.sleeping(FIRST_PAUSE_MS);
+  await place.adapter.stopContainer("c1", 0, NEVER);
+  await started;
+  const { state } = place.record;
+  assertEquals(state.phase === "exited" && [state.exitCode, state.reason], [137, "Cancelled"]);
+  assertEquals(await place.cluster.calls("sbatch"), 0);
+});
+
+test("startContainer() finds its job when the submission was killed before it answered", async (place) => {
+  await place.cluster.fake("sbatch.dies", "");
+  const started = place.start();
+  await place.clock.sleeping(FIRST_PAUSE_MS);
+  await place.cluster.fake("sbatch.dies");
+  place.clock.advance(FIRST_PAUSE_MS);
+  await started;
+  assertEquals([place.record.state.phase, place.jobId], ["running", "101"]);
+  assertEquals(await place.cluster.calls("sbatch"), 1);
+});
+
+test("stopContainer() finds and ends the job of a submission whose answer was lost", async (place) => {
+  place.cluster.breaks.push({ ...SUBMISSION, when: "after" });
+  const started = assertRejects(() => place.start(), CriError, "was cancelled");
+  await place.clock.sleeping(FIRST_PAUSE_MS);
+  const stopped = place.adapter.stopContainer("c1", 0, NEVER);
+  await started;
+  await place.look(stopped);
+  const { state } = place.record;
+  assertEquals(state.phase === "exited" && [state.exitCode, state.reason], [137, "Cancelled"]);
+  const queue = await Deno.readTextFile(join(place.cluster.root, "fake/jobs/101/line"));
+  assertStringIncludes(queue, "CANCELLED");
+});
+
+test("stopContainer() throws UNAVAILABLE while the cluster is away, and ends nothing", async (place) => {
+  await place.start();
+  place.cluster.offline = UNAVAILABLE;
+  const error = await assertRejects(
+    () => place.adapter.stopContainer("c1", 0, NEVER),
+    CriError,
+    "Cannot see the end of the container c1",
+  );
+  assertEquals([error.code, place.record.state.phase], ["UNAVAILABLE", "running"]);
+});
+
+test("stopContainer() does nothing to a container that was not started", async (place) => {
+  await place.adapter.stopContainer("c1", 0, NEVER);
+  assertEquals(place.record.state.phase, "created");
+});
+
+test("removeContainer() removes files and secrets, and may be repeated", async (place) => {
+  await place.cluster.fake("sbatch.fails", "sbatch: error: invalid account\n");
+  await assertRejects(() => place.start(), CriError);
+  await place.adapter.removeContainer(place.record, NEVER);
+  assertEquals(await place.records.store.secrets.ids(), []);
+  assertEquals(await place.files(), []);
+});
+
+test("removeContainer() needs no cluster when the container was never started", async (place) => {
+  place.cluster.offline = UNAVAILABLE;
+  await place.adapter.removeContainer(place.record, NEVER);
+  assertEquals(await place.records.store.secrets.ids(), []);
+});
+
+test("recover() finds the job of a start that the last process did not finish", async (place) => {
+  await place.start();
+  place.records.store.containers.update("c1", (record) => {
+    const { jobId: _jobId, ...workload } = workloadOf(record);
+    return { ...record, state: { phase: "starting" }, workload };
+  });
+  await place.records.store.secrets.write("c1", {
+    cluster: {
+      kind: "own",
+      login: { host: "login", port: 22, user: "u", password: "secret" },
+    },
+    envs: [["CLUSTER_HOST", btoa("login")], ["CLUSTER_USERNAME", btoa("u")], [
+      "CLUSTER_PASSWORD",
+      btoa("secret"),
+    ]],
+  });
+  await place.adapter.recover();
+  await place.until((record) => workloadOf(record).jobId !== undefined);
+  assertEquals([place.record.state.phase, place.jobId], ["running", "101"]);
+  assertEquals(await place.cluster.calls("sbatch"), 1);
+});
+
+test("recover() removes secrets that no container owns", async (place) => {
+  await place.records.store.secrets.write("gone", {});
+  await place.adapter.recover();
+  assertEquals(await place.records.store.secrets.ids(), ["c1"]);
+});
+
+test("conditions() and describeContainer() tell that a cluster cannot be reached", async (place) => {
+  await place.start();
+  await place.clock.sleeping(200);
+  assertEquals(place.adapter.conditions().map(({ status }) => status), [true]);
+  place.cluster.offline = UNAVAILABLE;
+  place.clock.advance(200);
+  await place.clock.sleeping(1_000);
+  assertEquals(place.adapter.conditions(), [{
+    type: "ClusterReachable/u@login:22",
+    status: false,
+    reason: "LastKnownStatesStand",
+    message: "no route",
+  }]);
+  assertStringIncludes(
+    JSON.stringify(place.adapter.describeContainer(place.record)),
+    '"error":"no route"',
+  );
+});
