@@ -17,6 +17,14 @@ export interface AdapterCondition {
   message: string;
 }
 
+/** How a command in a container ended. */
+export interface ExecResult {
+  stdout: Uint8Array;
+  stderr: Uint8Array;
+  /** 0 to 255; 128 + n when signal n ended it. */
+  exitCode: number;
+}
+
 /**
  * Where our own containers run. The runtime (`lib/runtime`) owns names, ids and the order of the verbs of
  * one container; the adapter owns everything about the workload and writes its end into the record.
@@ -46,6 +54,20 @@ export interface Adapter {
    * @throws CriError UNAVAILABLE while the end cannot be seen.
    */
   stopContainer(id: string, graceMs: number, signal: AbortSignal): Promise<void>;
+
+  /**
+   * Runs a command in a container that is running, without a terminal and with an empty stdin, and resolves
+   * when it ended. `timeoutMs` counts from its first moment; 0 means no limit.
+   * @throws CriError DEADLINE_EXCEEDED when it ran longer, and was killed; UNAVAILABLE when nobody can tell now;
+   * FAILED_PRECONDITION, INVALID_ARGUMENT when it cannot be run. The signal's reason when that aborts; it is
+   * killed then.
+   */
+  execSync(
+    id: string,
+    argv: readonly string[],
+    timeoutMs: number,
+    signal: AbortSignal,
+  ): Promise<ExecResult>;
 
   /** Removes what an ended or never started container left behind, secrets included. */
   removeContainer(container: ContainerRecord, signal: AbortSignal): Promise<void>;

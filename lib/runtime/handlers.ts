@@ -1,6 +1,7 @@
 import { CriError } from "../base/error.ts";
 import { type CriHandlers } from "../cri/service.ts";
 import { createContainer } from "./container_create.ts";
+import { execSync } from "./container_exec.ts";
 import { removeContainer } from "./container_remove.ts";
 import { startContainer } from "./container_start.ts";
 import { containerStatusResponse, listContainers } from "./container_status.ts";
@@ -66,6 +67,8 @@ export function runtimeHandlers(runtime: Runtime): Partial<CriHandlers> {
       await runtime.adapter.reopenLog(container.id);
       return {};
     },
+
+    execSync: async (request, { signal }) => await execSync(runtime, request, signal),
 
     listImages: async (request) => ({ images: await images.list(request.filter?.image?.image) }),
     imageStatus: async (request) => await images.status(request.image, request.verbose),

@@ -1,5 +1,10 @@
 /** A runtime over a real store and an adapter that only keeps records, for the tests of this directory. */
-import type { Adapter, AdapterCondition, ContainerRequest } from "../adapters/adapter.ts";
+import type {
+  Adapter,
+  AdapterCondition,
+  ContainerRequest,
+  ExecResult,
+} from "../adapters/adapter.ts";
 import { createLogger } from "../base/log.ts";
 import { KeyedMutex } from "../base/keyed_mutex.ts";
 import { TestClock } from "../base/test_clock.ts";
@@ -57,6 +62,19 @@ export class TestAdapter implements Adapter {
   reopenLog(id: string): Promise<void> {
     this.calls.push(`reopen ${id}`);
     return Promise.resolve();
+  }
+
+  execSync(
+    id: string,
+    argv: readonly string[],
+    timeoutMs: number,
+  ): Promise<ExecResult> {
+    this.calls.push(`exec ${id} ${timeoutMs} ${argv.join(" ")}`);
+    return Promise.resolve({
+      stdout: new Uint8Array([1]),
+      stderr: new Uint8Array([2]),
+      exitCode: 3,
+    });
   }
 
   describeContainer(container: ContainerRecord): Record<string, unknown> {

@@ -5,6 +5,7 @@ import type { SlurmSettings } from "../../config/flags.ts";
 import type { RunResult } from "../../executors/executor.ts";
 import type { ClusterSession } from "../../executors/ssh/session.ts";
 import type { ImageRecord } from "../../store/records.ts";
+import { ExecTurns } from "./exec_turns.ts";
 import { imageDirectoryScript, landImageScript, PROBE_SCRIPT } from "./cluster_scripts.ts";
 
 /** Below this size an upload is too short to be worth a line in the container's log. */
@@ -15,6 +16,8 @@ export const SLURM_COMMAND_TIMEOUT_MS = 60_000;
 
 /** One account on one cluster: its session, what is known of the place, and the images that lie there. */
 export class ClusterAccount {
+  /** Commands in containers take turns, so that submitting, watching and stopping always find a channel. */
+  readonly execTurns = new ExecTurns();
   readonly #uploads = new KeyedMutex();
   #home: string | undefined;
 

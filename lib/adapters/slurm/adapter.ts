@@ -17,9 +17,10 @@ import {
 } from "../../store/container_state.ts";
 import type { ContainerRecord } from "../../store/records.ts";
 import type { Store } from "../../store/store.ts";
-import type { Adapter, AdapterCondition, ContainerRequest } from "../adapter.ts";
+import type { Adapter, AdapterCondition, ContainerRequest, ExecResult } from "../adapter.ts";
 import { type ActiveContainer, ActiveContainers } from "./active.ts";
 import { cleanScript, killScript, terminateScript } from "./cluster_scripts.ts";
+import { execSync } from "./exec_sync.ts";
 import { jobName, renderJob } from "./job.ts";
 import { launchJob } from "./launch.ts";
 import { checkMounts } from "./mounts.ts";
@@ -59,14 +60,14 @@ export class SlurmAdapter implements Adapter {
     const { config, sandbox } = request;
     const settings = readSettings(config.envs, sandbox.annotations, this.clusters);
     refuseUnavailable(config, sandbox);
-    checkMounts(config.mounts);
+    checkMounts(config, this.config.kubeletRootDir);
     checkLogPath(sandbox, config, this.config.podLogsDir);
     // Rendered once to refuse now what could not be rendered later; the paths do not matter yet.
     renderJob({
       containerId: request.id,
       sandbox,
       config,
-      image: request.image.config,
+      image: request.image,
       settings,
       mapResources: this.config.mapResources,
       directory: "/x",
@@ -157,6 +158,15 @@ export class SlurmAdapter implements Adapter {
 
   async reopenLog(id: string): Promise<void> {
     await (await this.#active.of(id)).log.reopen();
+  }
+
+  execSync(
+    id: string,
+    argv: readonly string[],
+    timeoutMs: number,
+    signal: AbortSignal,
+  ): Promise<ExecResult> {
+    return execSync(this.#active, this.store, this.clock, id, argv, timeoutMs, signal);
   }
 
   describeContainer(container: ContainerRecord): Record<string, unknown> {

@@ -4,10 +4,11 @@
  */
 import type { Variable } from "./settings.ts";
 import { quoteShell } from "../../../wasm/core.ts";
+import enterContainer from "./enter_container.pl" with { type: "text" };
 
 /** Files that are ours in a container's directory; the rest belongs to the program. */
 const OWN_FILES =
-  "env job.sh prerun.sh jobid jobid.part attempted lock status slurm.log stdout stderr";
+  "env job.sh prerun.sh jobid jobid.part attempted lock status slurm.log stdout stderr termination-log";
 
 /** Exit codes of `submitScript` beside 0. */
 export const SUBMIT_EXIT = {
@@ -119,6 +120,28 @@ for second in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 
   sleep 1
 done
 exit 1
+`;
+}
+
+/** The exit code of `execScript` when the node has no perl. */
+export const NO_PERL_EXIT_CODE = 72;
+
+/**
+ * Runs `enter_container.pl` as a step of the job on its node; the request follows on stdin. The step shares the
+ * job's resources. What a login sets for srun and perl is taken away where it could change the bytes.
+ */
+export function execScript(jobId: string, host: string): string {
+  const step =
+    `command -v perl >/dev/null 2>&1 || exit ${NO_PERL_EXIT_CODE}\nexec perl -e "$1" -- "$(uname -m)"`;
+  return `
+unset SLURM_LABELIO SLURM_UNBUFFEREDIO SLURM_STDINMODE SLURM_STDOUTMODE SLURM_STDERRMODE SLURM_EXPORT_ENV
+unset SLURM_NNODES SLURM_NTASKS SLURM_NPROCS SLURM_CPUS_PER_TASK SLURM_HINT SLURM_DISTRIBUTION
+unset PERL5LIB PERL5OPT PERLLIB PERL5DB PERL_UNICODE PERLIO
+export LC_ALL=C
+exec srun --quiet --overlap --jobid=${quoteShell(jobId)} --nodelist=${
+    quoteShell(host)
+  } --nodes=1 --ntasks=1 --mpi=none \\
+  /bin/sh -c ${quoteShell(step)} sh ${quoteShell(enterContainer)}
 `;
 }
 

@@ -1,9 +1,10 @@
 import { CriError } from "../../base/error.ts";
 import type { ContainerConfig, PodSandboxConfig } from "../../cri/api.generated.ts";
-import type { OciImageConfig } from "../../store/records.ts";
+import type { ImageRecord, OciImageConfig } from "../../store/records.ts";
 import { joinCommand, renderEnvironment, renderJobScript } from "../../../wasm/core.ts";
 import { resourceOptions } from "./resources.ts";
 import type { ContainerSettings, Variable } from "./settings.ts";
+import { TERMINATION_FILE, terminationMount, withTermination } from "./termination.ts";
 
 /** Where the program finds the directory whose files outlive the container. */
 const RESULTS_PATH = "/multicri/results";
@@ -21,7 +22,7 @@ export interface JobRequest {
   containerId: string;
   sandbox: PodSandboxConfig;
   config: ContainerConfig;
-  image: OciImageConfig;
+  image: Pick<ImageRecord, "config" | "hasShell">;
   settings: ContainerSettings;
   /** Whether Kubernetes resources count where the settings say nothing. */
   mapResources: boolean;
@@ -35,15 +36,29 @@ export function jobName(containerId: string): string {
   return `multicri-${containerId}`;
 }
 
+/** Where the program begins in the container. */
+export function workingDirectory(
+  config: Pick<ContainerConfig, "workingDir">,
+  image: Pick<OciImageConfig, "workingDir">,
+): string {
+  return config.workingDir || image.workingDir || "/";
+}
+
 /** Renders everything that is submitted. @throws CriError INVALID_ARGUMENT for what cannot be passed on. */
 export function renderJob(request: JobRequest): JobFiles {
-  const { config, image, settings, directory } = request;
+  const { config, settings, directory } = request;
+  const image = request.image.config;
   const environment = renderEnvironment([
     ...imageVariables(image),
     ...settings.program,
     { name: RESULTS_VARIABLE, value: RESULTS_PATH },
   ]);
   const name = jobName(request.containerId);
+  const program = programArgv(config, image);
+  const termination = terminationMount(config);
+  const { runtimeArguments, argv } = termination === undefined
+    ? { runtimeArguments: [], argv: program }
+    : withTermination(termination.containerPath, directory, program, request.image.hasShell);
   const script = renderJobScript({
     jobName: name,
     comment: jobComment(request),
@@ -59,12 +74,13 @@ export function renderJob(request: JobRequest): JobFiles {
       "--no-eval",
       "--containall",
       "--pwd",
-      config.workingDir || image.workingDir || "/",
+      workingDirectory(config, image),
       "--bind",
       `${directory}/results:${RESULTS_PATH}`,
+      ...runtimeArguments,
     ],
     image: request.imagePath,
-    argv: programArgv(config, image),
+    argv,
   });
   return {
     name,
@@ -72,6 +88,7 @@ export function renderJob(request: JobRequest): JobFiles {
     files: {
       "job.sh": script,
       env: environment.file,
+      ...(termination === undefined ? {} : { [TERMINATION_FILE]: "" }),
       ...(settings.prerun === "" ? {} : { "prerun.sh": settings.prerun }),
     },
   };

@@ -90,11 +90,7 @@ class Execution {
       );
     this.#stdout = new OutputCollector(request.maxOutputBytes, () => tooLarge("stdout"));
     this.#stderr = new OutputCollector(request.maxOutputBytes, () => tooLarge("stderr"));
-    this.#stdoutFilter = new MarkerFilter(
-      marker,
-      request.onStdout ?? ((chunk) => this.#stdout.add(chunk)),
-      noMarker,
-    );
+    this.#stdoutFilter = new MarkerFilter(marker, (chunk) => this.#takeStdout(chunk), noMarker);
     this.#stderrFilter = new MarkerFilter(marker, (chunk) => this.#stderr.add(chunk), noMarker);
     const { stream } = channel;
     stream.on("data", (chunk: Uint8Array) => this.#stdoutFilter.add(chunk));
@@ -107,6 +103,7 @@ class Execution {
       // Whoever waits in run() is told; a failure after the end is of no interest.
     });
   }
+
   async run(stdinLine: Uint8Array, signal: AbortSignal): Promise<RunResult> {
     const onAbort = () => this.#failed.reject(signal.reason);
     if (signal.aborted) onAbort();
@@ -123,6 +120,17 @@ class Execution {
       signal.removeEventListener("abort", onAbort);
     }
     return this.#result();
+  }
+
+  #takeStdout(chunk: Uint8Array): void {
+    const { onStdout } = this.request;
+    if (onStdout === undefined) return this.#stdout.add(chunk);
+    try {
+      onStdout(chunk);
+    } catch (error) {
+      // Thrown on, it would end the whole connection.
+      this.#failed.reject(error);
+    }
   }
 
   #result(): RunResult {

@@ -17,7 +17,7 @@ import {
   removeFile,
   statFile,
 } from "./remote_files.ts";
-import { replaceFile } from "./replace_file.ts";
+import { inPieces, replaceFile } from "./replace_file.ts";
 import type { SessionState } from "./session_state.ts";
 import type { SftpChannel } from "./sftp_channel.ts";
 
@@ -118,11 +118,11 @@ export class ClusterSession {
    * sets up. What login scripts print is not in the result. Resolves whatever the exit code is.
    *
    * Put values into the script, quoted, or into stdin: neither is ever in an argv.
-   * @throws CriError UNKNOWN when the connection was lost after the script was handed over: it may have run,
-   * and may still; DEADLINE_EXCEEDED after `timeoutMs` and CANCELLED when `signal` aborts, its process
-   * group killed (which may take some seconds more), or the message says that it could not be; RESOURCE_EXHAUSTED when the output outgrew
-   * `maxOutputBytes` (killed likewise); FAILED_PRECONDITION when the login shell does not start it;
-   * INVALID_ARGUMENT when the script holds NUL or is longer than 1 MiB.
+   * @throws CriError UNKNOWN when the connection was lost after the script was handed over: it may have
+   * run, and may still; DEADLINE_EXCEEDED after `timeoutMs`, CANCELLED when `signal` aborts and
+   * RESOURCE_EXHAUSTED when the output outgrew `maxOutputBytes`: its process group was killed, which may
+   * take some seconds more, or the message says that it could not be; FAILED_PRECONDITION when the login
+   * shell does not start it; INVALID_ARGUMENT when the script holds NUL or is longer than 1 MiB.
    */
   async run(script: string, options: ScriptOptions = {}): Promise<RunResult> {
     const timeoutMs = options.timeoutMs ?? DEFAULT_RUN_TIMEOUT_MS;
@@ -191,7 +191,7 @@ export class ClusterSession {
    * system refuses (sftp does not say why), UNKNOWN when the connection was lost while renaming.
    */
   async writeFile(path: string, bytes: Uint8Array, options: { mode: number }): Promise<void> {
-    await replaceFile(await this.#sftp(), path, [bytes], options);
+    await replaceFile(await this.#sftp(), path, inPieces(bytes), options);
   }
 
   /**

@@ -1,0 +1,156 @@
+import { CriError } from "../../base/error.ts";
+
+/** What `enter_container.pl` is asked to do. */
+export interface EnterRequest {
+  /** 32 hex digits that nothing else on stdout can hold by chance. */
+  nonce: string;
+  jobId: string;
+  /** The container's directory on the cluster. */
+  directory: string;
+  /** Where in the container the command begins. */
+  workingDirectory: string;
+  /** How long the command may run; 0: as long as it likes. */
+  timeoutMs: number;
+  /** How long to wait for a container that is starting. */
+  waitMs: number;
+  /** Of stdout and stderr together; more is dropped, and the command runs on. */
+  maxOutputBytes: number;
+  argv: readonly string[];
+}
+
+/** Why a command does not run. */
+export type RefusalKind = "starting" | "ended" | "setuid" | "command" | "node";
+
+/** What comes back, in this order: `started` or `refused`, pieces of output, and one of the last three. */
+export type Frame =
+  | { kind: "started" }
+  | { kind: "refused"; why: RefusalKind; text: string }
+  | { kind: "stdout" | "stderr"; bytes: Uint8Array }
+  | { kind: "exited"; code: number }
+  | { kind: "timedOut" }
+  | { kind: "abandoned" };
+
+/** Letter and length. */
+const HEADER_BYTES = 5;
+/** The program sends pieces of 64 KiB; a longer one is not its own. */
+const MAX_FRAME_BYTES = 1024 * 1024;
+/** A site's task prolog may print; more before the first frame would be a loop. */
+const MAX_NOISE_BYTES = 1024 * 1024;
+
+/** @throws CriError INVALID_ARGUMENT when a word of the command holds NUL, which no argument can. */
+export function encodeRequest(request: EnterRequest): Uint8Array {
+  const { nonce, directory, jobId, workingDirectory, timeoutMs, waitMs, maxOutputBytes, argv } =
+    request;
+  if (argv.some((word) => word.includes("\0"))) {
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      "Cannot run a command as its words must not hold NUL characters.",
+    );
+  }
+  const fields = [
+    nonce,
+    directory,
+    jobId,
+    workingDirectory,
+    timeoutMs,
+    waitMs,
+    maxOutputBytes,
+    ...argv,
+  ];
+  const bytes = new TextEncoder().encode(fields.map((field) => `${field}\0`).join(""));
+  const length = new TextEncoder().encode(`${bytes.length}\n`);
+  const whole = new Uint8Array(length.length + bytes.length);
+  whole.set(length);
+  whole.set(bytes, length.length);
+  return whole;
+}
+
+/** Takes the program's stdout in pieces of any size and gives the frames in it. */
+export class FrameReader {
+  #pending: Uint8Array = new Uint8Array();
+  #begun = false;
+  readonly #nonce: Uint8Array;
+
+  constructor(nonce: string, private readonly onFrame: (frame: Frame) => void) {
+    this.#nonce = new TextEncoder().encode(nonce);
+  }
+
+  /** @throws CriError INTERNAL when the bytes are not the program's. */
+  add(piece: Uint8Array): void {
+    this.#pending = concat(this.#pending, piece);
+    if (!this.#begun && !this.#skipNoise()) return;
+    let at = 0;
+    while (this.#pending.length - at >= HEADER_BYTES) {
+      const length = new DataView(this.#pending.buffer, this.#pending.byteOffset).getUint32(at + 1);
+      if (length > MAX_FRAME_BYTES) throw garbled();
+      const end = at + HEADER_BYTES + length;
+      if (this.#pending.length < end) break;
+      const letter = String.fromCharCode(this.#pending[at] ?? 0);
+      this.onFrame(parseFrame(letter, this.#pending.slice(at + HEADER_BYTES, end)));
+      at = end;
+    }
+    this.#pending = this.#pending.slice(at);
+  }
+
+  /** Whether the nonce came; what stands before it is not the program's. */
+  #skipNoise(): boolean {
+    const text = new TextDecoder("latin1").decode(this.#pending);
+    const at = text.indexOf(new TextDecoder("latin1").decode(this.#nonce));
+    if (at === -1) {
+      if (this.#pending.length > MAX_NOISE_BYTES) throw garbled();
+      return false;
+    }
+    this.#begun = true;
+    this.#pending = this.#pending.slice(at + this.#nonce.length);
+    return true;
+  }
+}
+
+const REFUSAL_KINDS: ReadonlySet<string> = new Set<RefusalKind>([
+  "starting",
+  "ended",
+  "setuid",
+  "command",
+  "node",
+]);
+
+function parseFrame(letter: string, bytes: Uint8Array): Frame {
+  const text = () => new TextDecoder().decode(bytes);
+  switch (letter) {
+    case "s":
+      return { kind: "started" };
+    case "o":
+      return { kind: "stdout", bytes };
+    case "e":
+      return { kind: "stderr", bytes };
+    case "x":
+      if (!/^\d{1,3}$/.test(text())) throw garbled();
+      return { kind: "exited", code: Number(text()) };
+    case "t":
+      return { kind: "timedOut" };
+    case "c":
+      return { kind: "abandoned" };
+    case "f": {
+      const [why = "", ...words] = text().split(" ");
+      if (!REFUSAL_KINDS.has(why)) throw garbled();
+      return { kind: "refused", why: why as RefusalKind, text: words.join(" ") };
+    }
+    default:
+      throw garbled();
+  }
+}
+
+function garbled(): CriError {
+  return new CriError(
+    "INTERNAL",
+    "Cannot read what a command in a container answered: something on the node writes into its stdout.",
+  );
+}
+
+function concat(a: Uint8Array, b: Uint8Array): Uint8Array {
+  if (a.length === 0) return b;
+  const all = new Uint8Array(a.length + b.length);
+  all.set(a);
+  all.set(b, a.length);
+  return all;
+}
