@@ -205,6 +205,25 @@ Deno.test("TERM before the start keeps the program from being started", async ()
   assertEquals(await job.read("ran"), undefined);
 });
 
+Deno.test("TERM in the prerun ends it and what it runs", async () => {
+  await using job = await TestJob.create({
+    runtime: "echo ran >ran",
+    prerun: "sleep 300 & echo $! >sleeper; wait",
+  });
+  const child = job.start();
+  await until("the prerun runs", async () => await job.read("sleeper") !== undefined);
+  child.kill("SIGTERM");
+  assertEquals((await child.status).code, 143);
+  assertEquals((await job.status("exit")).error, "prerun.sh ended the job");
+  assertEquals(await job.read("ran"), undefined);
+  const sleeper = `/proc/${(await job.read("sleeper"))?.trim()}/cmdline`;
+  // Of a process that has ended, not even the zombie has a command line.
+  await until(
+    "the sleep is gone",
+    async () => await Deno.readTextFile(sleeper).catch(() => "") === "",
+  );
+});
+
 Deno.test("each signal reaches the runtime as often as it comes", async () => {
   const signals = ["SIGTERM", "SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP", "SIGTERM"] as const;
   await using job = await TestJob.create({

@@ -56,11 +56,19 @@ multicri_pass() {
 
 # multicri_deliver SIGNAL: sends it when it can arrive, at the latest after 10 s.
 multicri_deliver() {
-  local tries=0
+  local tries=0 own name children=()
   until multicri_reachable || ((++tries > 200)); do
     sleep 0.05
   done
-  kill -s "$1" "$multicri_runtime_pid" 2>/dev/null
+  {
+    read -r own <"/proc/$$/comm"
+    read -r name <"/proc/$multicri_runtime_pid/comm"
+    # Still a shell with the prerun: what it runs must end with it.
+    if [[ $name == "$own" ]]; then
+      read -r -a children <"/proc/$multicri_runtime_pid/task/$multicri_runtime_pid/children"
+    fi
+    kill -s "$1" "$multicri_runtime_pid" "${children[@]}"
+  } 2>/dev/null
 }
 
 # multicri_reachable: false while Apptainer builds the container up. Until its init process ("appinit", "sinit")
@@ -139,6 +147,8 @@ multicri_time=$(date +%s.%N)
 
 (
   trap : TERM INT HUP QUIT USR1 USR2
+  # bash's own words about a signal that ended the program are not for the log.
+  exec {multicri_log}>&2 2>/dev/null
   (
     multicri_tell "pid=$BASHPID"
     # multicri_refuse CODE ERROR: ends without having started the program.
@@ -180,9 +190,9 @@ multicri_time=$(date +%s.%N)
     umask 022
     shopt -s execfail
     exec "$multicri_runtime" --silent exec "${multicri_runtime_arguments[@]}" "$multicri_image" "$@" \
-      >>stdout 2>>stderr {multicri_pipe}>&-
+      >>stdout 2>>stderr {multicri_pipe}>&- {multicri_log}>&-
     multicri_refuse 125 "$multicri_runtime cannot be run on $HOSTNAME"
-  ) </dev/null
+  ) </dev/null 2>&"$multicri_log"
   multicri_code=$?
   multicri_tell "code=$multicri_code"
   exit "$multicri_code"
