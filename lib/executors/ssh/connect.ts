@@ -54,10 +54,11 @@ export interface LoggedIn {
 }
 
 /**
- * Connects and logs in; a private key must be as `parsePrivateKey` gives it. The client has a permanent listener for errors, so that none of them can end
- * the process.
+ * Connects and logs in; a private key must be as `parsePrivateKey` gives it. The client has a permanent
+ * listener for errors, so that none of them can end the process.
  * @throws CriError UNAVAILABLE when the host cannot be reached, UNAUTHENTICATED when the login is refused,
- * FAILED_PRECONDITION when the host key is not the recorded one or no algorithm is shared, CANCELLED when `signal` aborts.
+ * FAILED_PRECONDITION when the host key is not the recorded one, no algorithm is shared or this process
+ * lacks the permission, CANCELLED when `signal` aborts.
  */
 export async function connect(login: ClusterLogin, options: ConnectOptions): Promise<LoggedIn> {
   const recordedTypes = await options.hostKeys.recordedTypes(login.host, login.port);
@@ -141,8 +142,10 @@ function preferTypes(recordedTypes: readonly string[]): ServerHostKeyAlgorithm[]
 /** ssh2 marks its errors with a level; those of the socket have node's codes. */
 type Ssh2Error = Error & { level?: string; code?: string | number };
 
-/** SSH_MSG_DISCONNECT codes (RFC 4253, 11.1) that end a login: protocol error ("Too many
- * authentication failures" in OpenSSH), no more methods, illegal user name. */
+/**
+ * SSH_MSG_DISCONNECT codes (RFC 4253, 11.1) that end a login: protocol error ("Too many authentication
+ * failures" in OpenSSH), no more methods, illegal user name.
+ */
 const LOGIN_DISCONNECT_CODES: readonly unknown[] = [2, 14, 15];
 
 const SOCKET_REASONS: Record<string, string> = {

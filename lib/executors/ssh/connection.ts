@@ -37,10 +37,10 @@ export class Connection {
     this.budget = new ChannelBudget(name);
     this.ended = this.#end.promise;
     const { client, socket } = login;
-    client.on("error", (error) => this.#finish(lossReason(error)));
-    client.on("close", () => this.#finish("the server closed the connection"));
-    socket.on("close", () => this.#finish("the connection was closed"));
-    if (socket.destroyed) this.#finish("the connection was closed right after the login");
+    client.on("error", (error) => this.fail(lossReason(error)));
+    client.on("close", () => this.fail("the server closed the connection"));
+    socket.on("close", () => this.fail("the connection was closed"));
+    if (socket.destroyed) this.fail("the connection was closed right after the login");
   }
 
   /** Why the connection has ended; undefined while it lives. */
@@ -83,6 +83,7 @@ export class Connection {
   /** Ends the connection at once, with the reason that everyone who uses it gets. */
   fail(reason: string): void {
     this.#finish(reason);
+    // After some errors ssh2 waits for the other side to close; a dead one never does.
     this.login.socket.destroy();
   }
 
@@ -103,8 +104,6 @@ export class Connection {
     this.#endedBy = new CriError("UNAVAILABLE", `Lost the connection to ${this.name}: ${reason}`);
     this.budget.close(this.#endedBy);
     this.#end.resolve(this.#endedBy);
-    // After some errors ssh2 waits for the other side to close; a dead one never does.
-    if (reason !== "the session was closed") this.login.socket.destroy();
   }
 
   async #openSftp(): Promise<SftpChannel> {
@@ -190,7 +189,7 @@ export class Connection {
         request(done);
       } catch (error) {
         // ssh2 throws "Not connected" when the socket is gone and its close event is still to come.
-        this.#finish(messageOf(error));
+        this.fail(messageOf(error));
         done(error instanceof Error ? error : new Error(String(error)), undefined);
       }
     });

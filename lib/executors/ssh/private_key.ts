@@ -17,8 +17,9 @@ const ADVICE = "make one with `ssh-keygen -t ed25519`";
  * or without a passphrase, whose newlines are real, CRLF, the two characters `\n` or lost (folded into
  * blanks), or whose text is base64 as a whole.
  *
- * The result is the same key without its passphrase: keep it in memory only. Opening one with a
- * passphrase takes the processor about a quarter of a second.
+ * The result is the same key without its passphrase, for ssh2 (OpenSSH may not read it): keep it in
+ * memory only. It may be given here again. Opening one with a passphrase takes the processor about a
+ * quarter of a second.
  * @throws CriError INVALID_ARGUMENT when there is no such key in the text, the passphrase does not fit,
  * or the key does not sign.
  */

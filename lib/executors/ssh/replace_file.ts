@@ -1,10 +1,23 @@
 import { Buffer } from "node:buffer";
 import { CriError } from "../../base/error.ts";
-import { CHUNKS_IN_FLIGHT, closeHandle, removeFile, translate } from "./remote_files.ts";
+import {
+  CHUNK_BYTES,
+  CHUNKS_IN_FLIGHT,
+  closeHandle,
+  removeFile,
+  translate,
+} from "./remote_files.ts";
 import { type SftpChannel, SftpStatusError } from "./sftp_channel.ts";
 
 /** ssh2 sends a larger write to a server other than OpenSSH in parts, each after the answer to the last. */
 const UNSPLIT_WRITE_BYTES = 30 * 1024;
+
+/** Cuts bytes into what `replaceFile` sends at a time. */
+export function* inPieces(bytes: Uint8Array): Generator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += CHUNK_BYTES) {
+    yield bytes.subarray(at, at + CHUNK_BYTES);
+  }
+}
 
 /**
  * Replaces `path` by a file with what `source` yields: written beside it under a name of its own, then
