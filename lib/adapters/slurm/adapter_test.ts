@@ -1,15 +1,9 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import { CriError } from "../../base/error.ts";
-import { createLogger } from "../../base/log.ts";
-import { TestClock } from "../../base/test_clock.ts";
-import { parseInvocation } from "../../config/flags.ts";
-import { ContainerConfig } from "../../cri/api.generated.ts";
-import type { ClusterSessions } from "../../executors/ssh/sessions.ts";
-import type { ContainerRecord } from "../../store/records.ts";
-import { containerRecord, imageRecord, sandboxRecord, TestStore } from "../../store/test_store.ts";
-import { SlurmAdapter } from "./adapter.ts";
+import { TestStore } from "../../store/test_store.ts";
 import { TestCluster } from "./test_cluster.ts";
+import { NEVER, Place } from "./test_place.ts";
 import { workloadOf } from "./workload.ts";
 
 /** Longer than StartContainer waits. */
@@ -17,112 +11,11 @@ const LONG_MS = 100_000;
 /** The first pause of a submission that is repeated. */
 const FIRST_PAUSE_MS = 1_000;
 
-const NEVER = new AbortController().signal;
 const SUBMISSION = {
   words: "sbatch --parsable",
   error: new CriError("UNKNOWN", "the connection was lost"),
 };
 const UNAVAILABLE = new CriError("UNAVAILABLE", "no route");
-
-class Place {
-  readonly clock = new TestClock();
-  readonly adapter: SlurmAdapter;
-
-  constructor(readonly cluster: TestCluster, readonly records: TestStore) {
-    const invocation = parseInvocation([`--pod-logs-dir=${records.directory}`], () => undefined);
-    if (invocation.kind !== "serve") throw new Error("expected a configuration");
-    const sessions = {
-      acquire: () => cluster.session,
-      release: () => {},
-      closeAll: () => Promise.resolve(),
-    };
-    this.adapter = new SlurmAdapter(
-      invocation.config,
-      { allowed: [], named: new Map(), defaultName: undefined },
-      records.store,
-      sessions as unknown as ClusterSessions,
-      this.clock,
-      createLogger({ threshold: "error", write: () => {} }),
-    );
-  }
-
-  /** A container as CreateContainer leaves it. */
-  async create(): Promise<void> {
-    const { store } = this.records;
-    const sif = this.records.path("image.sif");
-    await Deno.writeTextFile(sif, "sif");
-    const sha256 = new Uint8Array(
-      await crypto.subtle.digest("SHA-256", new TextEncoder().encode("sif")),
-    ).toHex();
-    const image = imageRecord({ sif: { path: sif, sizeBytes: 3, sha256 } });
-    const sandbox = sandboxRecord();
-    sandbox.config.logDirectory = this.records.directory;
-    const variables = {
-      CLUSTER_HOST: "login",
-      CLUSTER_USERNAME: "u",
-      CLUSTER_PASSWORD: "secret",
-      TOKEN: "token",
-    };
-    const config = ContainerConfig.fromPartial({
-      metadata: { name: "main" },
-      logPath: "main.log",
-      envs: Object.entries(variables).map(([key, value]) => ({
-        key,
-        value: new TextEncoder().encode(value),
-      })),
-    });
-    store.images.put(image);
-    store.sandboxes.put(sandbox);
-    const workload = await this.adapter.prepareContainer({
-      id: "c1",
-      sandbox: sandbox.config,
-      config,
-      image,
-    });
-    store.containers.put(containerRecord({ config: { ...config, envs: [] }, workload }));
-  }
-
-  get record(): ContainerRecord {
-    const record = this.records.store.containers.get("c1");
-    if (record === undefined) throw new Error("the container is gone");
-    return record;
-  }
-
-  get jobId(): string | undefined {
-    return workloadOf(this.record).jobId;
-  }
-
-  start(): Promise<void> {
-    return this.adapter.startContainer("c1", NEVER);
-  }
-
-  async until(holds: (record: ContainerRecord) => boolean): Promise<void> {
-    await this.records.store.containers.waitFor("c1", holds, NEVER);
-  }
-
-  /** Lets time pass, so that jobs are looked at, until `done` is. */
-  async look(done: Promise<void>): Promise<void> {
-    const timer = setInterval(() => this.clock.advance(1_000), 5);
-    await done.finally(() => clearInterval(timer));
-  }
-
-  async notes(): Promise<string> {
-    return await Deno.readTextFile(this.records.path("main.log")).catch(() => "");
-  }
-
-  /** Names in the container's directory on the cluster. */
-  async files(): Promise<string[]> {
-    const names: string[] = [];
-    try {
-      for await (const { name } of Deno.readDir(join(this.cluster.home, "multi-cri/s1/c1"))) {
-        names.push(name);
-      }
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-    }
-    return names;
-  }
-}
 
 function test(name: string, use: (place: Place) => Promise<void>): void {
   Deno.test(`SlurmAdapter.${name}`, async () => {
@@ -308,8 +201,16 @@ test("recover() finds the job of a start that the last process did not finish", 
       btoa("secret"),
     ]],
   });
-  await place.adapter.recover();
+  await place.restart();
   await place.until((record) => workloadOf(record).jobId !== undefined);
+  assertEquals([place.record.state.phase, place.jobId], ["running", "101"]);
+  assertEquals(await place.cluster.calls("sbatch"), 1);
+});
+
+test("recover() goes on watching a job that was submitted", async (place) => {
+  await place.start();
+  await place.restart();
+  assertEquals(place.adapter.conditions().map(({ status }) => status), [true]);
   assertEquals([place.record.state.phase, place.jobId], ["running", "101"]);
   assertEquals(await place.cluster.calls("sbatch"), 1);
 });
