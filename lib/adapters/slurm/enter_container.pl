@@ -39,6 +39,7 @@ $SIG{PIPE} = 'IGNORE';
 binmode STDIN;
 binmode STDOUT;
 
+close_inherited();
 my ($machine) = @ARGV;
 my ($nonce, $directory, $job, $cwd, $timeout_ms, $wait_ms, $max_output, @argv) = read_request();
 my $output = $nonce;
@@ -46,6 +47,17 @@ my ($appinit, $program) = find_container();
 my ($setns, $prctl) = @{ $CALLS{$machine} || fail('node', "its machine type $machine is not known to multicri") };
 my %environment = read_environment();
 run_command();
+
+# A file of Slurm's or of the login host's is nothing for a container.
+sub close_inherited {
+  opendir my $list, '/proc/self/fd' or return;
+  my @numbers = grep { /^\d+$/ && $_ > 2 } readdir $list;
+  closedir $list;
+  for my $number (@numbers) {
+    open my $file, '<&=', $number or next;
+    close $file;
+  }
+}
 
 sub read_request {
   my ($length, $byte, $request) = ('', '', '');
@@ -285,9 +297,13 @@ sub pause {
 # Ends the command's process group, and what came of it in other groups as long as it can be traced.
 sub kill_all {
   my ($child) = @_;
-  my @family = ($child);
-  for (my $index = 0; $index < @family; $index++) { push @family, children_of($family[$index]) }
-  kill 'KILL', -$child, @family;
+  # Stopped first, because what runs can make another child while it is looked for.
+  my (%family, @found);
+  for (@found = ($child); @found; @found = grep { !$family{$_} } map { children_of($_) } keys %family) {
+    $family{$_} = 1 for @found;
+    kill 'STOP', @found;
+  }
+  kill 'KILL', -$child, keys %family;
   waitpid $child, 0;
 }
 

@@ -1,0 +1,89 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { CriError } from "../../base/error.ts";
+import { encodeRequest, type EnterRequest, type Frame, FrameReader } from "./exec_frames.ts";
+
+const NONCE = "00112233445566778899aabbccddeeff";
+const REQUEST: EnterRequest = {
+  nonce: NONCE,
+  jobId: "17",
+  directory: "/home/ü/c",
+  workingDirectory: "/",
+  timeoutMs: 1,
+  waitMs: 2,
+  maxOutputBytes: 3,
+  argv: ["a b", "", "\n"],
+};
+
+function frame(letter: string, content: string): string {
+  const length = String.fromCharCode(0, 0, content.length >> 8, content.length & 255);
+  return `${letter}${length}${content}`;
+}
+
+const bytesOf = (latin1: string) => Uint8Array.from(latin1, (letter) => letter.charCodeAt(0));
+
+function framesOf(latin1: string, pieceBytes: number): Frame[] {
+  const frames: Frame[] = [];
+  const reader = new FrameReader(NONCE, (frame) => frames.push(frame));
+  const bytes = bytesOf(latin1);
+  for (let at = 0; at < bytes.length; at += pieceBytes) {
+    reader.add(bytes.subarray(at, at + pieceBytes));
+  }
+  return frames;
+}
+
+const STREAM = [
+  `TaskProlog says ${NONCE.slice(0, 8)}\n`,
+  NONCE,
+  frame("s", ""),
+  frame("o", "\0\xff s\n"),
+  frame("e", NONCE),
+  frame("o", ""),
+  frame("x", "137"),
+].join("");
+const FRAMES: Frame[] = [
+  { kind: "started" },
+  { kind: "stdout", bytes: bytesOf("\0\xff s\n") },
+  { kind: "stderr", bytes: bytesOf(NONCE) },
+  { kind: "stdout", bytes: bytesOf("") },
+  { kind: "exited", code: 137 },
+];
+
+for (const pieceBytes of [1, 2, 7, 1000]) {
+  Deno.test(`FrameReader.add() gives every frame when pieces have ${pieceBytes} bytes`, () => {
+    assertEquals(framesOf(STREAM, pieceBytes), FRAMES);
+  });
+}
+
+Deno.test("FrameReader.add() gives how a command ended, or why it did not begin", () => {
+  const ends: [string, Frame][] = [
+    [frame("t", ""), { kind: "timedOut" }],
+    [frame("c", ""), { kind: "abandoned" }],
+    [frame("f", "node no such: x"), { kind: "refused", why: "node", text: "no such: x" }],
+  ];
+  for (const [text, end] of ends) assertEquals(framesOf(NONCE + text, 3), [end]);
+});
+
+const GARBLED = {
+  "a letter is unknown": NONCE + frame("?", ""),
+  "an exit code is none": NONCE + frame("x", "1000"),
+  "a reason is unknown": NONCE + frame("f", "moon x"),
+  "a frame is too long": `${NONCE}o\x7f\0\0\0`,
+  "the nonce never comes": "x".repeat(1024 * 1024 + 1),
+};
+for (const [when, text] of Object.entries(GARBLED)) {
+  Deno.test(`FrameReader.add() throws when ${when}`, () => {
+    const error = assertThrows(() => framesOf(text, 100_000), CriError);
+    assertEquals(error.code, "INTERNAL");
+  });
+}
+
+Deno.test("encodeRequest() counts bytes and ends each field by NUL", () => {
+  const fields = [NONCE, "/home/ü/c", "17", "/", "1", "2", "3", "a b", "", "\n"].join("\0") + "\0";
+  const bytes = new TextEncoder().encode(fields);
+  assertEquals(new TextDecoder().decode(encodeRequest(REQUEST)), `${bytes.length}\n${fields}`);
+});
+
+Deno.test("encodeRequest() throws when a word holds NUL", () => {
+  const error = assertThrows(() => encodeRequest({ ...REQUEST, argv: ["a", "b\0"] }), CriError);
+  assertEquals(error.code, "INVALID_ARGUMENT");
+});
