@@ -2,7 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import { delay } from "@std/async/delay";
 import type { Frame } from "./exec_frames.ts";
-import { TestContainer } from "./test_container.ts";
+import { NOBODY, TestContainer } from "./test_container.ts";
 
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
 const exited = (code: number): Frame[] => [{ kind: "started" }, { kind: "exited", code }];
@@ -170,5 +170,15 @@ Deno.test("enter_container.pl says so when the working directory cannot be enter
     kind: "refused",
     why: "command",
     text: "its working directory /no/such cannot be entered: No such file or directory",
+  }]);
+});
+
+Deno.test("enter_container.pl says so when the container runtime is setuid", async () => {
+  await using container = await TestContainer.start({ setuid: true });
+  const { frames } = await container.enter(["true"], {}, undefined, NOBODY);
+  assertEquals(frames, [{
+    kind: "refused",
+    why: "setuid",
+    text: "the container runtime there is installed setuid and makes no user namespace",
   }]);
 });

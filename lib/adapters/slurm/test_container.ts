@@ -7,12 +7,14 @@ import enterContainer from "./enter_container.pl" with { type: "text" };
 import { encodeRequest, type EnterRequest, type Frame, FrameReader } from "./exec_frames.ts";
 
 export const JOB_ID = "17";
+/** A user without rights, who must not be root for a setuid program to matter. */
+export const NOBODY = 65534;
 const NONCE = "0123456789abcdef0123456789abcdef";
 
 /** How the program of the container is started: `sh` stays as its init process. */
 const START = `
 cd "$1"; shift
-unshare --user --map-root-user --mount --pid --ipc --uts --fork --kill-child --mount-proc \\
+$ENTER --mount --pid --ipc --uts --fork --kill-child --mount-proc \\
   sh -c 'cd /; umask 077; "$@"; exit 0' sh env -i "$@" </dev/null &
 echo "pid=$!" >status/start
 read -r end
@@ -30,6 +32,8 @@ export class TestContainer implements AsyncDisposable {
     program?: string[];
     /** What Slurm calls the job in its environment. */
     jobId?: string;
+    /** As by a runtime that is installed setuid: its processes are not the user's, and there is no user namespace. */
+    setuid?: boolean;
   } = {}): Promise<TestContainer> {
     const directory = await Deno.makeTempDir({ prefix: "container-" });
     await Deno.mkdir(join(directory, "status"));
@@ -37,10 +41,22 @@ export class TestContainer implements AsyncDisposable {
       join(directory, "env"),
       options.envFile ?? "multicri_argv_environment=()\n",
     );
+    if (options.setuid === true) {
+      await Deno.copyFile("/usr/bin/unshare", join(directory, "starter"));
+      await Deno.chmod(join(directory, "starter"), 0o4755);
+      await Deno.chmod(directory, 0o755);
+      await Deno.chown(join(directory, "status"), NOBODY, NOBODY);
+    }
     const { variables = ["PATH=/usr/bin:/bin"], program = ["sleep", "600"] } = options;
     const job = new Deno.Command("/bin/sh", {
       args: ["-c", START, "sh", directory, ...variables, ...program],
-      env: { SLURM_JOB_ID: options.jobId ?? JOB_ID },
+      env: {
+        SLURM_JOB_ID: options.jobId ?? JOB_ID,
+        ENTER: options.setuid === true
+          ? join(directory, "starter")
+          : "unshare --user --map-root-user",
+      },
+      ...(options.setuid === true ? { uid: NOBODY } : {}),
       stdin: "piped",
       stdout: "null",
       stderr: "null",
@@ -67,9 +83,11 @@ export class TestContainer implements AsyncDisposable {
     argv: string[],
     changes: Partial<EnterRequest> = {},
     abandon?: Promise<void>,
+    uid?: number,
   ): Promise<Entered> {
     const child = new Deno.Command("perl", {
       args: ["-e", enterContainer, "--", Deno.build.arch],
+      ...(uid === undefined ? {} : { uid }),
       stdin: "piped",
       stdout: "piped",
       stderr: "piped",
