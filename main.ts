@@ -50,7 +50,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
       adapter,
       images,
       clock,
-      nodeAddress: nodeAddress(),
+      nodeAddress: config.nodeIp ?? firstAddress(),
       systemdNode: await exists(SYSTEMD_SIGN),
       locks: new KeyedMutex(),
     }),
@@ -70,7 +70,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
 }
 
 /** The first address of this node that others can reach; loopback when it has none. */
-function nodeAddress(): string {
+function firstAddress(): string {
   const addresses = Object.values(networkInterfaces()).flatMap((entries) => entries ?? [])
     .filter(({ internal, address }) => !internal && !address.startsWith("fe80:"));
   const best = addresses.find(({ family }) => family === "IPv4") ?? addresses[0];

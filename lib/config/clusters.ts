@@ -2,19 +2,26 @@ import { parse } from "@std/yaml";
 import { messageOf } from "../base/error.ts";
 import type { ClusterLogin } from "../executors/ssh/login.ts";
 import { parsePrivateKey } from "../executors/ssh/private_key.ts";
-import { type ClusterAddress, type Config, UsageError } from "./flags.ts";
+import { type ClusterAddress, type Config, SSH_PORT, UsageError } from "./flags.ts";
+
+/** A login that the node keeps. */
+export interface KeptLogin {
+  login: ClusterLogin;
+  /** The namespaces whose pods may use it; undefined: all. */
+  namespaces: readonly string[] | undefined;
+  /** Whether pods may run CLUSTER_CONFIG with it, which runs outside the container as the shared user. */
+  prerun: boolean;
+}
 
 /** Which clusters pods may use, and how. */
 export interface Clusters {
   /** Addresses that a pod may name with credentials of its own; empty means any. */
   allowed: readonly ClusterAddress[];
   /** Logins that the node keeps, by the cluster's name. */
-  named: ReadonlyMap<string, ClusterLogin>;
+  named: ReadonlyMap<string, KeptLogin>;
   /** The cluster of pods that name none. */
   defaultName: string | undefined;
 }
-
-const SSH_PORT = 22;
 
 /** A name that can stand in an annotation and in messages. */
 const NAME = /^[\w.-]{1,63}$/;
@@ -25,7 +32,8 @@ const NAME = /^[\w.-]{1,63}$/;
  * ```yaml
  * default: hpc # optional
  * clusters:
- *   hpc: { host: login.example.org, user: alice, password: … } # port: 22, or privateKey: |, passphrase
+ *   hpc: { host: login.example.org, user: alice, password: … }
+ *   # also port, privateKey and passphrase, namespaces (a list), prerun (true or false)
  * ```
  *
  * @throws UsageError with a sentence naming the file and the entry that cannot be used, never its secrets.
@@ -53,14 +61,14 @@ export function readClusters(config: Config): Clusters {
     // The parser's message quotes the line, which may hold a password.
     throw refuse("it is not YAML");
   }
-  const named = new Map<string, ClusterLogin>();
+  const named = new Map<string, KeptLogin>();
   for (const [name, entry] of Object.entries(record(file["clusters"]))) {
     if (!NAME.test(name)) {
       throw refuse(
         `the cluster's name ${JSON.stringify(name)} must be letters, digits, '.', '_', '-'`,
       );
     }
-    named.set(name, readLogin(record(entry), (what) => refuse(`cluster ${name}: ${what}`)));
+    named.set(name, readKept(record(entry), (what) => refuse(`cluster ${name}: ${what}`)));
   }
   if (named.size === 0) throw refuse("it must name clusters, under the key 'clusters'");
   const defaultName = file["default"];
@@ -75,8 +83,19 @@ export function reachableAddresses(clusters: Clusters): ClusterAddress[] | undef
   if (clusters.allowed.length === 0) return undefined;
   return [
     ...clusters.allowed,
-    ...[...clusters.named.values()].map(({ host, port }) => ({ host, port })),
+    ...[...clusters.named.values()].map(({ login: { host, port } }) => ({ host, port })),
   ];
+}
+
+function readKept(
+  entry: Record<string, unknown>,
+  refuse: (what: string) => UsageError,
+): KeptLogin {
+  const { namespaces, prerun = false, ...login } = entry;
+  const isNames = Array.isArray(namespaces) && namespaces.every((name) => typeof name === "string");
+  if (namespaces !== undefined && !isNames) throw refuse("'namespaces' must be a list of names");
+  if (typeof prerun !== "boolean") throw refuse("'prerun' must be true or false");
+  return { login: readLogin(login, refuse), namespaces: isNames ? namespaces : undefined, prerun };
 }
 
 function readLogin(
@@ -86,7 +105,7 @@ function readLogin(
   const known = ["host", "port", "user", "password", "privateKey", "passphrase"];
   const unknown = Object.keys(entry).find((key) => !known.includes(key));
   if (unknown !== undefined) {
-    throw refuse(`unknown key '${unknown}'; known are ${known.join(", ")}`);
+    throw refuse(`unknown key '${unknown}'; known are ${known.join(", ")}, namespaces, prerun`);
   }
   const text = (key: string): string | undefined => {
     const value = entry[key];

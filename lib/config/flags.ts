@@ -23,6 +23,8 @@ export interface Config {
   kubeletRootDir: string;
   /** Whether Kubernetes resources become sbatch options where the job's own settings say nothing. */
   mapResources: boolean;
+  /** The address reported for pods; undefined: found out at the start. */
+  nodeIp: string | undefined;
   podLogsDir: string;
   resourcesCachePath: string;
   rootDir: string;
@@ -63,7 +65,8 @@ interface Flag {
   alias?: string;
 }
 
-const SSH_PORT = 22;
+/** Where sshd listens unless told otherwise. */
+export const SSH_PORT = 22;
 
 const FLAGS: readonly Flag[] = [
   {
@@ -121,6 +124,12 @@ const FLAGS: readonly Flag[] = [
     value: "dir",
     default: "/etc/cni/net.d",
     help: "The directory of CNI configuration files.",
+  },
+  {
+    name: "node-ip",
+    value: "address",
+    default: "",
+    help: "The address reported for pods. Empty: the node's first address that is not loopback.",
   },
   {
     name: "pod-logs-dir",
@@ -230,6 +239,7 @@ export function parseInvocation(
       jobLogLines: values("job-log-lines") === "true",
       mapResources: values("map-resources") === "true",
       kubeletRootDir: absolutePath(values, "kubelet-root-dir"),
+      nodeIp: values("node-ip") || undefined,
       podLogsDir: absolutePath(values, "pod-logs-dir"),
       resourcesCachePath: poolPath(values),
       rootDir: absolutePath(values, "root-dir"),
@@ -414,12 +424,20 @@ function slurmSettings(env: (name: string) => string | undefined): SlurmSettings
   const imageMount = env("CRI_SLURM_IMAGE_REMOTE_MOUNT") || undefined;
   const safe = (path: string) =>
     // deno-lint-ignore no-control-regex
-    !/[\x00-\x1f\x7f]/.test(path) && path.split("/").every((part) => part !== "..");
+    !/[\x00-\x1f\x7f:,\\]/.test(path) && path.split("/").every((part) => part !== "..");
   if (!safe(mountPath) || isAbsolute(mountPath)) {
-    throw badValue("CRI_SLURM_MOUNT_PATH", mountPath, "a path relative to $HOME without '..'");
+    throw badValue(
+      "CRI_SLURM_MOUNT_PATH",
+      mountPath,
+      "a path relative to $HOME without '..', ':', ',' and '\\\\'",
+    );
   }
   if (imageMount !== undefined && !safe(imageMount)) {
-    throw badValue("CRI_SLURM_IMAGE_REMOTE_MOUNT", imageMount, "a path without '..'");
+    throw badValue(
+      "CRI_SLURM_IMAGE_REMOTE_MOUNT",
+      imageMount,
+      "a path without '..', ':', ',' and '\\\\'",
+    );
   }
   return { mountPath: mountPath.replace(/\/+$/, ""), imageRemoteMount: imageMount };
 }

@@ -20,6 +20,7 @@ Deno.test("parseInvocation() gives the documented defaults when there are no fla
     jobLogLines: true,
     kubeletRootDir: "/var/lib/kubelet",
     mapResources: true,
+    nodeIp: undefined,
     podLogsDir: "/var/log/pods",
     resourcesCachePath: "/root/.multi-cri",
     rootDir: "/var/lib/multi-cri",

@@ -56,7 +56,6 @@ export function permissionFlags(config: Config, clusters: Clusters): string[] {
     : `=${[`unix:${config.socketPath}`, ...new Set(addresses)].join(",")}`;
   const read = [
     ...paths,
-    config.kubeletRootDir,
     SYSTEMD_SIGN,
     ...(config.clustersFile === undefined ? [] : [config.clustersFile]),
   ];
@@ -64,7 +63,8 @@ export function permissionFlags(config: Config, clusters: Clusters): string[] {
     "--no-prompt",
     `--allow-net${net}`,
     `--allow-read=${read.join(",")}`,
-    `--allow-write=${paths.join(",")}`,
+    // Below the kubelet's root: termination messages.
+    `--allow-write=${[...paths, `${config.kubeletRootDir}/pods`].join(",")}`,
     `--allow-run=${PROGRAMS.join(",")}`,
     ENVIRONMENT_FLAG,
     "--allow-sys=networkInterfaces",

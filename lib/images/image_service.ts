@@ -57,7 +57,7 @@ export class ImageService {
         this.store.images.delete(image.id);
       }
     }
-    for (const path of files) await Deno.remove(path);
+    for (const path of files) await Deno.remove(path, { recursive: true });
     this.collectUnused();
   }
 
@@ -86,15 +86,16 @@ export class ImageService {
             // Two names of one image may come at the same time.
             return await this.#builds.runExclusive(id, async () => {
               if (this.store.images.get(id) === undefined) {
-                const { sifPath, sizeBytes, sha256 } = await this.puller.build(workDir, signal);
+                const { sifPath, ...built } = await this.puller.build(workDir, signal);
                 const path = join(this.#sifDir, `${id.slice("sha256:".length)}.sif`);
                 await Deno.rename(sifPath, path);
                 this.store.images.put({
                   id,
                   names: [],
                   repoDigests: [],
-                  sif: { path, sizeBytes, sha256 },
+                  sif: { path, sizeBytes: built.sizeBytes, sha256: built.sha256 },
                   config,
+                  hasShell: built.hasShell,
                   pulledAtMs: this.clock.now(),
                   removed: false,
                 });

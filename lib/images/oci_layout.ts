@@ -10,6 +10,8 @@ export interface LayoutImage {
   /** `sha256:…` of the image configuration. */
   configDigest: string;
   config: OciImageConfig;
+  /** `sha256:…` of the layers, the base first. */
+  layerDigests: string[];
 }
 
 /**
@@ -24,6 +26,7 @@ export async function readLayoutImage(directory: string): Promise<LayoutImage> {
   const config = record(image["config"]);
   return {
     configDigest,
+    layerDigests: records(manifest["layers"]).map((layer) => text(layer["digest"])),
     config: {
       user: text(config["User"]),
       env: texts(config["Env"]),
@@ -38,7 +41,8 @@ export async function readLayoutImage(directory: string): Promise<LayoutImage> {
   };
 }
 
-function blobPath(directory: string, digest: string): string {
+/** @throws CriError FAILED_PRECONDITION for a digest that cannot name a file. */
+export function blobPath(directory: string, digest: string): string {
   if (!/^sha256:[0-9a-f]{64}$/.test(digest)) throw malformed(`the digest '${digest}'`);
   return join(directory, "blobs", "sha256", digest.slice("sha256:".length));
 }
@@ -64,6 +68,10 @@ function digestAt(json: Record<string, unknown>, key: string, index?: number): s
 
 function record(value: unknown): Record<string, unknown> {
   return typeof value === "object" && value !== null ? value as Record<string, unknown> : {};
+}
+
+function records(value: unknown): Record<string, unknown>[] {
+  return Array.isArray(value) ? value.map(record) : [];
 }
 
 function text(value: unknown): string {

@@ -6,6 +6,7 @@ import type { Executor, RunResult } from "../executors/executor.ts";
 import type { OciImageConfig } from "../store/records.ts";
 import type { RegistryAuth } from "./credentials.ts";
 import { readLayoutImage } from "./oci_layout.ts";
+import { hasShell } from "./shell_scan.ts";
 
 /** A pull that takes longer is given up; the kubelet sets no deadline of its own. */
 const PULL_TIMEOUT_MS = 2 * 3600 * 1000;
@@ -20,7 +21,7 @@ export interface RegistryImage {
   digest?: string | undefined;
 }
 
-/** The programs a pull needs, by absolute path. */
+/** The programs a pull needs, by the names they have in PATH. */
 export interface ImageTools {
   apptainer: string;
   skopeo: string;
@@ -33,6 +34,7 @@ export interface BuiltImage {
   sifPath: string;
   sizeBytes: number;
   sha256: string;
+  hasShell: boolean;
 }
 
 /**
@@ -56,8 +58,9 @@ export class Puller {
     workDir: string,
     signal: AbortSignal,
   ): Promise<string> {
-    if (image.digest !== undefined) return image.digest;
-    const source = `docker://${image.registry}/${image.repository}:${image.tag ?? "latest"}`;
+    // Also for a digest: only the registry may say whether these credentials reach the image.
+    const version = image.digest === undefined ? `:${image.tag ?? "latest"}` : `@${image.digest}`;
+    const source = `docker://${image.registry}/${image.repository}${version}`;
     const result = await this.#skopeo(["inspect", "--raw", source], {
       image,
       auth,
@@ -107,7 +110,14 @@ export class Puller {
       throw new CriError("INTERNAL", `Cannot build the SIF: apptainer says: ${lastWords(result)}`);
     }
     const { size } = await Deno.stat(sifPath);
-    return { sifPath, sizeBytes: size, sha256: await fileSha256(sifPath) };
+    const layout = join(workDir, "layout");
+    const { layerDigests } = await readLayoutImage(layout);
+    return {
+      sifPath,
+      sizeBytes: size,
+      sha256: await fileSha256(sifPath),
+      hasShell: await hasShell(layout, layerDigests),
+    };
   }
 
   async #skopeo(

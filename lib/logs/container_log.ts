@@ -7,6 +7,8 @@ import { formatLines } from "./cri_lines.ts";
 
 export type LogStream = "stdout" | "stderr";
 
+const LOG_MODE = 0o640;
+
 /** Lines of our own begin like this, on the stderr stream. */
 const NOTE_PREFIX = "multicri: ";
 
@@ -104,7 +106,9 @@ export class ContainerLog {
 
   async #open(): Promise<Deno.FsFile> {
     await Deno.mkdir(dirname(this.#path), { recursive: true });
-    const file = await Deno.open(this.#path, { append: true, create: true, mode: 0o640 });
+    const file = await Deno.open(this.#path, { append: true, create: true });
+    // Whatever the umask: log shippers read by group, as with other runtimes.
+    await Deno.chmod(this.#path, LOG_MODE);
     const { size, ino } = await file.stat();
     const { fileBytes, fileInode } = this.#position;
     const ours = ino === fileInode;

@@ -51,6 +51,8 @@ export async function createContainer(
       config,
       image,
     });
+    // RemoveImage may have come meanwhile; from here on the container holds the image's file.
+    runtime.images.require(image.id);
     runtime.store.containers.put({
       id,
       sandboxId: sandbox.id,

@@ -16,11 +16,17 @@ export async function stopPodSandbox(
   const sandbox = findById(runtime.store.sandboxes, "pod sandbox", sandboxId);
   if (sandbox === undefined) return;
   await runtime.locks.runExclusive(sandbox.id, async () => {
-    const containers = runtime.store.containers.all().filter((c) => c.sandboxId === sandbox.id);
-    const outcomes = await Promise.allSettled(
-      containers.map((container) => stopContainerRecord(runtime, container.id, 0, signal)),
-    );
-    for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
+    for (;;) {
+      const alive = runtime.store.containers.all().filter(({ sandboxId, state }) =>
+        sandboxId === sandbox.id && (state.phase === "starting" || state.phase === "running")
+      );
+      if (alive.length === 0) break;
+      const outcomes = await Promise.allSettled(
+        alive.map((container) => stopContainerRecord(runtime, container.id, 0, signal)),
+      );
+      for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
+    }
+    // Without an await since the last look: a start that comes now finds the sandbox not ready.
     runtime.store.sandboxes.update(
       sandbox.id,
       (record) => record.state === "notready" ? record : { ...record, state: "notready" },

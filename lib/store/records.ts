@@ -62,6 +62,8 @@ export interface ImageRecord {
   /** The SIF in the pool. */
   readonly sif: { readonly path: string; readonly sizeBytes: number; readonly sha256: string };
   readonly config: OciImageConfig;
+  /** Whether /bin/sh is in the image. */
+  readonly hasShell: boolean;
   readonly pulledAtMs: number;
   /** Removed by the client; the file stays while a container needs it. */
   readonly removed: boolean;

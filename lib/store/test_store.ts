@@ -43,6 +43,7 @@ export function imageRecord(changes: Partial<ImageRecord> = {}): ImageRecord {
       labels: {},
       stopSignal: "",
     },
+    hasShell: true,
     pulledAtMs: 0,
     removed: false,
     ...changes,

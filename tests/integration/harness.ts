@@ -22,6 +22,7 @@ export interface JobSpec {
   annotations?: Record<string, string>;
   /** LinuxContainerConfig, as crictl reads it. */
   linux?: Record<string, unknown>;
+  mounts?: { host_path: string; container_path: string }[];
   /** Replaces the lab's own credentials and queue; undefined removes a variable. */
   cluster?: Record<string, string | undefined>;
 }
@@ -95,6 +96,7 @@ export class Harness {
       working_dir: spec.workingDir ?? "",
       envs: this.#environment(spec),
       log_path: "main/0.log",
+      mounts: spec.mounts ?? [],
       linux: spec.linux ?? {},
     });
     const pod = await this.server.crictlOk(["runp", "--runtime", "multicri", sandboxFile]);

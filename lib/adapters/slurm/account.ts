@@ -6,6 +6,7 @@ import type { RunResult } from "../../executors/executor.ts";
 import type { ClusterSession } from "../../executors/ssh/session.ts";
 import type { ImageRecord } from "../../store/records.ts";
 import { ExecTurns } from "./exec_turns.ts";
+import { quoteShell } from "../../../wasm/core.ts";
 import { imageDirectoryScript, landImageScript, PROBE_SCRIPT } from "./cluster_scripts.ts";
 
 /** Below this size an upload is too short to be worth a line in the container's log. */
@@ -13,6 +14,9 @@ const ANNOUNCED_UPLOAD_BYTES = 16 * 1024 * 1024;
 
 /** A Slurm command that takes longer waits for a controller that is away. */
 export const SLURM_COMMAND_TIMEOUT_MS = 60_000;
+
+/** sha256sum on a busy shared file system is at least this fast (20 MB/s). */
+const SLOWEST_HASH_BYTES_PER_MS = 20_000;
 
 /** One account on one cluster: its session, what is known of the place, and the images that lie there. */
 export class ClusterAccount {
@@ -56,7 +60,7 @@ export class ClusterAccount {
     const directory = await this.#imageDirectory();
     const path = join(directory, `${image.id.slice("sha256:".length)}.sif`);
     await this.#uploads.runExclusive(path, async () => {
-      if (await this.session.stat(path) !== undefined) return;
+      if (await this.session.stat(path) !== undefined) return await this.#checkOwner(path);
       const megabytes = Math.ceil(image.sif.sizeBytes / 1_000_000);
       if (image.sif.sizeBytes >= ANNOUNCED_UPLOAD_BYTES) {
         await announce(`uploading the image (${megabytes} MB) to ${this.name}`);
@@ -66,13 +70,27 @@ export class ClusterAccount {
         `make the image directory ${directory}`,
       );
       const uploaded = `${path}.${crypto.randomUUID()}.part`;
-      await this.session.upload(image.sif.path, uploaded, { mode: 0o600, signal });
-      await this.#required(
-        landImageScript(uploaded, path, image.sif.sha256),
-        `verify the uploaded image ${path} by its SHA-256`,
-      );
+      try {
+        await this.session.upload(image.sif.path, uploaded, { mode: 0o600, signal });
+        await this.#required(
+          landImageScript(uploaded, path, image.sif.sha256),
+          `verify the uploaded image ${path} by its SHA-256`,
+          SLURM_COMMAND_TIMEOUT_MS + image.sif.sizeBytes / SLOWEST_HASH_BYTES_PER_MS,
+        );
+      } catch (error) {
+        await this.session.remove(uploaded).catch(() => {});
+        throw error;
+      }
     });
     return path;
+  }
+
+  /** In a directory that users share, an image of somebody else is not what we put there. */
+  #checkOwner(path: string): Promise<unknown> {
+    return this.#required(
+      `[ -O ${quoteShell(path)} ]`,
+      `use the image ${path}, which another user owns,`,
+    );
   }
 
   async #workingDirectory(): Promise<string> {
@@ -108,8 +126,8 @@ export class ClusterAccount {
     return home;
   }
 
-  async #required(script: string, purpose: string): Promise<RunResult> {
-    const result = await this.session.run(script);
+  async #required(script: string, purpose: string, timeoutMs?: number): Promise<RunResult> {
+    const result = await this.session.run(script, timeoutMs === undefined ? {} : { timeoutMs });
     if (result.code === 0) return result;
     const words = new TextDecoder().decode(result.stderr).trim() || `exit code ${result.code}`;
     throw new CriError("FAILED_PRECONDITION", `Cannot ${purpose} on ${this.name}: ${words}`);

@@ -84,18 +84,22 @@ export class ActiveContainers {
     return this.watches().find((watch) => watch.watches(id));
   }
 
-  /** A line of our own in the container's log, unless the administrator switched them off. */
-  async note(id: string, message: string): Promise<void> {
+  /** A line of our own in a container's log, unless the administrator switched them off. */
+  async note(container: { id: string; log: ContainerLog }, message: string): Promise<void> {
     if (!this.config.jobLogLines) return;
     try {
-      await (await this.of(id)).log.note(message);
+      await container.log.note(message);
     } catch (error) {
-      this.log.error("Cannot write a container's log", { container: id, error: messageOf(error) });
+      this.log.error("Cannot write a container's log", {
+        container: container.id,
+        error: messageOf(error),
+      });
     }
   }
 
+  /** Ends what is under way; what was submitted is found again by the next process. */
   async close(): Promise<void> {
-    for (const id of [...this.#containers.keys()]) await this.forget(id).catch(() => {});
+    await Promise.all([...this.#containers.keys()].map((id) => this.forget(id).catch(() => {})));
     await this.sessions.closeAll();
   }
 
@@ -128,7 +132,7 @@ export class ActiveContainers {
     const watch = new JobWatch(
       account,
       this.store.containers,
-      (id, message) => this.note(id, message),
+      (job, message) => this.note(job, message),
       (id) => this.#releaseLater(id),
       this.clock,
       this.log,

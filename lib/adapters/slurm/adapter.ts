@@ -24,10 +24,10 @@ import { execSync } from "./exec_sync.ts";
 import { jobName, renderJob } from "./job.ts";
 import { launchJob } from "./launch.ts";
 import { checkMounts } from "./mounts.ts";
-import { readSecrets, writeSecrets } from "./secrets.ts";
+import { forgetEnvironment, readSecrets, writeSecrets } from "./secrets.ts";
 import { leftOut, refuseUnavailable } from "./security.ts";
 import { loginOf, readSettings } from "./settings.ts";
-import { findJob } from "./submit.ts";
+import { settleJob } from "./submit.ts";
 import { type SlurmWorkload, withWorkload, workloadOf } from "./workload.ts";
 
 /** StartContainer answers within this, because the kubelet gives it two minutes; the rest happens behind it. */
@@ -58,7 +58,7 @@ export class SlurmAdapter implements Adapter {
 
   async prepareContainer(request: ContainerRequest): Promise<SlurmWorkload> {
     const { config, sandbox } = request;
-    const settings = readSettings(config.envs, sandbox.annotations, this.clusters);
+    const settings = readSettings(config.envs, sandbox, this.clusters);
     refuseUnavailable(config, sandbox);
     checkMounts(config, this.config.kubeletRootDir);
     checkLogPath(sandbox, config, this.config.podLogsDir);
@@ -81,8 +81,12 @@ export class SlurmAdapter implements Adapter {
   }
 
   async startContainer(id: string, signal: AbortSignal): Promise<void> {
-    const active = await this.#active.of(id);
+    // Before anything is awaited, so that a stop at the same time sees a start.
     this.#update(id, beginStart);
+    const active = await this.#active.of(id).catch((error) => {
+      this.#update(id, undoStart);
+      throw error;
+    });
     let patience: "waiting" | "launched" | "over" = "waiting";
     const launched = this.#launch(active, {
       mayBeSubmitted: false,
@@ -112,6 +116,10 @@ export class SlurmAdapter implements Adapter {
       const active = await this.#active.of(id);
       active.launch?.abort.abort();
       await active.launch?.settled;
+      if (workloadOf(this.#container(id)).directory !== undefined) {
+        // A job may exist from here on: the client must come back to it until its end was seen.
+        this.#update(id, (state) => markRunning(state, this.clock.now()));
+      }
       const jobId = await this.#jobOf(active);
       if (jobId === undefined) return this.#exitWithoutJob(active, "The container was stopped");
       this.#watch(active, jobId);
@@ -180,12 +188,17 @@ export class SlurmAdapter implements Adapter {
   }
 
   conditions(): AdapterCondition[] {
-    return this.#active.watches().map((watch) => ({
-      type: `ClusterReachable/${watch.account.name}`,
-      status: watch.staleSince === undefined,
-      reason: watch.staleSince === undefined ? "" : "LastKnownStatesStand",
-      message: watch.staleSince?.error ?? "",
-    }));
+    return this.#active.watches().map(({ account, staleSince }) => {
+      const { state } = account.session;
+      const error = "error" in state ? state.error.message : staleSince?.error;
+      const status = state.kind === "ready" && staleSince === undefined;
+      return {
+        type: `ClusterReachable/${account.name}`,
+        status,
+        reason: status ? "" : "LastKnownStatesStand",
+        message: status ? "" : error ?? "not connected yet",
+      };
+    });
   }
 
   /**
@@ -203,6 +216,7 @@ export class SlurmAdapter implements Adapter {
         const active = await this.#active.of(id);
         const { jobId } = workload as SlurmWorkload;
         if (jobId !== undefined) {
+          await forgetEnvironment(this.store.secrets, id);
           this.#watch(active, jobId);
         } else {
           this.#update(id, (before) => markRunning(before, this.clock.now()));
@@ -250,43 +264,44 @@ export class SlurmAdapter implements Adapter {
     how: { mayBeSubmitted: boolean; keepTrying: () => boolean; signal: AbortSignal },
   ): Promise<void> {
     const { id } = active;
+    const notes: string[] = [];
     try {
       const container = this.#container(id);
-      const sandbox = this.store.sandboxes.get(container.sandboxId);
-      const image = this.store.images.get(container.imageId);
-      const secrets = await readSecrets(this.store.secrets, id);
-      if (sandbox === undefined || image === undefined || secrets?.envs === undefined) {
-        throw new CriError(
-          "FAILED_PRECONDITION",
-          `Cannot start the container ${id}: its sandbox, image or environment is gone from this node.`,
-        );
-      }
-      const settings = readSettings(secrets.envs, sandbox.config.annotations, this.clusters);
+      const plan = async () => {
+        const sandbox = this.store.sandboxes.get(container.sandboxId);
+        const image = this.store.images.get(container.imageId);
+        const secrets = await readSecrets(this.store.secrets, id);
+        if (sandbox === undefined || image === undefined || secrets?.envs === undefined) {
+          throw new CriError(
+            "FAILED_PRECONDITION",
+            `Cannot start the container ${id}: its sandbox, image or environment is gone from this node.`,
+          );
+        }
+        const settings = readSettings(secrets.envs, sandbox.config, this.clusters);
+        notes.push(...settings.ignoredLines.map((line) => `ignored: ${line}`));
+        notes.push(...leftOut(container.config, sandbox.config));
+        return { sandbox: sandbox.config, image, settings };
+      };
       const jobId = await launchJob(
         {
           ...how,
           container,
-          sandbox: sandbox.config,
-          image,
-          settings,
+          plan,
           mapResources: this.config.mapResources,
           account: active.account,
-          note: (message) => this.#active.note(id, message),
+          note: (message) => this.#active.note(active, message),
         },
         this.store,
         this.clock,
         this.log,
       );
-      await writeSecrets(this.store.secrets, id, { cluster: settings.cluster });
-      for (const line of settings.ignoredLines) await this.#active.note(id, `ignored: ${line}`);
-      for (const line of leftOut(container.config, sandbox.config)) {
-        await this.#active.note(id, line);
-      }
+      await forgetEnvironment(this.store.secrets, id);
       const { directory } = workloadOf(this.#container(id));
       await this.#active.note(
-        id,
+        active,
         `job ${jobId} submitted to ${active.account.name}, results in ${directory}/results`,
       );
+      for (const line of new Set(notes)) await this.#active.note(active, line);
       this.#watch(active, jobId);
     } catch (error) {
       await this.#launchFailed(active, CriError.from(error));
@@ -302,7 +317,7 @@ export class SlurmAdapter implements Adapter {
       this.#update(id, undoStart);
       return;
     }
-    await this.#active.note(id, `the job could not be started: ${messageOf(failure)}`);
+    await this.#active.note(active, `the job could not be started: ${messageOf(failure)}`);
     const { directory } = workloadOf(this.#container(id));
     if (directory !== undefined) {
       await this.#clean(active, directory).catch((error) =>
@@ -329,9 +344,8 @@ export class SlurmAdapter implements Adapter {
     if (directory === undefined) return undefined;
     await active.account.reach();
     if (jobId !== undefined) return jobId;
-    const found = await findJob(active.account, directory, jobName(active.id));
+    const found = await settleJob(active.account, directory, jobName(active.id));
     if (found === undefined) return undefined;
-    this.#update(active.id, (state) => markRunning(state, this.clock.now()));
     this.store.containers.update(
       active.id,
       withWorkload((workload) => ({ ...workload, jobId: found })),
@@ -386,10 +400,9 @@ export class SlurmAdapter implements Adapter {
   }
 
   async #clean(active: ActiveContainer, directory: string): Promise<void> {
-    const container = this.#container(active.id);
-    if (container.state.phase === "exited" && workloadOf(container).jobId === undefined) {
+    if (workloadOf(this.#container(active.id)).jobId === undefined) {
       // The start failed, but its outcome on the cluster may never have been seen.
-      const jobId = await findJob(active.account, directory, jobName(active.id));
+      const jobId = await settleJob(active.account, directory, jobName(active.id));
       if (jobId !== undefined) await this.#tell(active, killScript(jobId));
     }
     const result = await active.account.session.run(cleanScript(directory));

@@ -18,7 +18,12 @@ export const SUBMIT_EXIT = {
   TRY_AGAIN: 75,
   /** sbatch refused; its words are on stderr. */
   REFUSED: 76,
+  /** The container was stopped before its job was submitted (`settleScript`). */
+  STOPPED: 77,
 } as const;
+
+/** Stands in `status/claim` where a job's id would, so that no job of the container ever runs its program. */
+const STOPPED_CLAIM = "stopped";
 
 /** Prints the home directory, NUL, then the names of the commands that are missing. */
 export const PROBE_SCRIPT = `
@@ -41,18 +46,8 @@ export function submitScript(
   const settings = options.environment.map(({ name, value }) =>
     `export ${name}=${quoteShell(value)}`
   );
-  return `
-umask 077
-mkdir -p ${quoteShell(`${options.directory}/results`)} ${
-    quoteShell(`${options.directory}/status`)
-  } || exit ${SUBMIT_EXIT.FILES}
-cd ${quoteShell(options.directory)} || exit ${SUBMIT_EXIT.FILES}
-if command -v flock >/dev/null 2>&1; then
-  exec 9>lock || exit ${SUBMIT_EXIT.FILES}
-  # 1: somebody else has it. Any other failure: a file system without locks, where the claim must do.
-  flock -w 30 9
-  [ $? -ne 1 ] || exit ${SUBMIT_EXIT.TRY_AGAIN}
-fi
+  return `${enterDirectory(options.directory)}
+[ "$(readlink status/claim 2>/dev/null)" != ${STOPPED_CLAIM} ] || exit ${SUBMIT_EXIT.STOPPED}
 if [ -e attempted ]; then
   cat >/dev/null
   ${findJob(options.jobName)} || exit ${SUBMIT_EXIT.TRY_AGAIN}
@@ -66,25 +61,65 @@ if [ -z "$job" ]; then
   job=$(sbatch --parsable job.sh </dev/null 9>&-) || exit ${SUBMIT_EXIT.REFUSED}
   job=\${job%%;*}
 fi
-printf '%s\\n' "$job" >jobid.part && mv jobid.part jobid || exit ${SUBMIT_EXIT.FILES}
-cat jobid
+# Without this file (home full) a repetition finds the job by its claim or in Slurm.
+{ printf '%s\\n' "$job" >jobid.part && mv jobid.part jobid; } 2>/dev/null
+printf '%s\\n' "$job"
 `;
 }
 
-/** Prints the id of the container's job, nothing when there never was one; fails when Slurm cannot tell. */
+/**
+ * Prints the id of the container's job, nothing when there is none; fails when Slurm cannot tell. Waits for a
+ * submission that is still under way, because its connection may have broken.
+ */
 export function findJobScript(directory: string, name: string): string {
   return `
-cd ${quoteShell(directory)} 2>/dev/null || exit 0
+[ -d ${quoteShell(directory)} ] || exit 0
+${enterDirectory(directory)}
 [ -e attempted ] || exit 0
 ${findJob(name)} || exit ${SUBMIT_EXIT.TRY_AGAIN}
 printf '%s\\n' "$job"
 `;
 }
 
-/** Sets $job from what the directory knows, else from Slurm. */
+/**
+ * As `findJobScript`, and makes sure that a job which is not there now never runs the program: takes the claim
+ * that the job would take. A submission that comes later is refused.
+ */
+export function settleScript(directory: string, name: string): string {
+  return `${enterDirectory(directory)}
+job=
+if [ -e attempted ]; then
+  ${findJob(name)} || exit ${SUBMIT_EXIT.TRY_AGAIN}
+fi
+if [ -z "$job" ]; then
+  ln -s -n ${STOPPED_CLAIM} status/claim 2>/dev/null
+  job=$(readlink status/claim) || exit ${SUBMIT_EXIT.FILES}
+  [ "$job" != ${STOPPED_CLAIM} ] || job=
+fi
+printf '%s\\n' "$job"
+`;
+}
+
+/** Makes and enters a container's directory, alone among the scripts that submit or look for its job. */
+function enterDirectory(directory: string): string {
+  return `
+umask 077
+mkdir -p ${quoteShell(`${directory}/results`)} ${quoteShell(`${directory}/status`)} ||
+  exit ${SUBMIT_EXIT.FILES}
+cd ${quoteShell(directory)} || exit ${SUBMIT_EXIT.FILES}
+if command -v flock >/dev/null 2>&1; then
+  exec 9>lock || exit ${SUBMIT_EXIT.FILES}
+  # 1: somebody else has it. Any other failure: a file system without locks, where the claim must do.
+  flock -w 30 9
+  [ $? -ne 1 ] || exit ${SUBMIT_EXIT.TRY_AGAIN}
+fi`;
+}
+
+/** Sets $job: the one that claimed the container, else the one that was submitted, else what Slurm knows. */
 function findJob(name: string): string {
   return `{
-    job=$(cat jobid 2>/dev/null || readlink status/claim 2>/dev/null)
+    job=$(readlink status/claim 2>/dev/null || cat jobid 2>/dev/null)
+    [ "$job" != ${STOPPED_CLAIM} ] || job=
     if [ -z "$job" ]; then
       job=$(squeue --noheader --states=all --user="$(id -un)" --name=${
     quoteShell(name)

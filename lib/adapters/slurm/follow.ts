@@ -11,8 +11,9 @@ const MAX_TURN_BYTES = 4 * 1024 * 1024;
 const STREAMS: readonly LogStream[] = ["stdout", "stderr"];
 
 /**
- * Copies what a job has written since the last call from its directory into the container's log. With
- * `final` the copy goes to the very end, an unfinished last line included; else it stops after a fair share.
+ * Copies what a job has written since the last call from its directory into the container's log, at most a fair
+ * share. True when nothing was left to copy. With `final` an unfinished last line is copied too, since nothing
+ * follows it.
  * @throws CriError UNAVAILABLE when the cluster cannot be read; what was copied until then stays copied.
  */
 export async function followOutput(
@@ -20,17 +21,26 @@ export async function followOutput(
   directory: string,
   log: ContainerLog,
   final: boolean,
-): Promise<void> {
+): Promise<boolean> {
+  const ends = [];
   for (const stream of STREAMS) {
-    let copied = 0;
-    while (final || copied < MAX_TURN_BYTES) {
-      const from = log.consumedBytes(stream);
-      const bytes = await session.readAt(join(directory, stream), from, CHUNK_BYTES);
-      if (bytes === undefined || bytes.length === 0) break;
-      const atEnd = bytes.length < CHUNK_BYTES;
-      const taken = await log.append(stream, bytes, final && atEnd);
-      copied += taken;
-      if (atEnd) break;
-    }
+    ends.push(await followStream(session, join(directory, stream), stream, log, final));
   }
+  return ends.every((atEnd) => atEnd);
+}
+
+async function followStream(
+  session: ClusterSession,
+  path: string,
+  stream: LogStream,
+  log: ContainerLog,
+  final: boolean,
+): Promise<boolean> {
+  for (let copied = 0; copied < MAX_TURN_BYTES;) {
+    const bytes = await session.readAt(path, log.consumedBytes(stream), CHUNK_BYTES);
+    const atEnd = bytes === undefined || bytes.length < CHUNK_BYTES;
+    if (bytes !== undefined) copied += await log.append(stream, bytes, final && atEnd);
+    if (atEnd) return true;
+  }
+  return false;
 }

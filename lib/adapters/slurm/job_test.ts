@@ -18,7 +18,7 @@ function request(changes: Partial<JobRequest> = {}): JobRequest {
     containerId: "c1",
     sandbox: PodSandboxConfig.fromPartial({ metadata: { name: "p", namespace: "ns", uid: "u-1" } }),
     config: ContainerConfig.fromPartial({ metadata: { name: "main", attempt: 2 } }),
-    image: IMAGE,
+    image: { config: IMAGE, hasShell: true },
     settings: {
       cluster: {
         kind: "own",
@@ -98,7 +98,7 @@ for (const [workingDir, imageDir, used] of DIRECTORIES) {
   Deno.test(`renderJob() starts in '${used}' when the pod says '${workingDir}' and the image '${imageDir}'`, () => {
     const job = renderJob(request({
       config: ContainerConfig.fromPartial({ workingDir }),
-      image: { ...IMAGE, workingDir: imageDir },
+      image: { config: { ...IMAGE, workingDir: imageDir }, hasShell: true },
     }));
     assertStringIncludes(job.files["job.sh"] ?? "", `'--pwd' '${used}' '--bind'`);
   });

@@ -6,10 +6,10 @@ import type { Store } from "../../store/store.ts";
 import type { ContainerRecord, ImageRecord } from "../../store/records.ts";
 import type { ClusterAccount } from "./account.ts";
 import { endPredecessors } from "./predecessors.ts";
-import { type JobFiles, renderJob } from "./job.ts";
+import { type JobFiles, jobName, renderJob } from "./job.ts";
 import type { ContainerSettings } from "./settings.ts";
-import { submitJob } from "./submit.ts";
-import { withWorkload } from "./workload.ts";
+import { findJob, submitJob } from "./submit.ts";
+import { withWorkload, workloadOf } from "./workload.ts";
 import type { PodSandboxConfig } from "../../cri/api.generated.ts";
 
 /** Pauses between the tries of a submission whose outcome is not known. */
@@ -24,11 +24,17 @@ const PASSING_FAILURES: ReadonlySet<CriCode> = new Set<CriCode>([
   "RESOURCE_EXHAUSTED",
 ]);
 
-export interface LaunchRequest {
-  container: ContainerRecord;
+/** What is submitted; read only when it is certain that nothing was submitted before. */
+export interface LaunchPlan {
   sandbox: PodSandboxConfig;
   image: ImageRecord;
   settings: ContainerSettings;
+}
+
+export interface LaunchRequest {
+  container: ContainerRecord;
+  /** @throws CriError when the container cannot be run any more. */
+  plan: () => Promise<LaunchPlan>;
   mapResources: boolean;
   account: ClusterAccount;
   /** Writes a line into the container's log. */
@@ -44,11 +50,11 @@ export interface LaunchRequest {
  * Brings a container's image and files to the cluster and submits its job; resolves with the job's id when
  * the record says that it runs. Safe to call again after any crash.
  *
- * A submission whose outcome is not known is repeated until it is known, however long that takes: giving up
- * could leave a job behind that nobody watches.
+ * Once a job may exist, only the cluster's own word counts: whatever goes wrong, the question is repeated until
+ * it is answered, however long that takes. Giving up could leave a job behind that nobody watches.
  *
  * @throws CriError UNAVAILABLE when nothing of it reached the cluster; CANCELLED when `signal` aborted (a job
- * may then exist if `workload.directory` is set, see `findJob`); anything else when the job cannot be run.
+ * may then exist if `workload.directory` is set, see `settleJob`); anything else when the job cannot be run.
  */
 export async function launchJob(
   request: LaunchRequest,
@@ -63,22 +69,27 @@ export async function launchJob(
       throw new CriError("CANCELLED", `The start of the container ${container.id} was cancelled.`);
     }
     try {
-      const job = await prepare(request, store, log);
-      const jobId = await submitJob(account, job, request.settings.submitEnvironment)
-        .catch((error) => {
-          mayBeSubmitted ||= CriError.from(error).code !== "UNAVAILABLE";
-          throw error;
-        });
-      const now = clock.now();
-      store.containers.update(container.id, (record) => ({
-        ...withWorkload((workload) => ({ ...workload, jobId, submittedAtMs: now }))(record),
-        state: markRunning(record.state, now),
-      }));
+      await account.reach();
+      let jobId = mayBeSubmitted ? await lookForJob(container.id, account, store) : undefined;
+      mayBeSubmitted = false;
+      if (jobId === undefined) {
+        const { settings, job } = await prepare(request, store, log);
+        mayBeSubmitted = true;
+        const submission = await submitJob(account, job, settings.submitEnvironment)
+          .catch((error) => {
+            mayBeSubmitted = CriError.from(error).code !== "UNAVAILABLE";
+            throw error;
+          });
+        mayBeSubmitted = false;
+        if (submission.kind === "refused") throw submission.error;
+        jobId = submission.jobId;
+      }
+      record(store, container.id, jobId, clock.now());
       log.info("Submitted a job", { container: container.id, job: jobId, cluster: account.name });
       return jobId;
     } catch (error) {
       const failure = CriError.from(error);
-      const passing = PASSING_FAILURES.has(failure.code);
+      const passing = mayBeSubmitted || PASSING_FAILURES.has(failure.code);
       if (!passing) throw failure;
       if (!mayBeSubmitted && !request.keepTrying()) {
         throw new CriError("UNAVAILABLE", messageOf(failure), { cause: failure });
@@ -94,15 +105,38 @@ export async function launchJob(
   }
 }
 
+function record(store: Store, containerId: string, jobId: string, now: number): void {
+  store.containers.update(containerId, (container) => ({
+    ...withWorkload((workload) => ({ ...workload, jobId, submittedAtMs: now }))(container),
+    state: markRunning(container.state, now),
+  }));
+}
+
+/** The job that an earlier try left; nothing can be there before the directory was recorded. */
+async function lookForJob(
+  containerId: string,
+  account: ClusterAccount,
+  store: Store,
+): Promise<string | undefined> {
+  const container = store.containers.get(containerId);
+  const directory = container === undefined ? undefined : workloadOf(container).directory;
+  if (directory === undefined) return undefined;
+  return await findJob(account, directory, jobName(containerId));
+}
+
 /** Records where the job's files will lie, brings the image there, and renders the files. */
-async function prepare(request: LaunchRequest, store: Store, log: Logger): Promise<JobFiles> {
-  const { container, account, image } = request;
-  await account.reach();
+async function prepare(
+  request: LaunchRequest,
+  store: Store,
+  log: Logger,
+): Promise<{ settings: ContainerSettings; job: JobFiles }> {
+  const { container, account } = request;
+  const { sandbox, image, settings } = await request.plan();
   const directory = await account.containerDirectory(container.sandboxId, container.id);
   store.containers.update(container.id, withWorkload((workload) => ({ ...workload, directory })));
   const tag = {
     id: container.id,
-    podUid: request.sandbox.metadata?.uid ?? "",
+    podUid: sandbox.metadata?.uid ?? "",
     containerName: container.config.metadata?.name ?? "",
     account: account.name,
     directory,
@@ -110,14 +144,15 @@ async function prepare(request: LaunchRequest, store: Store, log: Logger): Promi
   store.jobTags.put(tag);
   await endPredecessors(tag, account, store, log);
   const imagePath = await account.provideImage(image, request.signal, request.note);
-  return renderJob({
+  const job = renderJob({
     containerId: container.id,
-    sandbox: request.sandbox,
+    sandbox,
     config: container.config,
-    image: image.config,
-    settings: request.settings,
+    image,
+    settings,
     mapResources: request.mapResources,
     directory,
     imagePath,
   });
+  return { settings, job };
 }

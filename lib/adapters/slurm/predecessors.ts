@@ -5,7 +5,7 @@ import type { Store } from "../../store/store.ts";
 import { type ClusterAccount, SLURM_COMMAND_TIMEOUT_MS } from "./account.ts";
 import { cleanScript, endJobScript } from "./cluster_scripts.ts";
 import { jobName } from "./job.ts";
-import { findJob } from "./submit.ts";
+import { settleJob } from "./submit.ts";
 
 /**
  * Ends what earlier attempts of the same container of the same pod left running on the cluster. Only a node
@@ -29,7 +29,7 @@ export async function endPredecessors(
       });
       continue;
     }
-    const jobId = await findJob(account, old.directory, jobName(old.id));
+    const jobId = await settleJob(account, old.directory, jobName(old.id));
     if (jobId !== undefined) {
       const { code } = await account.session.run(endJobScript(jobId), {
         timeoutMs: SLURM_COMMAND_TIMEOUT_MS,

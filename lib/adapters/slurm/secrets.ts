@@ -37,3 +37,11 @@ export async function readSecrets(
       : {}),
   };
 }
+
+/** Keeps only the login: the job has the environment now. */
+export async function forgetEnvironment(files: SecretFiles, containerId: string): Promise<void> {
+  const secrets = await readSecrets(files, containerId);
+  if (secrets?.envs !== undefined) {
+    await writeSecrets(files, containerId, { cluster: secrets.cluster });
+  }
+}

@@ -99,9 +99,8 @@ export function refuseUnavailable(config: ContainerConfig, sandbox: PodSandboxCo
 
 /** Lines about what the container asks for and does without. */
 export function leftOut(config: ContainerConfig, sandbox: PodSandboxConfig): string[] {
-  return LEFT_OUT.filter((rule) => rule.applies(config, sandbox)).map((rule) =>
-    `left out: ${rule.what}`
-  );
+  return LEFT_OUT.filter((rule) => rule.applies(config, sandbox))
+    .map((rule) => `left out: ${rule.what}`);
 }
 
 function namespaces(config: ContainerConfig) {

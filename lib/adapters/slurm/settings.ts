@@ -1,7 +1,7 @@
 import { CriError } from "../../base/error.ts";
 import type { Clusters } from "../../config/clusters.ts";
-import type { ClusterAddress } from "../../config/flags.ts";
-import type { KeyValue } from "../../cri/api.generated.ts";
+import { type ClusterAddress, SSH_PORT } from "../../config/flags.ts";
+import type { KeyValue, PodSandboxConfig } from "../../cri/api.generated.ts";
 import type { ClusterLogin } from "../../executors/ssh/login.ts";
 import { parsePrivateKey } from "../../executors/ssh/private_key.ts";
 import { parseCustomConfig } from "../../../wasm/core.ts";
@@ -65,7 +65,8 @@ const RESERVED_NAMES = new Set([
   "MPI_FLAGS",
 ]);
 
-const SSH_PORT = 22;
+/** Variables of which any one means that the container brings a login of its own. */
+const LOGIN_NAMES = ["CLUSTER_HOST", "CLUSTER_USERNAME", "CLUSTER_PASSWORD", "CLUSTER_KEYVALUE"];
 
 /**
  * Takes a container's environment apart; a later value of a name wins.
@@ -74,7 +75,7 @@ const SSH_PORT = 22;
  */
 export function readSettings(
   envs: readonly KeyValue[],
-  annotations: { [key: string]: string },
+  sandbox: Pick<PodSandboxConfig, "annotations" | "metadata">,
   clusters: Clusters,
 ): ContainerSettings {
   const all = new Map(envs.map(({ key, value }) => [key, decode(key, value)]));
@@ -93,7 +94,7 @@ export function readSettings(
   }
   const custom = parseCustomConfig(all.get("JOB_CUSTOM_CONFIG") ?? "");
   return {
-    cluster: chooseCluster(all, annotations, clusters),
+    cluster: chooseCluster(all, sandbox, clusters),
     options: [...options, ...custom.options],
     submitEnvironment: custom.environment,
     ignoredLines: describeIgnored(custom.ignored),
@@ -124,30 +125,47 @@ export function isReserved(name: string): boolean {
 /** Credentials in the container win; then the pod's annotation, then the node's default. */
 function chooseCluster(
   all: ReadonlyMap<string, string>,
-  annotations: { [key: string]: string },
+  { annotations, metadata }: Pick<PodSandboxConfig, "annotations" | "metadata">,
   clusters: Clusters,
 ): ClusterChoice {
   const annotated = Object.hasOwn(annotations, CLUSTER_ANNOTATION)
     ? annotations[CLUSTER_ANNOTATION]
     : undefined;
   const name = annotated ?? clusters.defaultName;
-  if ((all.get("CLUSTER_HOST") ?? "").trim() !== "" || name === undefined) {
-    return { kind: "own", login: readLogin(all, clusters.allowed) };
+  const own = LOGIN_NAMES.some((variable) => (all.get(variable) ?? "").trim() !== "");
+  if (own || name === undefined) return { kind: "own", login: readLogin(all, clusters.allowed) };
+  const kept = clusters.named.get(name);
+  if (kept === undefined) {
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      `Cannot use the annotation ${CLUSTER_ANNOTATION} as it must be ${
+        [...clusters.named.keys()].join(" or ") || "left out on this node"
+      }: current value is ${JSON.stringify(name)}.`,
+    );
   }
-  if (clusters.named.has(name)) return { kind: "named", name };
-  throw new CriError(
-    "INVALID_ARGUMENT",
-    `Cannot use the annotation ${CLUSTER_ANNOTATION} as it must be ${
-      [...clusters.named.keys()].join(" or ") || "left out on this node"
-    }: current value is ${JSON.stringify(name)}.`,
-  );
+  if (kept.namespaces !== undefined && !kept.namespaces.includes(metadata?.namespace ?? "")) {
+    throw new CriError(
+      "PERMISSION_DENIED",
+      `Cannot use the node's login for the cluster ${name} in the namespace ${metadata?.namespace}: the ` +
+        "administrator allows other namespaces only (--clusters-file).",
+    );
+  }
+  if ((all.get("CLUSTER_CONFIG") ?? "") !== "" && !kept.prerun) {
+    // It runs outside the container, as a user whose files other pods share.
+    throw new CriError(
+      "PERMISSION_DENIED",
+      `Cannot run CLUSTER_CONFIG with the node's login for the cluster ${name}: the administrator must allow ` +
+        "it by `prerun: true` in --clusters-file.",
+    );
+  }
+  return { kind: "named", name };
 }
 
 /** @throws CriError NOT_FOUND when the node no longer keeps a login of that name. */
 export function loginOf(choice: ClusterChoice, clusters: Clusters): ClusterLogin {
   if (choice.kind === "own") return choice.login;
-  const login = clusters.named.get(choice.name);
-  if (login !== undefined) return login;
+  const kept = clusters.named.get(choice.name);
+  if (kept !== undefined) return kept.login;
   throw new CriError(
     "NOT_FOUND",
     `Cannot log in to the cluster ${choice.name}: the file of --clusters-file no longer names it.`,

@@ -12,7 +12,7 @@ const read = (values: Values, allowed: { host: string; port: number }[] = []) =>
       key,
       value: typeof value === "string" ? new TextEncoder().encode(value) : value,
     })),
-    {},
+    { annotations: {}, metadata: undefined },
     { allowed, named: new Map(), defaultName: undefined },
   );
 
@@ -82,7 +82,7 @@ Deno.test("readSettings() lets the last value of a repeated name win", () => {
       { key: "A", value: encode("1") },
       { key: "A", value: encode("2") },
     ],
-    {},
+    { annotations: {}, metadata: undefined },
     { allowed: [], named: new Map(), defaultName: undefined },
   );
   assertEquals(settings.program, [{ name: "A", value: "2" }]);

@@ -1,19 +1,25 @@
 import { join } from "@std/path";
 import type { Clock } from "../../base/clock.ts";
-import { CriError, messageOf } from "../../base/error.ts";
+import { type CriCode, CriError, messageOf } from "../../base/error.ts";
 import type { Logger } from "../../base/log.ts";
 import type { ContainerLog } from "../../logs/container_log.ts";
 import { type ContainerEnd, markExited } from "../../store/container_state.ts";
 import type { ContainerRecord } from "../../store/records.ts";
 import type { Table } from "../../store/table.ts";
-import type { ClusterAccount } from "./account.ts";
+import { type ClusterAccount, SLURM_COMMAND_TIMEOUT_MS } from "./account.ts";
+import { killScript } from "./cluster_scripts.ts";
 import { followOutput } from "./follow.ts";
 import { LOST_EXIT_CODE, type QueueEntry, readPostMortem, readQueue } from "./queue.ts";
 import { MAX_STATUS_BYTES, parseExit, parseStart } from "./status_files.ts";
-import { withWorkload, workloadOf } from "./workload.ts";
+import { copyTerminationMessage, terminationMount } from "./termination.ts";
+import { type SlurmWorkload, withWorkload, workloadOf } from "./workload.ts";
 
 /** How often the jobs' files are looked at: cheap (0.1 ms a file), and the delay of logs and ends. */
 const FILES_INTERVAL_MS = 200;
+/** Added for each job, so that a thousand of them do not keep a shared file system busy. */
+const FILES_INTERVAL_MS_PER_JOB = 2;
+/** The same while there is output left to copy. */
+const COPYING_INTERVAL_MS = 10;
 /** How often Slurm is asked, in one command for all jobs: pending reasons, and ends without a word. */
 const QUEUE_INTERVAL_MS = 5_000;
 /** The same while a job is being stopped, which someone waits for. */
@@ -27,11 +33,23 @@ const ERROR_PAUSE_MS = 1_000;
 export interface WatchedJob {
   readonly containerId: string;
   readonly directory: string;
-  readonly jobId: string;
   readonly log: ContainerLog;
+  jobId: string;
   /** When Slurm was first seen to call it ended or not to know it; undefined while it lives. */
   endedSinceMs?: number;
+  /** How it ended; told as soon as all of its output is copied. */
+  end?: ContainerEnd;
+  /** Whether it was said that its files cannot be read. */
+  unreadable?: boolean;
 }
+
+/** Errors that say nothing about a job: the cluster did not answer. */
+const UNANSWERED: ReadonlySet<CriCode> = new Set<CriCode>([
+  "UNAVAILABLE",
+  "UNKNOWN",
+  "UNAUTHENTICATED",
+  "DEADLINE_EXCEEDED",
+]);
 
 /**
  * Watches all jobs of one account in one loop: their status files and output over sftp, and one squeue for
@@ -50,7 +68,7 @@ export class JobWatch {
   constructor(
     readonly account: ClusterAccount,
     readonly containers: Table<ContainerRecord>,
-    readonly notes: (containerId: string, message: string) => Promise<void>,
+    readonly notes: (job: { id: string; log: ContainerLog }, message: string) => Promise<void>,
     readonly ended: (containerId: string) => void,
     readonly clock: Clock,
     readonly log: Logger,
@@ -83,13 +101,13 @@ export class JobWatch {
 
   async #run(): Promise<void> {
     while (!this.#stop.signal.aborted) {
-      let pauseMs = FILES_INTERVAL_MS;
+      let pauseMs = FILES_INTERVAL_MS + FILES_INTERVAL_MS_PER_JOB * this.#jobs.size;
       if (this.#jobs.size === 0) {
         await this.#untilWoken();
         continue;
       }
       try {
-        await this.#pass();
+        if (await this.#pass()) pauseMs = COPYING_INTERVAL_MS;
         if (this.staleSince !== undefined) {
           this.log.info("The cluster can be looked at again", { cluster: this.account.name });
         }
@@ -121,15 +139,19 @@ export class JobWatch {
     });
   }
 
-  /** Looks at every job, whatever happens with another; then throws what went wrong first. */
-  async #pass(): Promise<void> {
+  /**
+   * Looks at every job, whatever happens with another, then throws what went wrong first. True when output is left
+   * to copy.
+   */
+  async #pass(): Promise<boolean> {
     const jobs = [...this.#jobs.values()];
-    const looks = await Promise.allSettled(jobs.map((job) => this.#lookAtFiles(job)));
+    const looks = await Promise.allSettled(jobs.map((job) => this.#look(job)));
     const failures = looks.filter((look) => look.status === "rejected");
-    // Only a job whose files could be read may be called ended without an exit file, and only one that was
-    // submitted before squeue ran can be missing from its answer.
+    // Only a job that was submitted before squeue ran can be missing from its answer, and without an answer from
+    // its files it may not be called ended.
     const asked = jobs.filter((job, index) =>
-      looks[index]?.status === "fulfilled" && this.#jobs.has(job.containerId)
+      looks[index]?.status === "fulfilled" && this.#jobs.has(job.containerId) &&
+      job.end === undefined
     );
     if (asked.length > 0 && this.clock.now() - this.#queueReadAtMs >= this.#queueIntervalMs()) {
       const queue = await readQueue(this.account);
@@ -140,6 +162,27 @@ export class JobWatch {
       }
     }
     if (failures[0] !== undefined) throw failures[0].reason;
+    return looks.some((look) => look.status === "fulfilled" && look.value);
+  }
+
+  /** True when output is left to copy. A job whose own files cannot be read is left to squeue. */
+  async #look(job: WatchedJob): Promise<boolean> {
+    try {
+      return await this.#lookAtFiles(job);
+    } catch (error) {
+      const answered = this.account.session.state.kind === "ready";
+      if (!(error instanceof CriError) || UNANSWERED.has(error.code) || !answered) throw error;
+      if (!job.unreadable) {
+        job.unreadable = true;
+        this.log.warning("Cannot read a job's files; Slurm alone tells how it goes", {
+          container: job.containerId,
+          error: messageOf(error),
+        });
+        await this.#note(job, `the files of job ${job.jobId} cannot be read: ${messageOf(error)}`);
+      }
+      if (job.end !== undefined) await this.#tellEnd(job, job.end);
+      return false;
+    }
   }
 
   #queueIntervalMs(): number {
@@ -150,55 +193,88 @@ export class JobWatch {
     return stopping ? QUEUE_INTERVAL_STOPPING_MS : QUEUE_INTERVAL_MS;
   }
 
-  /** The exit file is looked for before the output is copied, so that an end is reported with all of it. */
-  async #lookAtFiles(job: WatchedJob): Promise<void> {
+  /** The exit file is looked for before the output is copied, so that an end is told with all of it. */
+  async #lookAtFiles(job: WatchedJob): Promise<boolean> {
     const container = this.containers.get(job.containerId);
-    if (container === undefined) return;
-    const { session } = this.account;
-    const status = (name: string) =>
-      session.readFile(join(job.directory, "status", name), MAX_STATUS_BYTES);
-    const exit = await status("exit");
-    if (workloadOf(container).job === undefined) {
-      const start = await status("start");
-      if (start !== undefined) {
-        const { host, timeMs } = parseStart(start) ?? { host: "?", timeMs: this.clock.now() };
-        this.containers.update(
-          job.containerId,
-          withWorkload(({ pending: _pending, ...workload }) => ({
-            ...workload,
-            slurmState: "RUNNING",
-            job: { host, startedAtMs: timeMs },
-          })),
-        );
-        await this.notes(job.containerId, `job ${job.jobId} runs on ${host}`);
-      } else if (exit === undefined) {
-        return;
+    if (container === undefined) return false;
+    if (job.end === undefined) {
+      const exit = await this.#readStatus(job, "exit");
+      if (workloadOf(container).job === undefined) {
+        const start = await this.#readStatus(job, "start");
+        if (start !== undefined) await this.#noteStart(job, start);
+        else if (exit === undefined) return false;
       }
+      if (exit !== undefined) job.end = this.#endFrom(exit, workloadOf(container));
     }
-    await this.#copyOutput(job, exit !== undefined);
-    if (exit === undefined) return;
-    const { exitCode, error, timeMs } = parseExit(exit) ?? {
+    const atEnd = await this.#copyOutput(job, job.end !== undefined);
+    if (job.end !== undefined && atEnd) await this.#tellEnd(job, job.end);
+    return !atEnd;
+  }
+
+  #readStatus(job: WatchedJob, name: string): Promise<Uint8Array | undefined> {
+    return this.account.session.readFile(join(job.directory, "status", name), MAX_STATUS_BYTES);
+  }
+
+  async #noteStart(job: WatchedJob, bytes: Uint8Array): Promise<void> {
+    const start = parseStart(bytes) ?? { jobId: job.jobId, host: "?", timeMs: this.clock.now() };
+    if (start.jobId !== job.jobId) {
+      // Slurm accepted two jobs for the container: this one has the claim, the other must not linger.
+      const other = job.jobId;
+      job.jobId = start.jobId;
+      await this.account.session.run(killScript(other), { timeoutMs: SLURM_COMMAND_TIMEOUT_MS });
+    }
+    this.containers.update(
+      job.containerId,
+      withWorkload(({ pending: _pending, ...workload }) => ({
+        ...workload,
+        jobId: job.jobId,
+        slurmState: "RUNNING",
+        job: { host: start.host, startedAtMs: start.timeMs },
+      })),
+    );
+    await this.#note(job, `job ${job.jobId} runs on ${start.host}`);
+  }
+
+  #endFrom(bytes: Uint8Array, workload: SlurmWorkload): ContainerEnd {
+    const { exitCode, error, timeMs } = parseExit(bytes) ?? {
       exitCode: LOST_EXIT_CODE,
       error: "The job's exit file is damaged",
       timeMs: this.clock.now(),
     };
-    const stopped = workloadOf(container).stop !== undefined;
-    await this.#end(job, {
+    return {
       finishedAtMs: Math.min(timeMs, this.clock.now()),
       exitCode,
       reason: error !== undefined ? "StartError" : exitCode === 0 ? "Completed" : "Error",
-      message: error ?? (stopped ? "The container was stopped" : ""),
-    });
+      message: error ?? (workload.stop === undefined ? "" : "The container was stopped"),
+    };
   }
 
-  /** A log that cannot be written (disk full) must not keep an end from being seen. */
-  async #copyOutput(job: WatchedJob, final: boolean): Promise<void> {
+  /** True when nothing is left. A log that cannot be written (disk full) must not keep an end from being told. */
+  async #copyOutput(job: WatchedJob, final: boolean): Promise<boolean> {
     try {
-      await followOutput(this.account.session, job.directory, job.log, final);
+      return await followOutput(this.account.session, job.directory, job.log, final);
     } catch (error) {
       if (error instanceof CriError) throw error;
       this.log.error("Cannot write a container's log", {
         container: job.containerId,
+        error: messageOf(error),
+      });
+      return true;
+    }
+  }
+
+  /** Comes before the end is told: the kubelet reads the message once. */
+  async #copyTermination(job: WatchedJob): Promise<void> {
+    const container = this.containers.get(job.containerId);
+    const mount = container === undefined ? undefined : terminationMount(container.config);
+    if (mount === undefined) return;
+    try {
+      await copyTerminationMessage(this.account.session, job.directory, mount.hostPath);
+    } catch (error) {
+      if (error instanceof CriError) throw error;
+      this.log.error("Cannot write a container's termination message", {
+        container: job.containerId,
+        path: mount.hostPath,
         error: messageOf(error),
       });
     }
@@ -223,13 +299,13 @@ export class JobWatch {
       delete job.endedSinceMs;
       return;
     }
-    await this.#copyOutput(job, true);
-    await this.#end(job, {
+    job.end = {
       finishedAtMs: this.clock.now(),
       ...end,
       // An end that was asked for is the one the client expects: 143 for SIGTERM, 137 for SIGKILL.
       ...(stop === undefined ? {} : { exitCode: stop.killed ? 137 : 143, reason: "Cancelled" }),
-    });
+    };
+    await this.#look(job);
   }
 
   async #noteQueue(
@@ -256,21 +332,23 @@ export class JobWatch {
     // "None": Slurm has not looked at the job yet.
     if (told || reason === "None") return;
     const start = expectedStart === "" ? "" : `, expected start ${expectedStart}`;
-    await this.notes(job.containerId, `job ${job.jobId} waits: ${reason}${start}`);
+    await this.#note(job, `job ${job.jobId} waits: ${reason}${start}`);
   }
 
-  async #end(job: WatchedJob, end: ContainerEnd): Promise<void> {
-    this.#jobs.delete(job.containerId);
+  async #tellEnd(job: WatchedJob, end: ContainerEnd): Promise<void> {
+    await this.#copyTermination(job);
     if (end.reason !== "Completed" && end.message !== "") {
-      await this.notes(
-        job.containerId,
-        `job ${job.jobId} ended with ${end.exitCode}: ${end.message}`,
-      );
+      await this.#note(job, `job ${job.jobId} ended with ${end.exitCode}: ${end.message}`);
     }
     this.containers.update(
       job.containerId,
       (container) => ({ ...container, state: markExited(container.state, end) }),
     );
+    this.#jobs.delete(job.containerId);
     this.ended(job.containerId);
+  }
+
+  #note(job: WatchedJob, message: string): Promise<void> {
+    return this.notes({ id: job.containerId, log: job.log }, message);
   }
 }

@@ -26,7 +26,7 @@ class Watched {
     this.watch = new JobWatch(
       new ClusterAccount(cluster.session, { mountPath: "m", imageRemoteMount: undefined }),
       records.store.containers,
-      (id, message) => Promise.resolve(void this.notes.push(`${id}: ${message}`)),
+      ({ id }, message) => Promise.resolve(void this.notes.push(`${id}: ${message}`)),
       (id) => this.ended.push(id),
       this.clock,
       createLogger({ threshold: "error", write: () => {} }),

@@ -1,7 +1,7 @@
 import type { Clock } from "../../base/clock.ts";
 import { CriError, messageOf } from "../../base/error.ts";
 import type { Logger } from "../../base/log.ts";
-import { isRefusal, retryDelayMs, type SessionState } from "./session_state.ts";
+import { isRefusal, refusalDelayMs, retryDelayMs, type SessionState } from "./session_state.ts";
 
 /** Calls to a cluster that is down get the last error again until so long after the last attempt. */
 const ATTEMPT_SPACING_MS = 1_000;
@@ -121,9 +121,11 @@ export class KeptConnection<Connection extends Endable> {
     const { clock, random, logger, name } = this.options;
     const attempt = ++this.#failures;
     logger.warning(error.message, { cluster: name, code: error.code, attempt });
-    const delayMs = retryDelayMs(attempt, random());
-    const untilMs = clock.now() + delayMs;
     this.#soonestMs = clock.now() + spacingMs;
+    const delayMs = error.code === "UNAUTHENTICATED"
+      ? refusalDelayMs(attempt)
+      : retryDelayMs(attempt, random());
+    const untilMs = clock.now() + delayMs;
     if (isRefusal(error)) {
       this.#setState({ kind: "refused", attempt, error, untilMs });
       return;

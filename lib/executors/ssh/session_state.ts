@@ -31,6 +31,18 @@ const FIRST_RETRY_DELAY_MS = 1_000;
 const LONGEST_RETRY_DELAY_MS = 60_000;
 
 /**
+ * Sites lock accounts after three to five wrong passwords within some minutes, so the second try comes after
+ * five, and an outage that looks like a refusal is over within the hour at most.
+ */
+const FIRST_REFUSAL_DELAY_MS = 5 * 60_000;
+const LONGEST_REFUSAL_DELAY_MS = 60 * 60_000;
+
+/** How long a refused login is not tried again after `refusals` (1 and up) in a row. */
+export function refusalDelayMs(refusals: number): number {
+  return Math.min(FIRST_REFUSAL_DELAY_MS * 2 ** (refusals - 1), LONGEST_REFUSAL_DELAY_MS);
+}
+
+/**
  * How long to wait after `failures` (1 and up) in a row: doubling, with half of it random (`random` is 0
  * to 1), so that the nodes of a Kubernetes cluster do not all come back to a login host at once.
  */
