@@ -12,6 +12,7 @@
  * other versions of the tools the bytes differ, so `--check` compares the behaviour instead: the source's by
  * its tests in Rust, the file's by those in TypeScript, both on the tables and scripts in `wasm/testdata`.
  */
+import { messageOf } from "../lib/base/error.ts";
 import { writeStderrLine } from "../lib/base/log.ts";
 import { run, runOk } from "./lab/process.ts";
 import { step } from "./lab/progress.ts";
@@ -48,6 +49,11 @@ export async function installTools(): Promise<void> {
     if (!await exists(path)) missing.push(name);
   }
   if (missing.length === 0) return;
+  if (!await exists("/usr/bin/apt-get")) {
+    throw new Error(
+      `The core's tools are Debian packages; install ${missing.join(", ")} yourself.`,
+    );
+  }
   await step(writeStderrLine, `Installing ${missing.join(", ")} by apt`, async () => {
     const options = { timeoutMs: STEP_TIMEOUT_MS, env: { DEBIAN_FRONTEND: "noninteractive" } };
     await runOk(["apt-get", "update", "--quiet"], options);
@@ -145,7 +151,7 @@ async function main(args: string[]): Promise<number> {
       return 0;
     case "--check": {
       const complaint = await check();
-      writeStderrLine(complaint ?? "wasm/core.wasm is what wasm/src builds.");
+      writeStderrLine(complaint ?? "wasm/core.wasm agrees with wasm/src.");
       return complaint === undefined ? 0 : 1;
     }
     default: {
@@ -164,4 +170,10 @@ async function main(args: string[]): Promise<number> {
   }
 }
 
-if (import.meta.main) Deno.exit(await main(Deno.args));
+if (import.meta.main) {
+  const code = await main(Deno.args).catch((error) => {
+    writeStderrLine(messageOf(error));
+    return 1;
+  });
+  Deno.exit(code);
+}
