@@ -5,8 +5,8 @@
  * What is refused throws a CriError INVALID_ARGUMENT with a sentence that never holds a variable's value.
  */
 import { CriError } from "../lib/base/error.ts";
-import { call, memory, reserve } from "./core.wasm";
-import { FrameReader, FrameWriter } from "./frame.ts";
+import { Operation, perform } from "./call.ts";
+import { FrameWriter } from "./frame.ts";
 
 /** An environment variable. */
 export interface Variable {
@@ -274,18 +274,6 @@ export function parseExitCode(text: string): { code: number; signal: number; exi
   return { code: answer.number(), signal: answer.number(), exitCode: answer.number() };
 }
 
-/** The operations, numbered as in `src/lib.rs`. */
-enum Operation {
-  parseImageName,
-  quoteShell,
-  renderEnvironment,
-  joinCommand,
-  parseCustomConfig,
-  renderJobScript,
-  slurmState,
-  parseExitCode,
-}
-
 /** In the order of `Kind` in `src/image_name.rs`. */
 const IMAGE_KINDS = [
   "docker",
@@ -296,23 +284,3 @@ const IMAGE_KINDS = [
   "local-image",
   "local-def-file",
 ] as const;
-
-/** Far above what a pod can hold (etcd: 1.5 MiB), far below what the core's 32-bit memory can. */
-const MAX_REQUEST_BYTES = 64 * 1024 * 1024;
-
-/** One call of the core. Its memory is emptied by `reserve`, so a call that failed leaves nothing behind. */
-function perform(operation: Operation, request: FrameWriter): FrameReader {
-  if (request.sizeBytes > MAX_REQUEST_BYTES) {
-    throw new CriError(
-      "INVALID_ARGUMENT",
-      `Cannot read a text of ${request.sizeBytes} bytes as it must have at most ${MAX_REQUEST_BYTES}`,
-    );
-  }
-  const start = reserve(request.sizeBytes) >>> 0;
-  request.copyInto(new Uint8Array(memory.buffer, start, request.sizeBytes));
-  const answerStart = call(operation, start, request.sizeBytes) >>> 0;
-  const sizeBytes = new DataView(memory.buffer).getUint32(answerStart, true);
-  const answer = new FrameReader(new Uint8Array(memory.buffer, answerStart + 4, sizeBytes));
-  if (!answer.flag()) throw new CriError("INVALID_ARGUMENT", answer.string());
-  return answer;
-}

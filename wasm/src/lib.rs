@@ -5,6 +5,7 @@
 #[cfg(target_arch = "wasm32")]
 mod arena;
 mod custom_config;
+mod domain;
 mod environment;
 mod frame;
 mod image_name;

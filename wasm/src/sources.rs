@@ -1,8 +1,9 @@
 //! The grammars of images that do not come from a container registry.
 
+use crate::domain::check_domain;
 use crate::image_name::{ImageName, Kind};
 use crate::letters::{name_of, Fault, Part};
-use crate::reference::{check_digest, check_domain};
+use crate::reference::check_digest;
 
 const LATEST: &str = "latest";
 /// Linux: the longest path and the longest name of one file, in bytes (limits.h).
