@@ -4,7 +4,6 @@
  */
 import type { Variable } from "./settings.ts";
 import { quoteShell } from "../../../wasm/core.ts";
-import enterContainer from "./enter_container.pl" with { type: "text" };
 
 /** Files that are ours in a container's directory; the rest belongs to the program. */
 const OWN_FILES =
@@ -158,16 +157,25 @@ exit 1
 `;
 }
 
-/** The exit code of `execScript` when the node has no perl. */
-export const NO_PERL_EXIT_CODE = 72;
+/**
+ * A Perl program that reads the one to run from stdin: its length in bytes, a newline, its text. The shell of the
+ * login host reads scripts byte by byte, which would take 10 ms for a program of this size.
+ */
+export const READ_PROGRAM = String.raw`
+my ($length, $byte, $program) = ("", "", "");
+while (sysread(STDIN, $byte, 1) && $byte ne "\n") { $length .= $byte }
+while (length $program < $length) {
+  sysread(STDIN, $program, $length - length $program, length $program) or exit 0;
+}
+eval $program;
+die $@ if $@;
+`;
 
 /**
- * Runs `enter_container.pl` as a step of the job on its node; the request follows on stdin. The step shares the
+ * Runs READ_PROGRAM, for `enter_container.pl`, as a step of the job on its node; stdin follows. The step shares the
  * job's resources. What a login sets for srun and perl is taken away where it could change the bytes.
  */
 export function execScript(jobId: string, host: string): string {
-  const step =
-    `command -v perl >/dev/null 2>&1 || exit ${NO_PERL_EXIT_CODE}\nexec perl -e "$1" -- "$(uname -m)"`;
   return `
 unset SLURM_LABELIO SLURM_UNBUFFEREDIO SLURM_STDINMODE SLURM_STDOUTMODE SLURM_STDERRMODE SLURM_EXPORT_ENV
 unset SLURM_NNODES SLURM_NTASKS SLURM_NPROCS SLURM_CPUS_PER_TASK SLURM_HINT SLURM_DISTRIBUTION
@@ -176,7 +184,7 @@ export LC_ALL=C
 exec srun --quiet --overlap --jobid=${quoteShell(jobId)} --nodelist=${
     quoteShell(host)
   } --nodes=1 --ntasks=1 --mpi=none \\
-  /bin/sh -c ${quoteShell(step)} sh ${quoteShell(enterContainer)}
+  perl -e ${quoteShell(READ_PROGRAM)}
 `;
 }
 

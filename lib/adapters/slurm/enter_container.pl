@@ -4,7 +4,6 @@
 # joins the namespaces by itself can hand over an exact environment: nsenter(1) would have to be started with the
 # container's LD_PRELOAD, or with secrets in its argv.
 #
-# argv: the machine type of the node, as `uname -m` says it.
 # stdin: the length of the request in bytes, a newline, the request: NUL-ended fields (see `encodeRequest` in
 # exec_frames.ts). After it nothing is read: when stdin ends, nobody waits any more, and the command is killed.
 # stdout: the nonce of the request, then frames of a letter, a length (4 bytes, big endian) and that many bytes:
@@ -22,16 +21,15 @@ use warnings;
 my $PIECE_BYTES = 65536;
 # A pipe that is writable takes this much without blocking (PIPE_BUF, pipe(7)).
 my $ATOMIC_BYTES = 4096;
-# A signal may come just before select() sleeps; then this is how late it is seen.
-my $LONGEST_SLEEP_S = 0.1;
+# A signal may come just before select() sleeps; then this is how late it is seen. A command closes its streams
+# just before it ends, so the first sleeps after that are short.
+my ($SHORTEST_SLEEP_S, $LONGEST_SLEEP_S) = (0.001, 0.1);
 # What the command left in the background may hold its stdout open; its answer does not wait longer for it.
 my $DRAIN_S = 1;
 # How often the container is looked for while it starts.
 my $LOOK_S = 0.05;
-# system calls by machine: setns(2), prctl(2)
-my %CALLS = (
-  x86_64 => [308, 157], aarch64 => [268, 167], riscv64 => [268, 167], ppc64le => [350, 171], s390x => [339, 172],
-);
+# The numbers of setns(2) and prctl(2) by machine, as the header of an ELF file names it (e_machine, elf(5)).
+my %CALLS = (62 => [308, 157], 183 => [268, 167], 243 => [268, 167], 21 => [350, 171], 22 => [339, 172]);
 my ($PR_SET_PDEATHSIG, $PR_CAPBSET_DROP, $PR_SET_NO_NEW_PRIVS) = (1, 24, 38);
 my ($SIGKILL, $EINTR, $WNOHANG) = (9, 4, 1);
 
@@ -40,11 +38,10 @@ binmode STDIN;
 binmode STDOUT;
 
 close_inherited();
-my ($machine) = @ARGV;
 my ($nonce, $directory, $job, $cwd, $timeout_ms, $wait_ms, $max_output, @argv) = read_request();
 my $output = $nonce;
 my ($appinit, $program) = find_container();
-my ($setns, $prctl) = @{ $CALLS{$machine} || fail('node', "its machine type $machine is not known to multicri") };
+my ($setns, $prctl) = @{ $CALLS{ machine() } || fail('node', 'what its machine type calls setns(2) is not known') };
 my %environment = read_environment();
 run_command();
 
@@ -247,6 +244,7 @@ sub supervise {
   my $deadline = $timeout_ms > 0 ? now() + $timeout_ms / 1000 : undef;
   my %source = (o => $from_stdout, e => $from_stderr);
   my ($left, $code, $drained_at, $terminated) = ($max_output);
+  my $nap = $SHORTEST_SLEEP_S;
   $SIG{CHLD} = sub { };
   $SIG{TERM} = sub { $terminated = 1 };
   while (1) {
@@ -263,7 +261,9 @@ sub supervise {
     } else {
       vec($readers, fileno $_, 1) = 1 for values %source;
     }
-    if (!defined $why && select($readers, $writers, undef, pause($deadline, $drained_at)) > 0) {
+    my $sleep = pause(%source ? $LONGEST_SLEEP_S : $nap, $deadline, $drained_at);
+    $nap *= 2 if !%source && $nap < $LONGEST_SLEEP_S;
+    if (!defined $why && select($readers, $writers, undef, $sleep) > 0) {
       my $ignored;
       $why = 'c' if vec($readers, fileno STDIN, 1) && !sysread STDIN, $ignored, $ATOMIC_BYTES;
       $why = 'c' if vec($writers, fileno STDOUT, 1) && !write_some();
@@ -289,8 +289,10 @@ sub supervise {
   finish();
 }
 
+# How long to sleep: not longer than $longest, and not beyond any of the times.
 sub pause {
-  my ($seconds) = sort { $a <=> $b } $LONGEST_SLEEP_S, map { $_ - now() } grep { defined } @_;
+  my ($longest, @times) = @_;
+  my ($seconds) = sort { $a <=> $b } $longest, map { $_ - now() } grep { defined } @times;
   return $seconds > 0 ? $seconds : 0;
 }
 
@@ -352,6 +354,13 @@ sub abandon {
 
 sub sleep_for {
   select undef, undef, undef, $_[0];
+}
+
+# The machine type of this node, as the file of this program tells it.
+sub machine {
+  open my $file, '<:raw', '/proc/self/exe' or return 0;
+  read $file, my $header, 20;
+  return unpack ord(substr $header, 5, 1) == 2 ? 'x18 n' : 'x18 v', $header;
 }
 
 # Seconds on a clock that nobody sets.

@@ -4,8 +4,14 @@ import type { RunResult } from "../../executors/executor.ts";
 import type { ExecResult } from "../adapter.ts";
 import type { ClusterAccount } from "./account.ts";
 import { MAX_EXECS_AT_ONCE } from "./exec_turns.ts";
-import { execScript, NO_PERL_EXIT_CODE } from "./cluster_scripts.ts";
-import { encodeRequest, type EnterRequest, type Frame, FrameReader } from "./exec_frames.ts";
+import { execScript } from "./cluster_scripts.ts";
+import {
+  encodeRequest,
+  type EnterRequest,
+  type Frame,
+  FrameReader,
+  PROGRAM,
+} from "./exec_frames.ts";
 
 /**
  * Bound on stdout and stderr together. The kubelet takes answers of 16 MiB (cri-client, utils.go); what is
@@ -21,6 +27,8 @@ const START_LIMIT_MS = 60_000;
 const CONTAINER_WAIT_MS = 5_000;
 /** A command that ran over its time is ended on the node; what takes longer than this is a cluster that is away. */
 const END_LIMIT_MS = 15_000;
+/** What Slurm says when the node has no perl. */
+const NO_PERL = /execve\(\): perl: No such file/;
 /** setTimeout knows no longer time: 24 days. */
 const UNLIMITED_MS = 2 ** 31 - 1;
 
@@ -135,6 +143,7 @@ class RunningExec {
   }
 
   async *#stdin(request: Uint8Array): AsyncGenerator<Uint8Array> {
+    yield PROGRAM;
     yield request;
     await this.#letGo.promise;
   }
@@ -193,14 +202,14 @@ class RunningExec {
       case "abandoned":
         throw this.#unknown("it did not begin or end in time and was killed");
     }
-    if (result.code === NO_PERL_EXIT_CODE) {
+    const words = messageOf(new TextDecoder().decode(result.stderr)).slice(0, 1000);
+    if (NO_PERL.test(words)) {
       throw new CriError(
         "FAILED_PRECONDITION",
         `Cannot run a command in the container ${containerId}: it takes perl on the node ${host}, which ` +
           `has none.`,
       );
     }
-    const words = messageOf(new TextDecoder().decode(result.stderr)).slice(0, 1000);
     throw this.#unknown(`srun for the job ${jobId} ended with ${result.code}: ${words}`);
   }
 

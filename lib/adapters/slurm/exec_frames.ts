@@ -1,4 +1,5 @@
 import { CriError } from "../../base/error.ts";
+import enterContainer from "./enter_container.pl" with { type: "text" };
 
 /** What `enter_container.pl` is asked to do. */
 export interface EnterRequest {
@@ -37,6 +38,9 @@ const MAX_FRAME_BYTES = 1024 * 1024;
 /** A site's task prolog may print; more before the first frame would be a loop. */
 const MAX_NOISE_BYTES = 1024 * 1024;
 
+/** `enter_container.pl` as `READ_PROGRAM` reads it. */
+export const PROGRAM: Uint8Array = withLength(enterContainer);
+
 /** @throws CriError INVALID_ARGUMENT when a word of the command holds NUL, which no argument can. */
 export function encodeRequest(request: EnterRequest): Uint8Array {
   const { nonce, directory, jobId, workingDirectory, timeoutMs, waitMs, maxOutputBytes, argv } =
@@ -57,12 +61,14 @@ export function encodeRequest(request: EnterRequest): Uint8Array {
     maxOutputBytes,
     ...argv,
   ];
-  const bytes = new TextEncoder().encode(fields.map((field) => `${field}\0`).join(""));
+  return withLength(fields.map((field) => `${field}\0`).join(""));
+}
+
+/** The text's length in bytes, a newline, and the text. */
+function withLength(text: string): Uint8Array {
+  const bytes = new TextEncoder().encode(text);
   const length = new TextEncoder().encode(`${bytes.length}\n`);
-  const whole = new Uint8Array(length.length + bytes.length);
-  whole.set(length);
-  whole.set(bytes, length.length);
-  return whole;
+  return concat(length, bytes);
 }
 
 /** Takes the program's stdout in pieces of any size and gives the frames in it. */

@@ -25,6 +25,7 @@ type Step = string | "untilLetGo" | "untilCut";
 function account(steps: Step[], code = 0, words = ""): ClusterAccount {
   const run = async (_script: string, options: ScriptOptions) => {
     const stdin = (options.stdin as AsyncIterable<Uint8Array>)[Symbol.asyncIterator]();
+    await stdin.next();
     const request = new TextDecoder().decode((await stdin.next()).value as Uint8Array);
     const nonce = /\n([0-9a-f]{32})\0/.exec(request)?.[1] ?? "";
     for (const step of steps) {
@@ -89,7 +90,8 @@ const FAILURES: {
   {
     when: "the node has no perl",
     steps: [],
-    code: 72,
+    code: 2,
+    words: "slurmstepd: error: execve(): perl: No such file or directory",
     fails: ["FAILED_PRECONDITION", /takes perl on the node n1/],
   },
   {

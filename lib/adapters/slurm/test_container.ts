@@ -3,8 +3,14 @@
  * program, and the files that a job leaves for it.
  */
 import { join } from "@std/path";
-import enterContainer from "./enter_container.pl" with { type: "text" };
-import { encodeRequest, type EnterRequest, type Frame, FrameReader } from "./exec_frames.ts";
+import { READ_PROGRAM } from "./cluster_scripts.ts";
+import {
+  encodeRequest,
+  type EnterRequest,
+  type Frame,
+  FrameReader,
+  PROGRAM,
+} from "./exec_frames.ts";
 
 export const JOB_ID = "17";
 /** A user without rights, who must not be root for a setuid program to matter. */
@@ -86,13 +92,14 @@ export class TestContainer implements AsyncDisposable {
     uid?: number,
   ): Promise<Entered> {
     const child = new Deno.Command("perl", {
-      args: ["-e", enterContainer, "--", Deno.build.arch],
+      args: ["-e", READ_PROGRAM],
       ...(uid === undefined ? {} : { uid }),
       stdin: "piped",
       stdout: "piped",
       stderr: "piped",
     }).spawn();
     const stdin = child.stdin.getWriter();
+    await stdin.write(PROGRAM);
     await stdin.write(encodeRequest(this.request(argv, changes)));
     const ended = abandon?.then(() => stdin.close());
     const { code, stdout, stderr } = await child.output();
