@@ -9,6 +9,22 @@ import { quoteShell } from "../../../wasm/core.ts";
 const OWN_FILES =
   "env job.sh prerun.sh jobid jobid.part attempted lock status slurm.log stdout stderr termination-log";
 
+/**
+ * Options of ours that a variable of the login shell would override (sbatch(1), INPUT ENVIRONMENT VARIABLES: they
+ * win over the script's lines). The others stay: a site may set a user's account so.
+ */
+const OWN_SBATCH_VARIABLES = [
+  "array-inx",
+  "error",
+  "export",
+  "ignore-pbs",
+  "job-name",
+  "open-mode",
+  "output",
+  "requeue",
+  "wait",
+];
+
 /** Exit codes of `submitScript` beside 0. */
 export const SUBMIT_EXIT = {
   /** The directory or a file in it cannot be made. */
@@ -40,8 +56,16 @@ done
  * (`status/claim`) keeps a second job, should one ever be accepted, from doing anything.
  */
 export function submitScript(
-  options: { directory: string; jobName: string; environment: readonly Variable[] },
+  options: {
+    directory: string;
+    jobName: string;
+    optionNames: readonly string[];
+    environment: readonly Variable[];
+  },
 ): string {
+  const overriding = [...OWN_SBATCH_VARIABLES, ...options.optionNames].map((name) =>
+    `SBATCH_${name.toUpperCase().replaceAll("-", "_")}`
+  );
   const settings = options.environment.map(({ name, value }) =>
     `export ${name}=${quoteShell(value)}`
   );
@@ -56,6 +80,7 @@ else
   job=
 fi
 if [ -z "$job" ]; then
+  unset ${overriding.join(" ")}
   ${settings.join("\n  ")}
   job=$(sbatch --parsable job.sh </dev/null 9>&-) || exit ${SUBMIT_EXIT.REFUSED}
   job=\${job%%;*}

@@ -52,9 +52,12 @@ class Place {
       env: "export A=1\n",
     });
     const { directory } = this;
-    return await this.cluster.run(submitScript({ directory, jobName: JOB_NAME, environment }), {
-      stdin,
-    });
+    return await this.cluster.run(
+      submitScript({ directory, jobName: JOB_NAME, optionNames: [], environment }),
+      {
+        stdin,
+      },
+    );
   }
 
   async find(): Promise<RunResult> {
@@ -177,7 +180,7 @@ const CASES: Record<string, (place: Place) => Promise<void>> = {
   "submitScript() submits nothing when its files arrived in part": async (place) => {
     const { directory } = place;
     const stdin = (await archive({ "job.sh": "x".repeat(2000) })).subarray(0, 1000);
-    const script = submitScript({ directory, jobName: JOB_NAME, environment: [] });
+    const script = submitScript({ directory, jobName: JOB_NAME, optionNames: [], environment: [] });
     assertEquals((await place.cluster.run(script, { stdin })).code, SUBMIT_EXIT.FILES);
     assertEquals(await place.cluster.calls("sbatch"), 0);
     assertEquals(text((await place.submit()).stdout), "101\n");

@@ -13,6 +13,8 @@ const RESULTS_VARIABLE = "MULTICRI_RESULTS_DIR";
 /** The job of one container, as files of its directory on the cluster. */
 export interface JobFiles {
   name: string;
+  /** Names of the sbatch options that the job sets. */
+  optionNames: readonly string[];
   directory: string;
   /** File name to content; all are written with mode 0600. */
   files: Record<string, string>;
@@ -59,14 +61,17 @@ export function renderJob(request: JobRequest): JobFiles {
   const { runtimeArguments, argv } = termination === undefined
     ? { runtimeArguments: [], argv: program }
     : withTermination(termination.containerPath, directory, program, request.image.hasShell);
+  const options = [
+    // A second run of one container is Kubernetes' decision, not Slurm's.
+    { name: "no-requeue" },
+    ...(request.mapResources ? resourceOptions(config.linux?.resources, settings.options) : []),
+    ...settings.options,
+  ];
   const script = renderJobScript({
     jobName: name,
     comment: jobComment(request),
     directory,
-    options: [
-      ...(request.mapResources ? resourceOptions(config.linux?.resources, settings.options) : []),
-      ...settings.options,
-    ],
+    options,
     environment: settings.submitEnvironment,
     hasPrerun: settings.prerun !== "",
     runtimeArguments: [
@@ -84,6 +89,7 @@ export function renderJob(request: JobRequest): JobFiles {
   });
   return {
     name,
+    optionNames: options.map(({ name }) => name),
     directory,
     files: {
       "job.sh": script,

@@ -28,7 +28,12 @@ export async function submitJob(
   environment: readonly Variable[],
 ): Promise<Submission> {
   const result = await account.session.run(
-    submitScript({ directory: job.directory, jobName: job.name, environment }),
+    submitScript({
+      directory: job.directory,
+      jobName: job.name,
+      optionNames: job.optionNames,
+      environment,
+    }),
     { stdin: await tarOf(job.files), timeoutMs: SLURM_COMMAND_TIMEOUT_MS },
   );
   const words = new TextDecoder().decode(result.stderr).replaceAll("sbatch: error: ", "").trim()

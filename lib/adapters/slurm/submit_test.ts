@@ -16,7 +16,7 @@ function place(cluster: TestCluster) {
   const files = { "job.sh": `#!/bin/bash\n#SBATCH --job-name="${JOB_NAME}"\n`, env: "# ünï\n" };
   return {
     directory,
-    submit: () => submitJob(account, { name: JOB_NAME, directory, files }, []),
+    submit: () => submitJob(account, { name: JOB_NAME, optionNames: [], directory, files }, []),
     find: () => findJob(account, directory, JOB_NAME),
   };
 }
