@@ -27,7 +27,7 @@ Deno.test("permissionFlags() permits the server's own paths, programs and hosts,
   const directory = join(parent, `it's "odd" $HOME`);
   await Deno.mkdir(directory);
   const at = (name: string) => join(directory, name);
-  for (const name of ["root", "state", "cache", "logs", "kubelet", "beside"]) {
+  for (const name of ["root", "state", "cache", "logs", "kubelet", "kubelet/pods", "beside"]) {
     await Deno.mkdir(at(name));
   }
   const flags = flagsFor([
@@ -44,7 +44,7 @@ Deno.test("permissionFlags() permits the server's own paths, programs and hosts,
       `read:${at(name)}`,
       `write:${at(`${name}/file`)}`,
     ]),
-    `read:${at("kubelet")}`,
+    `write:${at("kubelet/pods/file")}`,
     `read:${at("cri.sock")}`,
     `write:${at("cri.sock")}`,
     "read:/run/systemd/system",
@@ -57,6 +57,8 @@ Deno.test("permissionFlags() permits the server's own paths, programs and hosts,
     `read:${directory}`,
     `read:${at("beside")}`,
     `write:${at("beside/file")}`,
+    `read:${at("kubelet")}`,
+    `read:${at("kubelet/pods")}`,
     `write:${at("kubelet/file")}`,
     "read:/etc/shadow",
     "read:/proc/self/environ",

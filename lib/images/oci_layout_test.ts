@@ -2,7 +2,7 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { CriError } from "../base/error.ts";
 import { readLayoutImage } from "./oci_layout.ts";
-import { writeLayout } from "./test_layout.ts";
+import { sha256, writeLayout } from "./test_layout.ts";
 
 async function withLayout(use: (directory: string) => Promise<void>): Promise<void> {
   const directory = await Deno.makeTempDir({ prefix: "layout-" });
@@ -25,6 +25,7 @@ const EMPTY = {
 
 Deno.test("readLayoutImage() reads all that decides how a container runs", () =>
   withLayout(async (directory) => {
+    const layers = [new Uint8Array([1]), new Uint8Array([2])];
     const digest = await writeLayout(directory, {
       architecture: "amd64",
       config: {
@@ -36,9 +37,10 @@ Deno.test("readLayoutImage() reads all that decides how a container runs", () =>
         Labels: { l: "1" },
         StopSignal: "SIGINT",
       },
-    });
+    }, layers);
     assertEquals(await readLayoutImage(directory), {
       configDigest: digest,
+      layerDigests: await Promise.all(layers.map(sha256)),
       config: {
         user: "1000:1000",
         env: ["A=1"],

@@ -4,7 +4,7 @@ import { CriError } from "../base/error.ts";
 import { createLogger } from "../base/log.ts";
 import type { Executor, RunOptions, RunResult } from "../executors/executor.ts";
 import { Puller } from "./puller.ts";
-import { sha256, writeLayout } from "./test_layout.ts";
+import { sha256, tarOf, writeLayout } from "./test_layout.ts";
 
 const IMAGE = { registry: "r.example:5000", repository: "team/app", tag: "1" };
 const DIGEST = `sha256:${"4".repeat(63)}a`;
@@ -78,12 +78,27 @@ Deno.test("Puller.resolve() hashes the manifest as it came", () =>
     },
   ));
 
-Deno.test("Puller.resolve() asks no one when the name has a digest", () =>
-  withPuller(() => Promise.resolve({}), async ({ puller, executor, workDir }) => {
-    const image = { ...IMAGE, digest: DIGEST };
-    assertEquals(await puller.resolve(image, AUTH, workDir, NEVER), DIGEST);
-    assertEquals(executor.runs, []);
-  }));
+Deno.test("Puller.resolve() asks the registry with the caller's credentials when the name has a digest", () =>
+  withPuller(
+    () => Promise.resolve({ stdout: '{"a":1}\n' }),
+    async ({ puller, executor, workDir }) => {
+      const digest = await sha256('{"a":1}\n');
+      assertEquals(await puller.resolve({ ...IMAGE, digest }, AUTH, workDir, NEVER), digest);
+      const [run] = executor.runs;
+      assertEquals(run?.argv.at(-1), `docker://r.example:5000/team/app@${digest}`);
+      assertEquals(run?.auth, { auths: { "r.example:5000": AUTH } });
+    },
+  ));
+
+Deno.test("Puller.resolve() throws UNAUTHENTICATED when the credentials do not reach a digest", () =>
+  withPuller(
+    () => Promise.resolve({ code: 1, stderr: fatal("unauthorized: authentication required") }),
+    async ({ puller, workDir }) => {
+      const resolve = () => puller.resolve({ ...IMAGE, digest: DIGEST }, undefined, workDir, NEVER);
+      const error = await assertRejects(resolve, CriError, `team/app@${DIGEST}`);
+      assertEquals(error.code, "UNAUTHENTICATED");
+    },
+  ));
 
 for (const auth of [AUTH, undefined]) {
   Deno.test(`Puller gives skopeo ${auth ? "the credentials" : "no credentials"} by a private file only`, () =>
@@ -175,17 +190,26 @@ Deno.test("Puller.download() reads what it copied by digest", () =>
     ]);
   }));
 
-Deno.test("Puller.build() measures and hashes the SIF", () =>
-  withPuller(async (argv) => {
-    await Deno.writeTextFile(argv[3] ?? "", "sif");
-    return {};
-  }, async ({ puller, workDir }) => {
-    assertEquals(await puller.build(workDir, NEVER), {
-      sifPath: join(workDir, "image.sif"),
-      sizeBytes: 3,
-      sha256: (await sha256("sif")).slice("sha256:".length),
-    });
-  }));
+const LAYERS: readonly [names: readonly string[], hasShell: boolean][] = [
+  [["etc/passwd", "bin/sh"], true],
+  [["etc/passwd", "app"], false],
+];
+
+for (const [names, hasShell] of LAYERS) {
+  Deno.test(`Puller.build() measures and hashes the SIF, and says ${hasShell} of a shell when the image has ${names}`, () =>
+    withPuller(async (argv) => {
+      await Deno.writeTextFile(argv[3] ?? "", "sif");
+      return {};
+    }, async ({ puller, workDir }) => {
+      await writeLayout(join(workDir, "layout"), {}, [await tarOf(names)]);
+      assertEquals(await puller.build(workDir, NEVER), {
+        sifPath: join(workDir, "image.sif"),
+        sizeBytes: 3,
+        sha256: (await sha256("sif")).slice("sha256:".length),
+        hasShell,
+      });
+    }));
+}
 
 Deno.test("Puller.build() throws INTERNAL with Apptainer's last words when it fails", () =>
   withPuller(

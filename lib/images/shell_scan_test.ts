@@ -1,16 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
-import { pack } from "tar-stream";
 import { hasShell } from "./shell_scan.ts";
-
-async function tarOf(names: readonly string[]): Promise<Uint8Array<ArrayBuffer>> {
-  const archive = pack();
-  for (const name of names) archive.entry({ name }, "x".repeat(100_000));
-  archive.finalize();
-  const chunks: BlobPart[] = [];
-  for await (const chunk of archive) chunks.push(chunk as Uint8Array<ArrayBuffer>);
-  return new Uint8Array(await new Blob(chunks).arrayBuffer());
-}
+import { tarOf } from "./test_layout.ts";
 
 const gzip = async (bytes: Uint8Array<ArrayBuffer>) =>
   new Uint8Array(

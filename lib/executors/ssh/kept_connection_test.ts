@@ -2,7 +2,7 @@ import { assertEquals, assertRejects } from "@std/assert";
 import type { Clock } from "../../base/clock.ts";
 import { type CriCode, CriError } from "../../base/error.ts";
 import { type Endable, KeptConnection } from "./kept_connection.ts";
-import { retryDelayMs } from "./session_state.ts";
+import { refusalDelayMs, retryDelayMs } from "./session_state.ts";
 import { recordingLogger } from "./test_session.ts";
 
 /** Time that passes when a test says so. */
@@ -123,23 +123,42 @@ Deno.test("KeptConnection tries by itself, ever more seldom, when the cluster ca
   assertEquals(clock.sleeping, 0);
 });
 
-for (const code of ["UNAUTHENTICATED", "FAILED_PRECONDITION"] as const) {
-  Deno.test(`KeptConnection never tries by itself when the answer was ${code}`, async () => {
-    const { kept, clock, attempts } = keep(code, code, "ok");
+const MINUTE_MS = 60_000;
+
+/** What a call waits for after each refusal in a row, as README's words to administrators have it. */
+const REFUSALS: readonly [CriCode, waitsMs: readonly number[]][] = [
+  ["UNAUTHENTICATED", [5, 10, 20, 40, 60, 60].map((minutes) => minutes * MINUTE_MS)],
+  ["FAILED_PRECONDITION", [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]],
+];
+
+for (const [code, waitsMs] of REFUSALS) {
+  Deno.test(`KeptConnection never tries by itself, and for a call ever more seldom, when the answer was ${code}`, async () => {
+    const { kept, clock, attempts } = keep(...waitsMs.map(() => code), "ok");
     await assertRejects(() => kept.get());
-    assertEquals(kept.state.kind, "refused");
-    await clock.pass(999);
-    await assertRejects(() => kept.get(), CriError, "attempt 1");
-    assertEquals([attempts(), clock.sleeping], [1, 0]);
-    await clock.pass(1);
-    await assertRejects(() => kept.get(), CriError, "attempt 2");
-    await clock.pass(1_999);
-    await assertRejects(() => kept.get(), CriError, "attempt 2");
-    await kept.getNow();
-    assertEquals(kept.state.kind, "ready");
+    for (const [index, waitMs] of waitsMs.entries()) {
+      assertEquals(kept.state.kind, "refused");
+      // As a watch calls: all the time.
+      for (const part of [0, waitMs / 2, waitMs / 2 - 1]) {
+        await clock.pass(part);
+        await assertRejects(() => kept.get(), CriError, `attempt ${index + 1}`);
+      }
+      assertEquals([attempts(), clock.sleeping], [index + 1, 0]);
+      await clock.pass(1);
+      if (index + 1 < waitsMs.length) await assertRejects(() => kept.get(), CriError);
+    }
+    await kept.get();
+    assertEquals([kept.state.kind, attempts()], ["ready", waitsMs.length + 1]);
     await kept.close();
   });
 }
+
+Deno.test("KeptConnection.getNow() does not wait for a refusal to pass", async () => {
+  const { kept } = keep("UNAUTHENTICATED", "ok");
+  await assertRejects(() => kept.get());
+  await kept.getNow();
+  assertEquals(kept.state.kind, "ready");
+  await kept.close();
+});
 
 Deno.test("KeptConnection connects at once for a caller when a connection was lost", async () => {
   const { kept, connections, attempts } = keep("ok");
@@ -201,4 +220,8 @@ Deno.test("retryDelayMs() is half to all of the doubled wait when random is 0 to
   assertEquals([retryDelayMs(1, 0), retryDelayMs(1, 1)], [500, 1_000]);
   assertEquals([retryDelayMs(4, 0), retryDelayMs(4, 1)], [4_000, 8_000]);
   assertEquals([retryDelayMs(1_000_000, 0), retryDelayMs(1_000_000, 1)], [30_000, 60_000]);
+});
+
+Deno.test("refusalDelayMs() is an hour at most when refusals never end", () => {
+  assertEquals([refusalDelayMs(1), refusalDelayMs(1_000_000)], [5 * MINUTE_MS, 60 * MINUTE_MS]);
 });
