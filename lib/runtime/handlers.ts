@@ -70,6 +70,11 @@ export function runtimeHandlers(runtime: Runtime): Partial<CriHandlers> {
 
     execSync: async (request, { signal }) => await execSync(runtime, request, signal),
 
+    // Our containers use nothing of this node. An error here would cost the kubelet its stats of the whole node, and
+    // with them eviction (kubelet 1.37, cri_stats_provider.go).
+    listContainerStats: () => Promise.resolve({ stats: [] }),
+    listPodSandboxStats: () => Promise.resolve({ stats: [] }),
+
     listImages: async (request) => ({ images: await images.list(request.filter?.image?.image) }),
     imageStatus: async (request) => await images.status(request.image, request.verbose),
     pullImage: async (request, { signal }) => ({ imageRef: await images.pull(request, signal) }),
