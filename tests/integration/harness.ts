@@ -19,7 +19,9 @@ export interface JobSpec {
   workingDir?: string;
   /** The pod's UID; a new one unless given. */
   uid?: string;
+  /** The pod's. */
   annotations?: Record<string, string>;
+  containerAnnotations?: Record<string, string>;
   /** LinuxContainerConfig, as crictl reads it. */
   linux?: Record<string, unknown>;
   mounts?: { host_path: string; container_path: string }[];
@@ -96,6 +98,7 @@ export class Harness {
       working_dir: spec.workingDir ?? "",
       envs: this.#environment(spec),
       log_path: "main/0.log",
+      annotations: spec.containerAnnotations ?? {},
       mounts: spec.mounts ?? [],
       linux: spec.linux ?? {},
     });
