@@ -86,5 +86,5 @@ Deno.test("SecretFiles.ids() removes what an interrupted write left", () =>
     using store = open(directory);
     await Deno.writeTextFile(join(directory, "secrets", "c2.json.tmp"), "{");
     assertEquals(await store.secrets.ids(), []);
-    assertEquals([...Deno.readDirSync(join(directory, "secrets"))], []);
+    assertEquals(await Array.fromAsync(Deno.readDir(join(directory, "secrets"))), []);
   }));

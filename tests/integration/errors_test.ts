@@ -165,7 +165,7 @@ for (const [name, image, says] of pullErrors) {
     assert(code !== 0);
     assertMatch(stderr, says);
     const work = harness.lab.path("knode", join(harness.server.cachePath, "work"));
-    assertEquals([...Deno.readDirSync(work)], []);
+    assertEquals(await Array.fromAsync(Deno.readDir(work)), []);
   });
 }
 
