@@ -11,6 +11,7 @@ import { ClusterAccount } from "./account.ts";
 import { readSecrets } from "./secrets.ts";
 import { loginOf } from "./settings.ts";
 import { JobWatch } from "./watch.ts";
+import { containerOf, workloadOf } from "./workload.ts";
 
 /** A container that something is being done for: its account is connected and its log open. */
 export interface ActiveContainer {
@@ -82,6 +83,14 @@ export class ActiveContainers {
   /** Who watches the container's job now. */
   watchOf(id: string): JobWatch | undefined {
     return this.watches().find((watch) => watch.watches(id));
+  }
+
+  /** Lets the container's job be watched, unless the container has ended. */
+  watchJob(active: ActiveContainer, jobId: string): void {
+    const container = containerOf(this.store, active.id);
+    const { directory } = workloadOf(container);
+    if (directory === undefined || container.state.phase === "exited") return;
+    active.watch.add({ containerId: active.id, directory, jobId, log: active.log });
   }
 
   /** A line of our own in a container's log, unless the administrator switched them off. */

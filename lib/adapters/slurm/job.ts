@@ -15,6 +15,8 @@ export interface JobFiles {
   name: string;
   /** Names of the sbatch options that the job sets. */
   optionNames: readonly string[];
+  /** Names of the variables that env(1) sets in the container, so that their values stand in its arguments. */
+  viaArgv: readonly string[];
   directory: string;
   /** File name to content; all are written with mode 0600. */
   files: Record<string, string>;
@@ -90,6 +92,7 @@ export function renderJob(request: JobRequest): JobFiles {
   return {
     name,
     optionNames: options.map(({ name }) => name),
+    viaArgv: environment.viaArgv,
     directory,
     files: {
       "job.sh": script,

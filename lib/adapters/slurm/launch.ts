@@ -70,6 +70,7 @@ export async function launchJob(
     }
     try {
       await account.reach();
+      let viaArgv: readonly string[] = [];
       let jobId = mayBeSubmitted ? await lookForJob(container.id, account, store) : undefined;
       mayBeSubmitted = false;
       if (jobId === undefined) {
@@ -83,8 +84,10 @@ export async function launchJob(
         mayBeSubmitted = false;
         if (submission.kind === "refused") throw submission.error;
         jobId = submission.jobId;
+        viaArgv = job.viaArgv;
       }
       record(store, container.id, jobId, clock.now());
+      if (viaArgv.length > 0) await request.note(describeViaArgv(viaArgv));
       log.info("Submitted a job", { container: container.id, job: jobId, cluster: account.name });
       return jobId;
     } catch (error) {
@@ -103,6 +106,12 @@ export async function launchJob(
       await clock.sleep(pauseMs, signal).catch(() => {});
     }
   }
+}
+
+/** Apptainer passes these on unchanged in no other way. Names only: the values may be secrets. */
+function describeViaArgv(names: readonly string[]): string {
+  return "set by env(1) in the container, so that the process list of the compute node shows the values while it " +
+    `starts: ${names.join(", ")}`;
 }
 
 function record(store: Store, containerId: string, jobId: string, now: number): void {

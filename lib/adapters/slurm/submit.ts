@@ -66,7 +66,10 @@ function refusal(
     case SUBMIT_EXIT.REFUSED:
       return new CriError("INVALID_ARGUMENT", `Slurm on ${account.name} refused the job: ${words}`);
     case SUBMIT_EXIT.STOPPED:
-      return new CriError("CANCELLED", "The container was stopped before its job was submitted.");
+      return new CriError(
+        "FAILED_PRECONDITION",
+        "The container was stopped before its job was submitted.",
+      );
     default:
       return new CriError(
         "FAILED_PRECONDITION",

@@ -1,4 +1,7 @@
+import { CriError } from "../../base/error.ts";
+import type { ContainerState } from "../../store/container_state.ts";
 import type { ContainerRecord } from "../../store/records.ts";
+import type { Store } from "../../store/store.ts";
 
 /**
  * What is known of a container's job, kept in its record. It grows in this order, and each step is durable
@@ -42,4 +45,20 @@ export function withWorkload(
   change: (workload: SlurmWorkload) => SlurmWorkload,
 ): (container: ContainerRecord) => ContainerRecord {
   return (container) => ({ ...container, workload: change(workloadOf(container)) });
+}
+
+/** @throws CriError NOT_FOUND when the container was removed meanwhile. */
+export function containerOf(store: Store, id: string): ContainerRecord {
+  const container = store.containers.get(id);
+  if (container === undefined) throw new CriError("NOT_FOUND", `The container ${id} is gone.`);
+  return container;
+}
+
+/** Changes a container's state within its record; nothing for a container that was removed. */
+export function changeState(
+  store: Store,
+  id: string,
+  change: (state: ContainerState) => ContainerState,
+): void {
+  store.containers.update(id, (record) => ({ ...record, state: change(record.state) }));
 }

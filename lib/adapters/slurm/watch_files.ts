@@ -1,0 +1,103 @@
+import { join } from "@std/path";
+import { CriError, messageOf } from "../../base/error.ts";
+import type { ContainerEnd } from "../../store/container_state.ts";
+import { SLURM_COMMAND_TIMEOUT_MS } from "./account.ts";
+import { killScript } from "./cluster_scripts.ts";
+import { followOutput } from "./follow.ts";
+import { LOST_EXIT_CODE } from "./queue.ts";
+import { MAX_STATUS_BYTES, parseExit, parseStart } from "./status_files.ts";
+import { copyTerminationMessage, terminationMount } from "./termination.ts";
+import type { WatchedJob, WatchPlace } from "./watched_job.ts";
+import { type SlurmWorkload, withWorkload, workloadOf } from "./workload.ts";
+
+/**
+ * Looks at a job's status files and copies a turn of its output. True when none is left to copy. The exit file is
+ * looked for before the output is copied, so that an end is told with all of it; it becomes `job.end`.
+ * @throws CriError why the files cannot be read.
+ */
+export async function lookAtFiles(place: WatchPlace, job: WatchedJob): Promise<boolean> {
+  const container = place.containers.get(job.containerId);
+  if (container === undefined) return true;
+  if (job.end === undefined) {
+    const exit = await readStatus(place, job, "exit");
+    if (workloadOf(container).job === undefined) {
+      const start = await readStatus(place, job, "start");
+      if (start !== undefined) await noteStart(place, job, start);
+      else if (exit === undefined) return true;
+    }
+    if (exit !== undefined) job.end = endFrom(place, exit, workloadOf(container));
+  }
+  return await copyOutput(place, job);
+}
+
+/** Copies the termination message. Comes before the end is told: the kubelet reads the message once. */
+export async function copyTermination(place: WatchPlace, job: WatchedJob): Promise<void> {
+  const container = place.containers.get(job.containerId);
+  const mount = container === undefined ? undefined : terminationMount(container.config);
+  if (mount === undefined) return;
+  try {
+    await copyTerminationMessage(place.account.session, job.directory, mount.hostPath);
+  } catch (error) {
+    if (error instanceof CriError) throw error;
+    place.log.error("Cannot write a container's termination message", {
+      container: job.containerId,
+      path: mount.hostPath,
+      error: messageOf(error),
+    });
+  }
+}
+
+function readStatus(
+  { account }: WatchPlace,
+  job: WatchedJob,
+  name: string,
+): Promise<Uint8Array | undefined> {
+  return account.session.readFile(join(job.directory, "status", name), MAX_STATUS_BYTES);
+}
+
+async function noteStart(place: WatchPlace, job: WatchedJob, bytes: Uint8Array): Promise<void> {
+  const start = parseStart(bytes) ?? { jobId: job.jobId, host: "?", timeMs: place.clock.now() };
+  if (start.jobId !== job.jobId) {
+    // Slurm accepted two jobs for the container: this one has the claim, the other must not linger.
+    await place.account.session.run(killScript(job.jobId), { timeoutMs: SLURM_COMMAND_TIMEOUT_MS });
+    job.jobId = start.jobId;
+  }
+  place.containers.update(
+    job.containerId,
+    withWorkload(({ pending: _pending, ...workload }) => ({
+      ...workload,
+      jobId: job.jobId,
+      slurmState: "RUNNING",
+      job: { host: start.host, startedAtMs: start.timeMs },
+    })),
+  );
+  await place.note(job, `job ${job.jobId} runs on ${start.host}`);
+}
+
+function endFrom(place: WatchPlace, bytes: Uint8Array, workload: SlurmWorkload): ContainerEnd {
+  const { exitCode, error, timeMs } = parseExit(bytes) ?? {
+    exitCode: LOST_EXIT_CODE,
+    error: "The job's exit file is damaged",
+    timeMs: place.clock.now(),
+  };
+  return {
+    finishedAtMs: Math.min(timeMs, place.clock.now()),
+    exitCode,
+    reason: error !== undefined ? "StartError" : exitCode === 0 ? "Completed" : "Error",
+    message: error ?? (workload.stop === undefined ? "" : "The container was stopped"),
+  };
+}
+
+/** True when nothing is left. A log that cannot be written (disk full) must not keep an end from being told. */
+async function copyOutput({ account, log }: WatchPlace, job: WatchedJob): Promise<boolean> {
+  try {
+    return await followOutput(account.session, job.directory, job.log, job.end !== undefined);
+  } catch (error) {
+    if (error instanceof CriError) throw error;
+    log.error("Cannot write a container's log", {
+      container: job.containerId,
+      error: messageOf(error),
+    });
+    return true;
+  }
+}

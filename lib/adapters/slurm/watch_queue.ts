@@ -1,0 +1,70 @@
+import type { ContainerRecord } from "../../store/records.ts";
+import { type QueueEntry, readPostMortem } from "./queue.ts";
+import type { WatchedJob, WatchPlace } from "./watched_job.ts";
+import { withWorkload, workloadOf } from "./workload.ts";
+
+/** A job that Slurm calls ended gets this long to show its own exit file, which a slow home may delay. */
+const EXIT_FILE_GRACE_MS = 3_000;
+
+/**
+ * Takes in what squeue says of a job, undefined for one that it does not know: why it waits, or, when no exit file
+ * came within the grace, that it ended (`job.end`).
+ * @throws CriError UNAVAILABLE when Slurm cannot be asked how it ended.
+ */
+export async function lookAtQueue(
+  place: WatchPlace,
+  job: WatchedJob,
+  entry: QueueEntry | undefined,
+): Promise<void> {
+  const container = place.containers.get(job.containerId);
+  if (container === undefined) return;
+  if (entry !== undefined && entry.phase !== "ended") {
+    delete job.endedSinceMs;
+    await noteQueue(place, job, container, entry);
+    return;
+  }
+  job.endedSinceMs ??= place.clock.now();
+  const { stop } = workloadOf(container);
+  // A job that never had a node has no exit file to wait for, nor has one whose script was killed.
+  const neverRan = entry?.nodes === "" && workloadOf(container).job === undefined;
+  const graceless = neverRan || stop?.killed === true;
+  if (!graceless && place.clock.now() - job.endedSinceMs < EXIT_FILE_GRACE_MS) return;
+  const end = await readPostMortem(place.account, job.directory, job.jobId, entry?.state);
+  if (end === undefined) {
+    delete job.endedSinceMs;
+    return;
+  }
+  job.end = {
+    finishedAtMs: place.clock.now(),
+    ...end,
+    // An end that was asked for is the one the client expects: 143 for SIGTERM, 137 for SIGKILL.
+    ...(stop === undefined ? {} : { exitCode: stop.killed ? 137 : 143, reason: "Cancelled" }),
+  };
+}
+
+async function noteQueue(
+  place: WatchPlace,
+  job: WatchedJob,
+  container: ContainerRecord,
+  entry: QueueEntry,
+): Promise<void> {
+  const before = workloadOf(container);
+  if (entry.phase !== "pending" || before.job !== undefined) return;
+  const { reason, expectedStart, priority } = entry;
+  const same = before.slurmState === entry.state && before.pending?.reason === reason &&
+    before.pending.expectedStart === expectedStart && before.pending.priority === priority;
+  if (same) return;
+  place.containers.update(
+    job.containerId,
+    withWorkload((workload) => ({
+      ...workload,
+      slurmState: entry.state,
+      pending: { reason, expectedStart, priority },
+    })),
+  );
+  const told = before.pending?.reason === reason && before.pending.expectedStart === expectedStart;
+  // "None": Slurm has not looked at the job yet.
+  if (told || reason === "None") return;
+  const start = expectedStart === "" ? "" : `, expected start ${expectedStart}`;
+  await place.note(job, `job ${job.jobId} waits: ${reason}${start}`);
+}

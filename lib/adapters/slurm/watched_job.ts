@@ -1,0 +1,33 @@
+import type { Clock } from "../../base/clock.ts";
+import type { Logger } from "../../base/log.ts";
+import type { ContainerLog } from "../../logs/container_log.ts";
+import type { ContainerEnd } from "../../store/container_state.ts";
+import type { ContainerRecord } from "../../store/records.ts";
+import type { Table } from "../../store/table.ts";
+import type { ClusterAccount } from "./account.ts";
+
+/** A job that is watched. */
+export interface WatchedJob {
+  readonly containerId: string;
+  readonly directory: string;
+  readonly log: ContainerLog;
+  jobId: string;
+  /** When Slurm was first seen to call it ended or not to know it; undefined while it lives. */
+  endedSinceMs?: number;
+  /** How it ended; told as soon as all of its output is copied. */
+  end?: ContainerEnd;
+  /** Whether its log says so already. */
+  endNoted?: boolean;
+  /** Whether it was said that its files cannot be read. */
+  unreadable?: boolean;
+}
+
+/** What a look at a job needs. */
+export interface WatchPlace {
+  readonly account: ClusterAccount;
+  readonly containers: Table<ContainerRecord>;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Writes a line into the container's log. */
+  readonly note: (job: WatchedJob, message: string) => Promise<void>;
+}
