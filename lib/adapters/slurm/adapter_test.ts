@@ -1,13 +1,13 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import { CriError } from "../../base/error.ts";
-import { TestStore } from "../../store/test_store.ts";
-import { TestCluster } from "./test_cluster.ts";
-import { NEVER, Place } from "./test_place.ts";
+import { NEVER, type Place, placeTest } from "./test_place.ts";
 import { workloadOf } from "./workload.ts";
 
 /** Longer than StartContainer waits. */
 const LONG_MS = 100_000;
+/** Between two looks at the files of one job. */
+const LOOK_PAUSE_MS = 202;
 /** The first pause of a submission that is repeated. */
 const FIRST_PAUSE_MS = 1_000;
 
@@ -18,17 +18,7 @@ const SUBMISSION = {
 const UNAVAILABLE = new CriError("UNAVAILABLE", "no route");
 
 function test(name: string, use: (place: Place) => Promise<void>): void {
-  Deno.test(`SlurmAdapter.${name}`, async () => {
-    await using cluster = await TestCluster.create();
-    await using records = await TestStore.open();
-    const place = new Place(cluster, records);
-    await place.create();
-    try {
-      await use(place);
-    } finally {
-      await place.adapter.close();
-    }
-  });
+  placeTest(`SlurmAdapter.${name}`, use);
 }
 
 test("startContainer() returns when the job is submitted, and keeps only the login", async (place) => {
@@ -223,10 +213,10 @@ test("recover() removes secrets that no container owns", async (place) => {
 
 test("conditions() and describeContainer() tell that a cluster cannot be reached", async (place) => {
   await place.start();
-  await place.clock.sleeping(200);
+  await place.clock.sleeping(LOOK_PAUSE_MS);
   assertEquals(place.adapter.conditions().map(({ status }) => status), [true]);
   place.cluster.offline = UNAVAILABLE;
-  place.clock.advance(200);
+  place.clock.advance(LOOK_PAUSE_MS);
   await place.clock.sleeping(1_000);
   assertEquals(place.adapter.conditions(), [{
     type: "ClusterReachable/u@login:22",

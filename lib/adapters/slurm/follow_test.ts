@@ -29,8 +29,8 @@ class Follower implements AsyncDisposable {
     await Deno.writeTextFile(join(this.cluster.home, stream), text, { append: true });
   }
 
-  async follow(final = false): Promise<void> {
-    await followOutput(this.cluster.session, this.cluster.home, this.log, final);
+  async follow(final = false): Promise<boolean> {
+    return await followOutput(this.cluster.session, this.cluster.home, this.log, final);
   }
 
   /** The log's lines without their times. */
@@ -79,17 +79,24 @@ Deno.test("followOutput() copies each byte once when it goes on in another proce
     assertEquals(await follower.lines(), ["stdout F one", "stdout F two", "stdout F three"]);
   }));
 
-Deno.test("followOutput() stops after a fair share, and at the end does not", () =>
-  withFollower(async (follower) => {
-    const line = `${"x".repeat(1023)}\n`;
-    await follower.write("stdout", line.repeat(9 * 1024));
-    await follower.follow();
-    const first = follower.log.consumedBytes("stdout");
-    assertEquals(first > 0 && first < 9 * 1024 * 1024, true);
-    await follower.follow(true);
-    assertEquals(follower.log.consumedBytes("stdout"), 9 * 1024 * 1024);
-    assertEquals((await follower.lines()).length, 9 * 1024);
-  }));
+const MEBIBYTE = 1024 * 1024;
+
+for (const final of [false, true]) {
+  Deno.test(`followOutput() stops after 4 MiB and goes on from there when final is ${final}`, () =>
+    withFollower(async (follower) => {
+      const line = `${"x".repeat(1023)}\n`;
+      await follower.write("stdout", line.repeat(9 * 1024));
+      await follower.write("stderr", "unfinished");
+      const turns: [atEnd: boolean, stdoutBytes: number][] = [];
+      for (let turn = 0; turn < 3; turn++) {
+        turns.push([await follower.follow(final), follower.log.consumedBytes("stdout") / MEBIBYTE]);
+      }
+      assertEquals(turns, [[false, 4], [false, 8], [true, 9]]);
+      const lines = await follower.lines();
+      assertEquals(lines.filter((text) => text.startsWith("stdout F ")).length, 9 * 1024);
+      assertEquals(lines.includes("stderr F unfinished"), final);
+    }));
+}
 
 Deno.test("followOutput() keeps what it copied when the cluster goes away", () =>
   withFollower(async (follower) => {

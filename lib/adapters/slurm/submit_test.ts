@@ -2,7 +2,7 @@ import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import { CriError } from "../../base/error.ts";
 import { ClusterAccount } from "./account.ts";
-import { findJob, submitJob } from "./submit.ts";
+import { findJob, settleJob, type Submission, submitJob } from "./submit.ts";
 import { TestCluster } from "./test_cluster.ts";
 
 const JOB_NAME = "multicri-c1";
@@ -16,8 +16,14 @@ function place(cluster: TestCluster) {
   const files = { "job.sh": `#!/bin/bash\n#SBATCH --job-name="${JOB_NAME}"\n`, env: "# ünï\n" };
   return {
     directory,
-    submit: () => submitJob(account, { name: JOB_NAME, optionNames: [], directory, files }, []),
+    submit: () =>
+      submitJob(
+        account,
+        { name: JOB_NAME, optionNames: [], viaArgv: [], directory, files },
+        [],
+      ),
     find: () => findJob(account, directory, JOB_NAME),
+    settle: () => settleJob(account, directory, JOB_NAME),
   };
 }
 
@@ -25,18 +31,41 @@ Deno.test("submitJob() brings the files and returns the id, once for all calls",
   await using cluster = await TestCluster.create();
   const { submit, find, directory } = place(cluster);
   assertEquals(await find(), undefined);
-  assertEquals([await submit(), await submit(), await find()], ["101", "101", "101"]);
+  const submitted = { kind: "submitted", jobId: "101" } as const;
+  assertEquals([await submit(), await submit(), await find()], [submitted, submitted, "101"]);
   assertEquals(await cluster.calls("sbatch"), 1);
   assertEquals(await Deno.readTextFile(join(directory, "env")), "# ünï\n");
 });
 
-const REFUSALS: readonly [words: string, code: string][] = [
-  [
-    "sbatch: error: invalid partition specified: none\n" +
-    "sbatch: error: Batch job submission failed: Invalid partition name specified\n",
-    "INVALID_ARGUMENT",
-  ],
-  ["sbatch: error: Batch job submission failed: Access denied\n", "INVALID_ARGUMENT"],
+/** The error of an answer that there is no job, and will be none. */
+async function refusal(submission: Promise<Submission>): Promise<CriError> {
+  const answer = await submission;
+  if (answer.kind !== "refused") throw new Error(`submitted ${answer.jobId}`);
+  return answer.error;
+}
+
+function assertWords(error: CriError, words: string): void {
+  assertStringIncludes(error.message, words.trim().split("sbatch: error: ").at(-1) ?? "");
+  assertEquals(error.message.includes("\n"), false);
+}
+
+const REFUSALS: readonly string[] = [
+  "sbatch: error: invalid partition specified: none\n" +
+  "sbatch: error: Batch job submission failed: Invalid partition name specified\n",
+  "sbatch: error: Batch job submission failed: Access denied\n",
+];
+
+for (const words of REFUSALS) {
+  Deno.test(`submitJob() answers INVALID_ARGUMENT when sbatch says ${JSON.stringify(words)}`, async () => {
+    await using cluster = await TestCluster.create();
+    await cluster.fake("sbatch.fails", words);
+    const error = await refusal(place(cluster).submit());
+    assertEquals(error.code, "INVALID_ARGUMENT");
+    assertWords(error, words);
+  });
+}
+
+const SILENCES: readonly [words: string, code: string][] = [
   ["sbatch: error: Batch job submission failed: Unable to contact slurm controller\n", "UNKNOWN"],
   ["sbatch: error: Batch job submission failed: Socket timed out on send/recv\n", "UNKNOWN"],
   ["sbatch: error: slurm_receive_msg: Zero Bytes were transmitted or received\n", "UNKNOWN"],
@@ -46,27 +75,39 @@ const REFUSALS: readonly [words: string, code: string][] = [
   ],
 ];
 
-for (const [words, code] of REFUSALS) {
+for (const [words, code] of SILENCES) {
   Deno.test(`submitJob() throws ${code} when sbatch says ${JSON.stringify(words)}`, async () => {
     await using cluster = await TestCluster.create();
     await cluster.fake("sbatch.fails", words);
     const error = await assertRejects(place(cluster).submit, CriError);
     assertEquals(error.code, code);
-    const last = words.trim().split("sbatch: error: ").at(-1) ?? "";
-    assertStringIncludes(error.message, last);
-    assertEquals(error.message.includes("\n"), false);
+    assertWords(error, words);
   });
 }
 
-Deno.test("submitJob() throws FAILED_PRECONDITION when the files cannot be written", async () => {
+Deno.test("submitJob() answers FAILED_PRECONDITION when the files cannot be written", async () => {
   await using cluster = await TestCluster.create();
   await Deno.writeTextFile(join(cluster.home, "multi-cri"), "in the way");
-  const error = await assertRejects(
-    place(cluster).submit,
-    CriError,
-    "Cannot write the job's files",
-  );
+  const error = await refusal(place(cluster).submit());
+  assertStringIncludes(error.message, "Cannot write the job's files");
   assertEquals(error.code, "FAILED_PRECONDITION");
+});
+
+Deno.test("submitJob() answers FAILED_PRECONDITION when the container was settled before", async () => {
+  await using cluster = await TestCluster.create();
+  const { submit, settle, find } = place(cluster);
+  assertEquals(await settle(), undefined);
+  const error = await refusal(submit());
+  assertStringIncludes(error.message, "stopped before its job was submitted");
+  assertEquals([error.code, await find()], ["FAILED_PRECONDITION", undefined]);
+  assertEquals(await cluster.calls("sbatch"), 0);
+});
+
+Deno.test("settleJob() gives the job there is, and stops none", async () => {
+  await using cluster = await TestCluster.create();
+  const { submit, settle, find } = place(cluster);
+  await submit();
+  assertEquals([await settle(), await find()], ["101", "101"]);
 });
 
 Deno.test("submitJob() throws UNKNOWN when a first try cannot be looked up", async () => {

@@ -5,13 +5,15 @@
 import { join } from "@std/path";
 import type { CriError } from "../../base/error.ts";
 import { createLocalExecutor } from "../../executors/local.ts";
-import type { RunResult } from "../../executors/executor.ts";
+import type { RunOptions, RunResult } from "../../executors/executor.ts";
 import type { ClusterSession, ScriptOptions } from "../../executors/ssh/session.ts";
 import type { SessionState } from "../../executors/ssh/session_state.ts";
 
 const PROGRAMS: Readonly<Record<string, string>> = {
-  // `sbatch.fails`: what it says; `sbatch.dies`: the submitting shell is killed once the job is accepted.
+  // `sbatch.fails`: what it says; `sbatch.dies`: the submitting shell is killed once the job is accepted;
+  // `sbatch.waits`: it takes until that is removed.
   sbatch: `
+while [ -e "$FAKE/sbatch.waits" ]; do /bin/sleep 0.01; done
 if [ -e "$FAKE/sbatch.fails" ]; then cat "$FAKE/sbatch.fails" >&2; exit 1; fi
 for script; do :; done
 name=$(sed -n 's/^#SBATCH --job-name="\\(.*\\)"/\\1/p' "$script")
@@ -23,16 +25,22 @@ if [ -e "$FAKE/sbatch.dies" ]; then kill -9 "$SUBMITTER"; exit 1; fi
 echo "$id;cluster"`,
   squeue: `
 if [ -e "$FAKE/squeue.fails" ]; then cat "$FAKE/squeue.fails" >&2; exit 1; fi
-wanted=
-for argument; do case $argument in --name=*) wanted=\${argument#--name=} ;; esac; done
+wanted= all= ids=
+for argument; do case $argument in
+  --name=*) wanted=\${argument#--name=} ;;
+  --states=all) all=yes ;;
+  --format=%A) ids=yes ;;
+esac; done
 for job in "$FAKE"/jobs/*; do
   [ -e "$job/line" ] || continue
-  id=\${job##*/}
-  if [ -z "$wanted" ]; then echo "$id|$(cat "$job/line")"
-  elif [ "$(cat "$job/name")" = "$wanted" ]; then echo "$id"; fi
+  id=\${job##*/} line=$(cat "$job/line")
+  if [ -z "$all" ]; then case $line in PENDING*|RUNNING*) ;; *) continue ;; esac; fi
+  [ -z "$wanted" ] || [ "$(cat "$job/name")" = "$wanted" ] || continue
+  if [ -n "$ids" ]; then echo "$id"; else echo "$id|$line"; fi
 done`,
-  // A pending job is cancelled; \`on_term\` and \`on_kill\` are what a running one does.
+  // A pending job is cancelled; \`on_term\` and \`on_kill\` are what a running one does; \`scancel.says\` is why not.
   scancel: `
+if [ -e "$FAKE/scancel.says" ]; then cat "$FAKE/scancel.says" >&2; exit 1; fi
 for id; do :; done
 line=$(cat "$FAKE/jobs/$id/line") || exit 0
 case "$1 $line" in
@@ -56,8 +64,10 @@ export class TestCluster implements AsyncDisposable {
   state: SessionState = { kind: "ready", sinceMs: 0 };
   /** Thrown by every call while set. */
   offline: CriError | undefined;
-  /** Each breaks one script that holds `words`: before it runs, or when it has and its answer is lost. */
-  readonly breaks: { words: string; error: CriError; when: "before" | "after" }[] = [];
+  /** Each breaks one script that holds `words`: before it runs, while it does, or when its answer is lost. */
+  readonly breaks: { words: string; error: CriError; when: "before" | "during" | "after" }[] = [];
+  /** Scripts that run on although their connection broke. */
+  readonly #abandoned: Promise<unknown>[] = [];
 
   private constructor(readonly root: string, readonly shell: readonly [string, ...string[]]) {}
 
@@ -92,10 +102,35 @@ export class TestCluster implements AsyncDisposable {
     else await Deno.writeTextFile(path, text);
   }
 
-  /** How often a program was called. */
-  async calls(program: string): Promise<number> {
+  /** How often a program was called; with `words`, only the calls that hold them. */
+  async calls(program: string, words = ""): Promise<number> {
     const calls = await Deno.readTextFile(join(this.root, "fake/calls")).catch(() => "");
-    return calls.split("\n").filter((line) => line.startsWith(`${program} `)).length;
+    return calls.split("\n").filter((line) =>
+      line.startsWith(`${program} `) && line.includes(words)
+    )
+      .length;
+  }
+
+  /** Resolves when a program has been called so often. */
+  async called(program: string, times = 1): Promise<void> {
+    while (await this.calls(program) < times) await new Promise((done) => setTimeout(done, 5));
+  }
+
+  /** What squeue says of a job; undefined when there is none. */
+  async job(id: string): Promise<string | undefined> {
+    return await Deno.readTextFile(join(this.root, "fake/jobs", id, "line")).catch(() => undefined);
+  }
+
+  /** Runs a job's script as Slurm does on a compute node. */
+  async runJob(id: string, directory: string): Promise<RunResult> {
+    return await this.#run(["bash", join(directory, "job.sh")], {
+      env: { SLURM_JOB_ID: id, SLURMD_NODENAME: "n1" },
+    });
+  }
+
+  /** Resolves when the scripts have ended whose connection broke. */
+  async abandoned(): Promise<void> {
+    await Promise.all(this.#abandoned);
   }
 
   async run(script: string, options: ScriptOptions = {}): Promise<RunResult> {
@@ -105,6 +140,19 @@ export class TestCluster implements AsyncDisposable {
     if (broken?.when === "before") throw broken.error;
     const { stdin } = options;
     if (stdin !== undefined && !(stdin instanceof Uint8Array)) throw new Error("not in the fake");
+    const result = this.#run([...this.shell, "-c", `export SUBMITTER=$$\n${script}`], {
+      stdin: stdin ?? new Uint8Array(),
+    });
+    if (broken?.when === "during") {
+      this.#abandoned.push(result);
+      throw broken.error;
+    }
+    await result;
+    if (broken !== undefined) throw broken.error;
+    return await result;
+  }
+
+  async #run(argv: [string, ...string[]], options: RunOptions): Promise<RunResult> {
     const executor = createLocalExecutor({
       baseEnv: {
         PATH: `${join(this.root, "bin")}:/usr/bin:/bin`,
@@ -112,11 +160,7 @@ export class TestCluster implements AsyncDisposable {
         FAKE: join(this.root, "fake"),
       },
     });
-    const result = await executor.run([...this.shell, "-c", `export SUBMITTER=$$\n${script}`], {
-      stdin: stdin ?? new Uint8Array(),
-    });
-    if (broken !== undefined) throw broken.error;
-    return result;
+    return await executor.run(argv, options);
   }
 
   async stat(path: string): Promise<{ sizeBytes: number } | undefined> {
@@ -130,8 +174,26 @@ export class TestCluster implements AsyncDisposable {
 
   async readAt(path: string, from: number, maxBytes: number): Promise<Uint8Array | undefined> {
     this.#assertOnline();
-    const bytes = await Deno.readFile(path).catch(() => undefined);
-    return bytes?.subarray(from, from + maxBytes);
+    try {
+      using file = await Deno.open(path);
+      await file.seek(from, Deno.SeekMode.Start);
+      const bytes = new Uint8Array(maxBytes);
+      let read = 0;
+      for (let n: number | null = 0; n !== null && read < maxBytes; read += n ?? 0) {
+        n = await file.read(bytes.subarray(read));
+      }
+      return bytes.subarray(0, read);
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) {
+        return undefined;
+      }
+      throw error;
+    }
+  }
+
+  async remove(path: string): Promise<boolean> {
+    this.#assertOnline();
+    return await Deno.remove(path).then(() => true, () => false);
   }
 
   async upload(localPath: string, remotePath: string): Promise<void> {
@@ -146,6 +208,7 @@ export class TestCluster implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.allSettled(this.#abandoned);
     await Deno.remove(this.root, { recursive: true });
   }
 

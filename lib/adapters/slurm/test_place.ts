@@ -4,6 +4,7 @@ import { createLogger } from "../../base/log.ts";
 import { TestClock } from "../../base/test_clock.ts";
 import { parseInvocation } from "../../config/flags.ts";
 import { ContainerConfig } from "../../cri/api.generated.ts";
+import type { Clusters } from "../../config/clusters.ts";
 import type { ClusterSessions } from "../../executors/ssh/sessions.ts";
 import type { ContainerRecord } from "../../store/records.ts";
 import { containerRecord, imageRecord, sandboxRecord, TestStore } from "../../store/test_store.ts";
@@ -16,6 +17,8 @@ export const NEVER = new AbortController().signal;
 
 export class Place {
   readonly clock = new TestClock();
+  /** What the administrator allows; the next process reads it. */
+  clusters: Clusters = { allowed: [], named: new Map(), defaultName: undefined };
   adapter: SlurmAdapter;
 
   constructor(readonly cluster: TestCluster, readonly records: TestStore) {
@@ -42,7 +45,7 @@ export class Place {
     };
     return new SlurmAdapter(
       invocation.config,
-      { allowed: [], named: new Map(), defaultName: undefined },
+      this.clusters,
       this.records.store,
       sessions as unknown as ClusterSessions,
       this.clock,
@@ -50,8 +53,8 @@ export class Place {
     );
   }
 
-  /** A container as CreateContainer leaves it. */
-  async create(): Promise<void> {
+  /** A container as CreateContainer leaves it, with more variables if `more` holds some. */
+  async create(more: Record<string, string> = {}): Promise<void> {
     const { store } = this.records;
     const sif = this.records.path("image.sif");
     await Deno.writeTextFile(sif, "sif");
@@ -66,6 +69,7 @@ export class Place {
       CLUSTER_USERNAME: "u",
       CLUSTER_PASSWORD: "secret",
       TOKEN: "token",
+      ...more,
     };
     const config = ContainerConfig.fromPartial({
       metadata: { name: "main" },
@@ -96,6 +100,17 @@ export class Place {
     return workloadOf(this.record).jobId;
   }
 
+  /** The container's directory on the cluster. */
+  get directory(): string {
+    return join(this.cluster.home, "multi-cri/s1/c1");
+  }
+
+  /** How the container ended; undefined while it has not. */
+  get end(): [exitCode: number, reason: string] | undefined {
+    const { state } = this.record;
+    return state.phase === "exited" ? [state.exitCode, state.reason] : undefined;
+  }
+
   start(): Promise<void> {
     return this.adapter.startContainer("c1", NEVER);
   }
@@ -118,7 +133,7 @@ export class Place {
   async files(): Promise<string[]> {
     const names: string[] = [];
     try {
-      for await (const { name } of Deno.readDir(join(this.cluster.home, "multi-cri/s1/c1"))) {
+      for await (const { name } of Deno.readDir(this.directory)) {
         names.push(name);
       }
     } catch (error) {
@@ -126,4 +141,19 @@ export class Place {
     }
     return names;
   }
+}
+
+/** Registers a test on a place with one container that was created. */
+export function placeTest(name: string, use: (place: Place) => Promise<void>): void {
+  Deno.test(name, async () => {
+    await using cluster = await TestCluster.create();
+    await using records = await TestStore.open();
+    const place = new Place(cluster, records);
+    await place.create();
+    try {
+      await use(place);
+    } finally {
+      await place.adapter.close();
+    }
+  });
 }
