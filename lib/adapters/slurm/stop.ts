@@ -24,13 +24,16 @@ export async function stopContainer(
   if (container === undefined || !["starting", "running"].includes(container.state.phase)) return;
   try {
     const active = await containers.of(id);
-    active.launch?.abort.abort();
-    await active.launch?.settled;
-    if (workloadOf(containerOf(store, id)).directory !== undefined) {
-      // A job may exist from here on: the client must come back to it until its end was seen.
-      changeState(store, id, (state) => markRunning(state, clock.now()));
+    while (active.launch !== undefined) {
+      active.launch.abort.abort();
+      await active.launch.settled;
     }
-    const jobId = await jobOf(store, active);
+    const { directory } = workloadOf(containerOf(store, id));
+    // Without an await since the launch was looked for: a start that has not come so far sees this end.
+    if (directory === undefined) return await exitWithoutJob(containers, id);
+    // A job may exist from here on: the client must come back to it until its end was seen.
+    changeState(store, id, (state) => markRunning(state, clock.now()));
+    const jobId = await jobOf(store, active, directory);
     if (jobId === undefined) return await exitWithoutJob(containers, id);
     containers.watchJob(active, jobId);
     if (graceMs > 0 && workloadOf(containerOf(store, id)).stop?.killed !== true) {
@@ -79,9 +82,12 @@ export async function cleanContainer(
 }
 
 /** The job's id, asked from the cluster when an interrupted start left it unknown; without one there is none. */
-async function jobOf(store: Store, active: ActiveContainer): Promise<string | undefined> {
-  const { jobId, directory } = workloadOf(containerOf(store, active.id));
-  if (directory === undefined) return undefined;
+async function jobOf(
+  store: Store,
+  active: ActiveContainer,
+  directory: string,
+): Promise<string | undefined> {
+  const { jobId } = workloadOf(containerOf(store, active.id));
   await active.account.reach();
   if (jobId !== undefined) return jobId;
   const found = await settleJob(active.account, directory, jobName(active.id));
