@@ -107,19 +107,24 @@ export class ContainerLog {
   async #open(): Promise<Deno.FsFile> {
     await Deno.mkdir(dirname(this.#path), { recursive: true });
     const file = await Deno.open(this.#path, { append: true, create: true });
-    // Whatever the umask: log shippers read by group, as with other runtimes.
-    await Deno.chmod(this.#path, LOG_MODE);
-    const { size, ino } = await file.stat();
-    const { fileBytes, fileInode } = this.#position;
-    const ours = ino === fileInode;
-    if (ours && size > fileBytes) await file.truncate(fileBytes);
-    this.#position = {
-      ...this.#position,
-      fileInode: ino ?? 0,
-      fileBytes: ours ? Math.min(size, fileBytes) : size,
-    };
-    // Recorded before the first append, so that a crash after it is seen as one.
-    this.#positions.put(this.#position);
+    try {
+      // Whatever the umask: log shippers read by group, as with other runtimes.
+      await Deno.chmod(this.#path, LOG_MODE);
+      const { size, ino } = await file.stat();
+      const { fileBytes, fileInode } = this.#position;
+      const ours = ino === fileInode;
+      if (ours && size > fileBytes) await file.truncate(fileBytes);
+      this.#position = {
+        ...this.#position,
+        fileInode: ino ?? 0,
+        fileBytes: ours ? Math.min(size, fileBytes) : size,
+      };
+      // Recorded before the first append, so that a crash after it is seen as one.
+      this.#positions.put(this.#position);
+    } catch (error) {
+      file.close();
+      throw error;
+    }
     this.#file = file;
     return file;
   }
