@@ -46,7 +46,7 @@ class TestPuller {
     if (this.failure !== undefined) throw this.failure;
     const sifPath = join(workDir, "image.sif");
     await Deno.writeTextFile(sifPath, "sif");
-    return { sifPath, sizeBytes: 3, sha256: "00" };
+    return { sifPath, sizeBytes: 3, sha256: "00", hasShell: false };
   }
 }
 
@@ -106,7 +106,8 @@ test("pull() returns the id by which the image is then known", async ({ images, 
   assertEquals([image?.id, image?.size, image?.uid?.value], [A, 3n, 7n]);
   assertEquals([image?.repoTags, image?.repoDigests], [["perl:latest"], [`perl@${MANIFEST_A}`]]);
   assertEquals(JSON.parse(info["info"] ?? "").sif.sizeBytes, 3);
-  assertEquals(images.require("docker.io/library/perl:latest").id, A);
+  const { id, hasShell } = images.require("docker.io/library/perl:latest");
+  assertEquals([id, hasShell], [A, false]);
 });
 
 test("pull() builds one image for several names", async ({ images, puller, pull, files }) => {

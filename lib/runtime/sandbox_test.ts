@@ -107,6 +107,25 @@ Deno.test("stopPodSandbox() stops every container without grace and may be repea
     );
   }));
 
+Deno.test("stopPodSandbox() also stops a container that is started while it stops another", () =>
+  withRuntime(async ({ runtime, adapter, store }) => {
+    const { pod, container } = await createPod(runtime);
+    const second = await createContainer(
+      runtime,
+      containerRequest(pod, { metadata: { name: "second", attempt: 0 } }),
+    );
+    await startContainer(runtime, container, NEVER);
+    const gate = Promise.withResolvers<void>();
+    adapter.stopGate = gate.promise;
+    const stopped = stopPodSandbox(runtime, pod, NEVER);
+    while (!adapter.calls.includes(`stop ${container} 0`)) await Promise.resolve();
+    await startContainer(runtime, second, NEVER);
+    gate.resolve();
+    await stopped;
+    const phases = [container, second].map((id) => store.containers.get(id)?.state.phase);
+    assertEquals([store.sandboxes.get(pod)?.state, ...phases], ["notready", "exited", "exited"]);
+  }));
+
 Deno.test("stopPodSandbox() leaves the sandbox ready while an end cannot be seen", () =>
   withRuntime(async ({ runtime, adapter, store }) => {
     const { pod, container } = await createPod(runtime);

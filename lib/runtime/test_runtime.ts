@@ -31,6 +31,8 @@ export class TestAdapter implements Adapter {
   readonly failures: Partial<Record<"prepare" | "start" | "stop" | "remove", Error>> = {};
   /** A start waits for this. */
   startGate: Promise<void> = Promise.resolve();
+  /** A stop waits for this. */
+  stopGate: Promise<void> = Promise.resolve();
   conditionList: AdapterCondition[] = [];
 
   constructor(readonly store: Store, readonly clock: TestClock) {}
@@ -49,7 +51,8 @@ export class TestAdapter implements Adapter {
 
   async stopContainer(id: string, graceMs: number): Promise<void> {
     this.#called("stop", `${id} ${graceMs}`);
-    await Promise.resolve();
+    await this.stopGate;
+    if (this.store.containers.get(id)?.state.phase === "starting") await this.startGate;
     const phase = this.store.containers.get(id)?.state.phase;
     if (phase === "running") this.exit(id, 143);
   }

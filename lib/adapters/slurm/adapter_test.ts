@@ -229,3 +229,52 @@ test("conditions() and describeContainer() tell that a cluster cannot be reached
     '"error":"no route"',
   );
 });
+
+test("conditions() says false of a cluster that was never reached", async (place) => {
+  place.cluster.state = { kind: "idle" };
+  place.cluster.breaks.push({ ...SUBMISSION, when: "before" });
+  const started = place.start();
+  await place.clock.sleeping(FIRST_PAUSE_MS);
+  assertEquals(place.adapter.conditions().map(({ status, message }) => [status, message]), [
+    [false, "not connected yet"],
+  ]);
+  place.cluster.state = { kind: "ready", sinceMs: 0 };
+  assertEquals(place.adapter.conditions().map(({ status }) => status), [true]);
+  place.clock.advance(FIRST_PAUSE_MS);
+  await started;
+});
+
+test("recover() removes the environment when the job has it", async (place) => {
+  const { secrets } = place.records.store;
+  const before = await secrets.read("c1");
+  assertStringIncludes(JSON.stringify(before), btoa("token"));
+  await place.start();
+  // As a process leaves it that ended between the job's id and the secrets.
+  await secrets.write("c1", before);
+  await place.restart();
+  const after = JSON.stringify(await secrets.read("c1"));
+  assertEquals([after.includes("envs"), after.includes(btoa("token"))], [false, false]);
+  assertStringIncludes(after, '"kind":"own"');
+});
+
+test("stopContainer() carries what scancel says when the job does not end", async (place) => {
+  await place.start();
+  await place.cluster.fake(
+    "scancel.says",
+    "scancel: error: Kill job error on job id 101: Access/permission denied\n",
+  );
+  const stopped = place.adapter.stopContainer("c1", 0, NEVER);
+  const refused = assertRejects(() => place.look(stopped), CriError, "Access/permission denied");
+  assertStringIncludes((await refused).message, "the job 101 has not ended yet; Slurm says: ");
+  assertEquals([(await refused).code, place.record.state.phase], ["UNAVAILABLE", "running"]);
+  assertEquals((await refused).message.includes("\n"), false);
+});
+
+test("startContainer() names the variables that env(1) sets, and no value", async (place) => {
+  await place.create({ "db.password": "hidden", PEM: "hid\r\nden", PLAIN: "hidden" });
+  await place.start();
+  const notes = (await place.notes()).split("\n").filter((line) => line.includes("env(1)"));
+  assertEquals(notes.length, 1);
+  assertStringIncludes(notes[0] ?? "", "starts: db.password, PEM");
+  assertEquals(/hid|PLAIN/.test(await place.notes()), false);
+});

@@ -4,12 +4,14 @@ import { pack } from "tar-stream";
 import type { RunResult } from "../../executors/executor.ts";
 import {
   cleanScript,
+  endJobScript,
   findJobScript,
   imageDirectoryScript,
   killScript,
   landImageScript,
   postMortemScript,
   PROBE_SCRIPT,
+  settleScript,
   SQUEUE_SCRIPT,
   SUBMIT_EXIT,
   submitScript,
@@ -62,6 +64,10 @@ class Place {
 
   async find(): Promise<RunResult> {
     return await this.cluster.run(findJobScript(this.directory, JOB_NAME));
+  }
+
+  async settle(): Promise<RunResult> {
+    return await this.cluster.run(settleScript(this.directory, JOB_NAME));
   }
 
   async write(name: string, content: string): Promise<void> {
@@ -207,6 +213,78 @@ const CASES: Record<string, (place: Place) => Promise<void>> = {
     await place.write("attempted", "");
     await place.cluster.fake("squeue.fails", "down");
     assertEquals((await place.find()).code, SUBMIT_EXIT.TRY_AGAIN);
+  },
+
+  "settleScript() keeps every later submission away when there is no job": async (place) => {
+    for (let i = 0; i < 2; i++) {
+      const settled = await place.settle();
+      assertEquals([settled.code, text(settled.stdout).trim()], [0, ""]);
+    }
+    assertEquals((await place.submit()).code, SUBMIT_EXIT.STOPPED);
+    assertEquals([await place.cluster.calls("sbatch"), text((await place.find()).stdout)], [0, ""]);
+  },
+
+  "settleScript() prints the id of the job there is and stops nothing": async (place) => {
+    await place.submit();
+    assertEquals(text((await place.settle()).stdout), "101\n");
+    await Deno.remove(join(place.directory, "jobid"));
+    assertEquals(text((await place.settle()).stdout), "101\n");
+    assertEquals(namesIn(join(place.directory, "status")), []);
+  },
+
+  "settleScript() prints the id of the job that has the claim when another was submitted": async (
+    place,
+  ) => {
+    await place.submit();
+    await Deno.symlink("102", join(place.directory, "status/claim"));
+    assertEquals(text((await place.settle()).stdout), "102\n");
+    assertEquals(text((await place.find()).stdout), "102\n");
+  },
+
+  "settleScript() finds a job that came after it where there are no locks": async (place) => {
+    await place.cluster.program("flock", "\nexit 71");
+    await place.cluster.fake("sbatch.waits", "");
+    const submitting = place.submit();
+    await place.cluster.called("sbatch");
+    assertEquals(text((await place.settle()).stdout).trim(), "");
+    await place.cluster.fake("sbatch.waits");
+    assertEquals(text((await submitting).stdout), "101\n");
+    assertEquals(await Deno.readLink(join(place.directory, "status/claim")), "stopped");
+    assertEquals(text((await place.settle()).stdout), "101\n");
+  },
+
+  "settleScript() and findJobScript() wait for a submission that is under way": async (place) => {
+    await place.cluster.program("flock", `\nexec /usr/bin/flock "$@"`);
+    await place.cluster.fake("sbatch.waits", "");
+    const submitting = place.submit();
+    await place.cluster.called("sbatch");
+    const asked = [place.settle(), place.find()];
+    await place.cluster.called("flock", 3);
+    await place.cluster.fake("sbatch.waits");
+    const found = await Promise.all(asked);
+    assertEquals(found.map(({ stdout }) => text(stdout)), ["101\n", "101\n"]);
+    assertEquals(text((await submitting).stdout), "101\n");
+  },
+
+  "settleScript() fails and stops nothing when Slurm cannot say": async (place) => {
+    await place.write("attempted", "");
+    await place.cluster.fake("squeue.fails", "down");
+    assertEquals((await place.settle()).code, SUBMIT_EXIT.TRY_AGAIN);
+    assertEquals(namesIn(join(place.directory, "status")), []);
+  },
+
+  "endJobScript() waits until Slurm no longer has the job, and fails when it keeps it": async (
+    place,
+  ) => {
+    await place.cluster.program("sleep", "");
+    await place.submit();
+    assertEquals((await place.cluster.run(endJobScript("101"))).code, 0);
+    assertStringIncludes(await place.cluster.job("101") ?? "", "CANCELLED");
+    await place.cluster.fake("jobs/101/line", "RUNNING|N/A|10|n1|None");
+    assertEquals((await place.cluster.run(endJobScript("101"))).code, 1);
+    assertEquals((await place.cluster.run(endJobScript("10"))).code, 0);
+    await place.cluster.fake("squeue.fails", "down");
+    assertEquals((await place.cluster.run(endJobScript("101"))).code, SUBMIT_EXIT.TRY_AGAIN);
   },
 
   "terminateScript() cancels a pending job": async (place) => {
