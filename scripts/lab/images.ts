@@ -1,16 +1,15 @@
 import { dirname } from "@std/path";
 import { remove } from "./files.ts";
+import {
+  type ImageConfig,
+  type Layer,
+  type LayerEntry,
+  type LayoutImage,
+  packLayer,
+  writeLayout,
+} from "./oci_layout.ts";
 import { runOk } from "./process.ts";
 import type { HostShell } from "./shell.ts";
-
-/** The parts of an OCI image configuration (image-spec, config.md) that the lab's images set. */
-export interface ImageConfig {
-  Env?: string[];
-  Entrypoint?: string[];
-  Cmd?: string[];
-  WorkingDir?: string;
-  User?: string;
-}
 
 /** An image made on the spot: busybox, files of its own, and a configuration. */
 export interface LabImage {
@@ -21,7 +20,8 @@ export interface LabImage {
   config: ImageConfig;
 }
 
-const PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/** The search path of every image, as Docker sets it. */
+export const PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /** Prints what a container was started with, one `name=value` line each. */
 const SHOW_SCRIPT = `#!/bin/sh
@@ -52,12 +52,9 @@ export const LAB_IMAGES = {
   },
 } as const satisfies Record<string, LabImage>;
 
-/** What every image's root holds besides busybox's own commands. */
-const COMMON_FILES: Record<string, string> = {
-  "/etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
-  "/etc/group": "root:x:0:\nnogroup:x:65534:\n",
-};
-const COMMON_FOLDERS = ["bin", "dev", "etc", "home", "mnt", "proc", "root", "sys", "tmp", "var"];
+const USERS = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n";
+const GROUPS = "root:x:0:\nnogroup:x:65534:\n";
+const FOLDERS = ["bin", "dev", "etc", "home", "mnt", "proc", "root", "sys", "var"];
 
 /**
  * Makes the images and pushes them to the registry on `registry`.
@@ -69,91 +66,67 @@ export async function pushImages(
   busybox: string,
   registry: HostShell,
 ): Promise<void> {
-  for (const [index, image] of images.entries()) {
-    const folder = `/tmp/image-${index}`;
-    await writeLayout(image, busybox, registry.path(folder));
-    await registry.runOk([
+  const base = await busyboxLayer(busybox, { users: USERS, groups: GROUPS, appletType: "symlink" });
+  const layout = await Promise.all(images.map(async ({ name, files, config }) => {
+    const own = Object.keys(files).length === 0 ? [] : [await packLayer(executables(files))];
+    return { name, layers: [base, ...own], config };
+  }));
+  const folder = "/tmp/images";
+  await writeLayout(registry.path(folder), layout);
+  await pushLayout(
+    layout,
+    folder,
+    (argv) => registry.runOk(argv),
+  );
+  await remove(registry.path(folder));
+}
+
+/** Pushes a layout's images by skopeo, which `runInRegistry` runs on the registry's host. */
+export async function pushLayout(
+  images: readonly Pick<LayoutImage, "name">[],
+  folder: string,
+  runInRegistry: (argv: string[]) => Promise<unknown>,
+): Promise<void> {
+  for (const { name } of images) {
+    await runInRegistry([
       ...["skopeo", "copy", "--quiet", "--dest-tls-verify=false"],
-      ...[`oci:${folder}:image`, `docker://localhost:5000/${image.name}`],
+      ...[`oci:${folder}:${name}`, `docker://localhost:5000/${name}`],
     ]);
-    await remove(registry.path(folder));
   }
 }
 
-/** Writes an image as an OCI layout (image-spec, image-layout.md) of one layer. */
-async function writeLayout(image: LabImage, busybox: string, folder: string): Promise<void> {
-  const root = `${folder}.root`;
-  const tar = `${folder}.tar`;
-  await makeImageRoot(image, busybox, root);
-  await runOk([
-    ...["tar", "--create", `--file=${tar}`, `--directory=${root}`],
-    ...["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner", "."],
+/** A root of busybox with all its applets, the usual folders and the users named. */
+export async function busyboxLayer(
+  busybox: string,
+  { users, groups, appletType }: {
+    /** passwd(5) and group(5). */
+    users: string;
+    groups: string;
+    appletType: "symlink" | "link";
+  },
+): Promise<Layer> {
+  const applets = (await runOk([busybox, "--list"])).trim().split("\n");
+  const target = appletType === "link" ? "bin/busybox" : "busybox";
+  return await packLayer([
+    ...FOLDERS.map((path) => ({ path, mode: 0o755, type: "directory" as const })),
+    { path: "tmp", mode: 0o1777, type: "directory" },
+    { path: "bin/busybox", mode: 0o755, type: "file", content: await Deno.readFile(busybox) },
+    ...applets.filter((applet) => applet !== "busybox")
+      .map((applet) => ({ path: `bin/${applet}`, type: appletType, target })),
+    { path: "etc/passwd", mode: 0o644, type: "file", content: users },
+    { path: "etc/group", mode: 0o644, type: "file", content: groups },
   ]);
-  const layer = await Deno.readFile(tar);
-  await remove(root);
-  await remove(tar);
-
-  await Deno.mkdir(`${folder}/blobs/sha256`, { recursive: true });
-  const blob = async (mediaType: string, bytes: Uint8Array<ArrayBuffer>) => {
-    const hash = await sha256(bytes);
-    await Deno.writeFile(`${folder}/blobs/sha256/${hash}`, bytes);
-    return { mediaType, digest: `sha256:${hash}`, size: bytes.length };
-  };
-  const vendor = "application/vnd.oci.image";
-  const config = await blob(
-    `${vendor}.config.v1+json`,
-    json(imageConfig(image, await sha256(layer))),
-  );
-  const layers = [await blob(`${vendor}.layer.v1.tar+gzip`, await gzip(layer))];
-  const manifestType = `${vendor}.manifest.v1+json`;
-  const manifest = await blob(
-    manifestType,
-    json({ schemaVersion: 2, mediaType: manifestType, config, layers }),
-  );
-  const annotations = { "org.opencontainers.image.ref.name": "image" };
-  const index = { schemaVersion: 2, manifests: [{ ...manifest, annotations }] };
-  await Deno.writeFile(`${folder}/index.json`, json(index));
-  await Deno.writeFile(`${folder}/oci-layout`, json({ imageLayoutVersion: "1.0.0" }));
 }
 
-/** The image configuration; its dates are fixed, so that the same recipe has the same digest. */
-function imageConfig(image: LabImage, layerHash: string): Record<string, unknown> {
-  const created = "2024-01-01T00:00:00Z";
-  return {
-    created,
-    architecture: Deno.build.arch === "aarch64" ? "arm64" : "amd64",
-    os: "linux",
-    config: image.config,
-    rootfs: { type: "layers", diff_ids: [`sha256:${layerHash}`] },
-    history: [{ created }],
-  };
-}
-
-async function makeImageRoot(image: LabImage, busybox: string, root: string): Promise<void> {
-  for (const folder of COMMON_FOLDERS) await Deno.mkdir(`${root}/${folder}`, { recursive: true });
-  await Deno.chmod(`${root}/tmp`, 0o1777);
-  await Deno.copyFile(busybox, `${root}/bin/busybox`);
-  await Deno.chmod(`${root}/bin/busybox`, 0o755);
-  for (const applet of (await runOk([busybox, "--list"])).trim().split("\n")) {
-    if (applet !== "busybox") await Deno.symlink("busybox", `${root}/bin/${applet}`);
+/** Files and the folders above them. */
+function executables(files: Record<string, string>): LayerEntry[] {
+  const folders = new Set<string>();
+  for (const path of Object.keys(files)) {
+    for (let above = dirname(path); above !== "/"; above = dirname(above)) folders.add(above);
   }
-  const executable = Object.entries(image.files);
-  for (const [path, content] of [...Object.entries(COMMON_FILES), ...executable]) {
-    await Deno.mkdir(dirname(root + path), { recursive: true });
-    await Deno.writeTextFile(root + path, content);
-  }
-  for (const [path] of executable) await Deno.chmod(root + path, 0o755);
-}
-
-function json(value: unknown): Uint8Array<ArrayBuffer> {
-  return new TextEncoder().encode(JSON.stringify(value));
-}
-
-async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
-  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
-}
-
-async function gzip(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
-  const packed = new Blob([bytes]).stream().pipeThrough(new CompressionStream("gzip"));
-  return new Uint8Array(await new Response(packed).arrayBuffer());
+  return [
+    ...[...folders].sort().map((path) => ({ path, mode: 0o755, type: "directory" as const })),
+    ...Object.entries(files)
+      .map(([path, content]) => ({ path, mode: 0o755, type: "file" as const, content })),
+  ];
 }
