@@ -1,36 +1,49 @@
+import { findGo, type Go, type GoVersion } from "./go.ts";
 import { exists } from "./lab/files.ts";
 import { withLock } from "./lab/lock.ts";
-import { run, runOk, shellWord } from "./lab/process.ts";
 import { type Progress, step } from "./lab/progress.ts";
-import { ensureRoot, type RootRecipe } from "./lab/root.ts";
 import { defaultCache } from "./lab/settings.ts";
 
-/** Real clients of CRI that the tests and the `dev` task use, from Kubernetes' cri-tools. */
-export type ClientName = "crictl" | "critest";
+/** A Go module that clients are built from. */
+interface GoModule {
+  path: string;
+  /** Without the `v`. */
+  version: string;
+  /** What its go.mod asks for. */
+  oldestGo: GoVersion;
+  /** Package whose gitVersion tells a program of Kubernetes its own version, if there is one. */
+  versionPackage?: string;
+}
 
-const VERSION = "1.36.0";
-
-/** go.mod of cri-tools says so; an older Go would fetch a newer one by itself. */
-const OLDEST_GO = [1, 26, 2] as const;
-
-const PACKAGE = "sigs.k8s.io/cri-tools";
-
-/** What builds each client, after `go`; the output's path and the package follow. */
-const BUILDS: Record<ClientName, string[]> = {
-  crictl: ["build"],
-  // critest is a compiled Go test.
-  critest: ["test", "-c"],
+const CRI_TOOLS: GoModule = {
+  path: "sigs.k8s.io/cri-tools",
+  version: "1.36.0",
+  oldestGo: [1, 26, 2],
 };
 
-/** Debian's own Go, for machines without one that is new enough. */
-const GO_ROOT: RootRecipe = { name: "go", packages: ["ca-certificates", "golang-go"] };
+const KUBERNETES: GoModule = {
+  path: "k8s.io/kubernetes",
+  version: "1.37.2",
+  oldestGo: [1, 26, 0],
+  versionPackage: "k8s.io/component-base/version",
+};
 
-/** 40 s on two cores with a quick line. */
-const BUILD_TIMEOUT_MS = 900_000;
+/** What is built of which module, by which words after `go`. */
+const CLIENTS = {
+  crictl: { module: CRI_TOOLS, build: ["build"], takes: "a minute" },
+  // critest is a compiled Go test.
+  critest: { module: CRI_TOOLS, build: ["test", "-c"], takes: "a minute" },
+  kubelet: { module: KUBERNETES, build: ["build"], takes: "five minutes" },
+  "kube-apiserver": { module: KUBERNETES, build: ["build"], takes: "two minutes" },
+  kubectl: { module: KUBERNETES, build: ["build"], takes: "a minute" },
+} as const satisfies Record<string, { module: GoModule; build: string[]; takes: string }>;
+
+/** Real clients of CRI, and what they need, that the tests and the `dev` task use. */
+export type ClientName = keyof typeof CLIENTS;
 
 /** The file name of a client in the clients' folder, as `crictl-1.36.0`. */
 export function clientFile(name: ClientName): string {
-  return `${name}-${VERSION}`;
+  return `${name}-${CLIENTS[name].module.version}`;
 }
 
 /**
@@ -47,102 +60,61 @@ export async function ensureClient(
   const folder = `${cache}/clients`;
   const path = `${folder}/${clientFile(name)}`;
   if (await exists(path)) return path;
-  return await withLock(`${folder}.lock`, progress, async () => {
+  const { module, build, takes } = CLIENTS[name];
+  const work = `${cache}/clients-build/${module.path}`;
+  return await withLock(`${work}.lock`, progress, async () => {
     if (await exists(path)) return path;
-    const work = `${cache}/clients-build`;
     await Deno.mkdir(work, { recursive: true });
     await Deno.mkdir(folder, { recursive: true });
-    await Deno.writeTextFile(`${work}/go.mod`, goMod());
-    const go = await machineHasGo() ? goOfMachine : await goOfDebian(cache, progress);
-    const flags = ["-mod=mod", "-buildvcs=false", "-trimpath", "-ldflags=-s -w", "-o", name];
-    await step(
-      progress,
-      `Building ${name} ${VERSION} (once; about a minute)`,
-      () => go(work, [...BUILDS[name], ...flags, `${PACKAGE}/cmd/${name}`]),
-    );
+    const go = await findGo(module.oldestGo, cache, progress);
+    await step(progress, `Building ${name} ${module.version} (once; about ${takes})`, async () => {
+      await writeGoMod(module, work, go);
+      const flags = ["-mod=mod", "-buildvcs=false", "-trimpath", `-ldflags=${linkFlags(module)}`];
+      await go(work, [...build, ...flags, "-o", name, `${module.path}/cmd/${name}`]);
+    });
     await Deno.rename(`${work}/${name}`, path);
     return path;
   });
 }
 
-/** A module of no other use than to name the version; go fills in the rest. */
-function goMod(): string {
-  return `module multicri.test/clients\n\ngo ${
-    OLDEST_GO.join(".")
-  }\n\nrequire ${PACKAGE} v${VERSION}\n`;
-}
-
-/** Runs `go` with arguments in a folder. */
-type Go = (folder: string, args: string[]) => Promise<void>;
-
-const GO_ENVIRONMENT = { CGO_ENABLED: "0", GOTOOLCHAIN: "local", GOWORK: "off" };
-
-async function goOfMachine(folder: string, args: string[]): Promise<void> {
-  await runOk(["go", "-C", folder, ...args], {
-    env: GO_ENVIRONMENT,
-    timeoutMs: BUILD_TIMEOUT_MS,
-  });
-}
-
-/** Whether `go version`'s output names one that is new enough. */
-export function isNewEnough(goVersion: string): boolean {
-  const match = /\bgo(\d+)\.(\d+)(?:\.(\d+))?/.exec(goVersion);
-  if (match === null) return false;
-  const have = [match[1], match[2], match[3] ?? "0"].map(Number);
-  const differing = OLDEST_GO.findIndex((part, index) => have[index] !== part);
-  return differing === -1 || (have[differing] ?? 0) > (OLDEST_GO[differing] ?? 0);
-}
-
-async function machineHasGo(): Promise<boolean> {
-  const { code, stdout } = await run(
-    ["sh", "-c", "command -v go >/dev/null && go version"],
-    { env: GO_ENVIRONMENT },
-  );
-  return code === 0 && isNewEnough(stdout);
+function linkFlags({ versionPackage, version }: GoModule): string {
+  const stamp = versionPackage === undefined ? "" : ` -X ${versionPackage}.gitVersion=v${version}`;
+  return `-s -w${stamp}`;
 }
 
 /**
- * Debian's Go in a root of its own, entered in a mount namespace with the work folder, a cache, the
- * machine's name servers and its certificates.
+ * Writes a go.mod that does no more than name the module; go fills in the rest. What the module replaces
+ * by folders of its own repository (Kubernetes' staging modules) is replaced by the same as published
+ * modules, as replacements count only in the main module.
  */
-async function goOfDebian(cache: string, progress: Progress): Promise<Go> {
-  const root = await ensureRoot(GO_ROOT, cache, progress);
-  return async (folder, args) => {
-    const bind = (source: string, target: string) =>
-      `mount --bind ${shellWord(source)} ${shellWord(root + target)}`;
-    const script = [
-      "set -e",
-      bind(folder, "/mnt"),
-      bind("/etc/resolv.conf", "/etc/resolv.conf"),
-      bind("/dev", "/dev"),
-      `mount -t proc proc ${shellWord(`${root}/proc`)}`,
-      `[ ! -e /etc/ssl/certs/ca-certificates.crt ] || ${bind("/etc/ssl/certs", "/etc/ssl/certs")}`,
-      `exec chroot ${shellWord(root)} go -C /mnt "$@"`,
-    ].join("\n");
-    await runOk(
-      [
-        "unshare",
-        "--mount",
-        "--pid",
-        "--fork",
-        "--kill-child=KILL",
-        "sh",
-        "-c",
-        script,
-        "sh",
-        ...args,
-      ],
-      {
-        env: {
-          ...GO_ENVIRONMENT,
-          HOME: "/mnt",
-          PATH: "/usr/sbin:/usr/bin:/sbin:/bin",
-          GOCACHE: "/mnt/.cache",
-          GOMODCACHE: "/mnt/.modules",
-          TMPDIR: "/tmp",
-        },
-        timeoutMs: BUILD_TIMEOUT_MS,
-      },
-    );
-  };
+async function writeGoMod(module: GoModule, work: string, go: Go): Promise<void> {
+  const goMod = `${work}/go.mod`;
+  await Deno.writeTextFile(goMod, mainGoMod(module, []));
+  const version = `${module.path}@v${module.version}`;
+  const { GoMod } = JSON.parse(await go(work, ["mod", "download", "-json", version]));
+  const { Replace } = JSON.parse(await go(work, ["mod", "edit", "-json", String(GoMod)]));
+  await Deno.writeTextFile(goMod, mainGoMod(module, stagingModules(Replace ?? [])));
+}
+
+/** One entry of `Replace` as `go mod edit -json` writes it. */
+export interface Replacement {
+  Old: { Path: string };
+  New: { Path: string };
+}
+
+/** The modules that are replaced by folders of the same repository. */
+export function stagingModules(replacements: readonly Replacement[]): string[] {
+  return replacements.filter((one) => one.New.Path.startsWith("./")).map((one) => one.Old.Path);
+}
+
+/** Kubernetes 1.X.Y publishes its staging modules as 0.X.Y. */
+function mainGoMod({ path, version, oldestGo }: GoModule, staging: readonly string[]): string {
+  const published = version.replace(/^\d+/, "0");
+  return [
+    "module multicri.test/clients",
+    `go ${oldestGo.join(".")}`,
+    `require ${path} v${version}`,
+    ...staging.map((name) => `replace ${name} => ${name} v${published}`),
+    "",
+  ].join("\n\n");
 }

@@ -1,18 +1,18 @@
 import { assertEquals } from "@std/assert";
-import { isNewEnough } from "./clients.ts";
+import { clientFile, stagingModules } from "./clients.ts";
 
-Deno.test("isNewEnough() compares the numbers of `go version`, not their text", () => {
-  const cases: [string, boolean][] = [
-    ["go version go1.26.2 linux/amd64", true],
-    ["go version go1.26.10 linux/amd64", true],
-    ["go version go1.27 linux/amd64", true],
-    ["go version go2.0.0 linux/amd64", true],
-    ["go version go1.26.1 linux/amd64", false],
-    ["go version go1.26 linux/amd64", false],
-    ["go version go1.19.8 linux/amd64", false],
-    ["go version go1.3.9 linux/amd64", false],
-    ["", false],
-    ["something else", false],
+Deno.test("clientFile() names the version of the client's module", () => {
+  assertEquals(clientFile("critest"), "critest-1.36.0");
+  assertEquals(clientFile("kube-apiserver"), "kube-apiserver-1.37.2");
+});
+
+Deno.test("stagingModules() keeps what a module replaces by its own folders", () => {
+  const replacement = (old: string, by: string) => ({ Old: { Path: old }, New: { Path: by } });
+  const replacements = [
+    replacement("k8s.io/api", "./staging/src/k8s.io/api"),
+    replacement("example.org/fork", "example.org/other"),
+    replacement("k8s.io/kubectl", "./staging/src/k8s.io/kubectl"),
   ];
-  for (const [version, expected] of cases) assertEquals(isNewEnough(version), expected, version);
+  assertEquals(stagingModules(replacements), ["k8s.io/api", "k8s.io/kubectl"]);
+  assertEquals(stagingModules([]), []);
 });
