@@ -110,13 +110,17 @@ const PREREQUISITES: Record<string, string[]> = {
 const APT_TIMEOUT_MS = 300_000;
 
 /**
- * Installs by apt what of {@link PREREQUISITES} the machine lacks.
+ * Installs by apt what the machine lacks of the commands that are the keys of `needed`; the values are
+ * the packages that bring them.
  *
  * @throws {Error} when a command is missing and apt cannot bring it.
  */
-export async function installPrerequisites(progress: Progress): Promise<void> {
+export async function installPrerequisites(
+  progress: Progress,
+  needed: Readonly<Record<string, readonly string[]>> = PREREQUISITES,
+): Promise<void> {
   const missing: string[] = [];
-  for (const [command, packages] of Object.entries(PREREQUISITES)) {
+  for (const [command, packages] of Object.entries(needed)) {
     const { code } = await run(["sh", "-c", 'command -v "$1"', "sh", command]);
     if (code !== 0) missing.push(...packages);
   }
@@ -134,4 +138,44 @@ export async function aptInstall(packages: string[]): Promise<void> {
   // The package lists of a fresh machine are often empty or too old.
   await runOk([...apt, "update"], options);
   await runOk(install, options);
+}
+
+/** Signs Debian's packages; of debian-archive-keyring. */
+const KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/**
+ * Downloads the source of a Debian package of a suite into an empty folder, checked by its signatures,
+ * and unpacks the upstream part of it. The machine's own apt configuration is neither used for it nor
+ * changed, but for the mirror and the proxy.
+ *
+ * @returns the folder of the unpacked source.
+ */
+export async function fetchSource(
+  name: string,
+  suite: string,
+  folder: string,
+): Promise<string> {
+  for (const state of ["lists/partial", "cache/archives/partial", "source"]) {
+    await Deno.mkdir(`${folder}/${state}`, { recursive: true });
+  }
+  const list = `${folder}/sources.list`;
+  await Deno.writeTextFile(
+    list,
+    `deb-src [signed-by=${KEYRING}] ${await findMirror()} ${suite} main\n`,
+  );
+  const apt = [
+    ...["env", "-C", `${folder}/source`, "apt-get", "-qq"],
+    ...["-o", `Dir::Etc::sourcelist=${list}`, "-o", "Dir::Etc::sourceparts=/dev/null"],
+    ...["-o", `Dir::State::lists=${folder}/lists`, "-o", `Dir::Cache=${folder}/cache`],
+    // A mirror's copy of an unreleased suite may be some weeks old.
+    ...["-o", "Acquire::Check-Valid-Until=false", "-o", "Acquire::Retries=3"],
+    // The folder may be one that apt's own user cannot reach.
+    ...["-o", "APT::Sandbox::User=root"],
+  ];
+  await runOk([...apt, "update"], { timeoutMs: APT_TIMEOUT_MS });
+  await runOk([...apt, "source", "--download-only", name], { timeoutMs: APT_TIMEOUT_MS });
+  const unpack = 'cd "$1" && tar --extract --one-top-level=upstream --strip-components=1 ' +
+    "--file=$(ls *.orig.tar.*z* | grep -v asc)";
+  await runOk(["sh", "-c", unpack, "sh", `${folder}/source`]);
+  return `${folder}/source/upstream`;
 }

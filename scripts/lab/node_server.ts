@@ -1,5 +1,6 @@
-import { clientFile, ensureClient } from "../clients.ts";
+import { ensureClient } from "../clients.ts";
 import { ENTRY_POINTS } from "../install.ts";
+import { Crictl } from "./crictl.ts";
 import type { HostProcess, Lab } from "./lab.ts";
 import type { CommandResult } from "./process.ts";
 import { type Progress, waitFor } from "./progress.ts";
@@ -8,8 +9,6 @@ import { KNODE_PATHS } from "./settings.ts";
 /** A cold start compiles TypeScript; later ones take a fraction of a second. */
 const START_TIMEOUT_MS = 60_000;
 const STOP_TIMEOUT_MS = 20_000;
-/** A client's patience with one call. */
-const CALL_TIMEOUT_SECONDS = 150;
 
 /** What is chosen for a server; everything else is the flags' default. */
 export interface NodeServerOptions {
@@ -33,6 +32,7 @@ export class NodeServer {
   readonly cachePath: string;
   /** The server's own log, as a path in the node. */
   readonly logPath: string;
+  readonly #crictl: Crictl;
   #process: HostProcess | undefined;
 
   constructor(readonly lab: Lab, readonly options: NodeServerOptions = {}) {
@@ -42,6 +42,7 @@ export class NodeServer {
     this.stateDir = `/run/${name}`;
     this.cachePath = `/var/cache/${name}`;
     this.logPath = `/var/log/${name}.log`;
+    this.#crictl = new Crictl(lab, this.socketPath);
   }
 
   /** The server's command line, as it is run in the node. */
@@ -113,33 +114,17 @@ export class NodeServer {
 
   /** The command that runs crictl in the node against this server. */
   crictlArgv(args: readonly string[]): string[] {
-    return [
-      `${KNODE_PATHS.clients}/${clientFile("crictl")}`,
-      "--config",
-      "/dev/null",
-      "--runtime-endpoint",
-      `unix://${this.socketPath}`,
-      "--image-endpoint",
-      `unix://${this.socketPath}`,
-      "--timeout",
-      `${CALL_TIMEOUT_SECONDS}s`,
-      ...args,
-    ];
+    return this.#crictl.argv(args);
   }
 
   /** Runs crictl to its end; a non-zero exit code is a result. */
   async crictl(args: readonly string[], stdin?: string): Promise<CommandResult> {
-    return await this.lab.exec("knode", this.crictlArgv(args), {
-      timeoutMs: (CALL_TIMEOUT_SECONDS + 10) * 1000,
-      ...(stdin === undefined ? {} : { stdin }),
-    });
+    return await this.#crictl.run(args, stdin);
   }
 
   /** As `crictl`, for commands that must succeed. @throws Error with what crictl wrote. */
   async crictlOk(args: readonly string[]): Promise<string> {
-    const { code, stdout, stderr } = await this.crictl(args);
-    if (code !== 0) throw new Error(`crictl ${args.join(" ")} failed: ${stderr || stdout}`);
-    return stdout.trim();
+    return await this.#crictl.ok(args);
   }
 
   /** Writes a JSON file into the node's /run and returns its path there. */

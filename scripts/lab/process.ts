@@ -86,7 +86,7 @@ export async function runOk(argv: string[], options: RunOptions = {}): Promise<s
 }
 
 /** The end of a program's output, on one line, for an error message. */
-function lastWords(output: string): string {
+export function lastWords(output: string): string {
   const MAX_LENGTH_CHARS = 600;
   const text = output.trim().replaceAll(/\s*\n\s*/g, "; ");
   return text === "" ? "(nothing)" : text.slice(-MAX_LENGTH_CHARS);

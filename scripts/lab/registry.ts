@@ -31,9 +31,17 @@ export function registryConfig(port: number): string {
   ].join("\n");
 }
 
+/** The registries of the real world whose images every host takes from the lab's own. */
+export const MIRRORED_REGISTRIES = [
+  "docker.io",
+  "registry.k8s.io",
+  "k8s.gcr.io",
+  "gcr.io",
+] as const;
+
 /**
- * containers-registries.conf(5) of every host: the registry speaks plain http, and images of docker.io
- * come from it too. Each location is its own mirror as well, because Apptainer 1.4 heeds `insecure` for
+ * containers-registries.conf(5) of every host: the registry speaks plain http, and images of
+ * {@link MIRRORED_REGISTRIES} come from it too. Each location is its own mirror as well, because Apptainer 1.4 heeds `insecure` for
  * the first mirror only.
  */
 export function registriesConf(settings: LabSettings): string {
@@ -53,7 +61,7 @@ export function registriesConf(settings: LabSettings): string {
     mirrored(REGISTRY_NAME, REGISTRY_NAME, true),
     mirrored(numbered, numbered, true),
     mirrored(`${address}:${REGISTRY_PORTS.guarded}`, `${address}:${REGISTRY_PORTS.guarded}`, true),
-    mirrored("docker.io", numbered, false),
+    ...MIRRORED_REGISTRIES.map((name) => mirrored(name, numbered, false)),
   ].join("\n");
 }
 

@@ -5,7 +5,7 @@ import { isAlive, killTree, recordedProcess, recordedScript, runOk, shellWord } 
 import { type Progress, step, waitFor } from "./progress.ts";
 
 /** Debian's only suite with Apptainer; its Slurm, containerd, CNI plugins and Go are recent too. */
-const SUITE = "sid";
+export const SUITE = "sid";
 
 /** What a Debian root is made of. */
 export interface RootRecipe {
@@ -21,6 +21,8 @@ export const LAB_ROOT: RootRecipe = {
     ...["ca-certificates", "procps", "iproute2", "iptables", "tini"],
     ...["slurmctld", "slurmd", "slurm-client", "munge", "openssh-server", "openssh-client"],
     ...["apptainer", "squashfuse", "fuse2fs", "runc", "crun", "containernetworking-plugins"],
+    // For the Kubernetes node: another CRI runtime, and the API server's store.
+    ...["containerd", "etcd-server"],
     ...["docker-registry", "skopeo", "umoci", "busybox-static"],
   ],
 };

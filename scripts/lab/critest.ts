@@ -1,0 +1,80 @@
+import { clientFile, ensureClient } from "../clients.ts";
+import { Crictl } from "./crictl.ts";
+import { pushCritestImages } from "./critest_images.ts";
+import { parseJunit, type SpecReport } from "./junit.ts";
+import type { Lab } from "./lab.ts";
+import { lastWords } from "./process.ts";
+import type { Progress } from "./progress.ts";
+import { KNODE_PATHS } from "./settings.ts";
+
+/** What is chosen for a run of critest. */
+export interface CritestOptions {
+  /** The runtime's CRI socket, as a path in the node. */
+  socketPath: string;
+  /** The image service's, when it is another. */
+  imageSocketPath?: string;
+  /** Patience with one call; critest's own default is 2 s. */
+  callTimeoutSeconds?: number;
+  /** Patience with the whole run. */
+  timeoutSeconds?: number;
+  /** Regular expressions (Go's) of the specs' full names. */
+  focus?: string[];
+  skip?: string[];
+  /** Any other flags, as `-websocket-exec`. */
+  flags?: string[];
+}
+
+/** Where pods' logs lie; a runtime may refuse to write them elsewhere. */
+const POD_LOGS_DIR = "/var/log/pods";
+
+/** What critest gets beyond its own limit, to write its report. */
+const GRACE_SECONDS = 60;
+
+/**
+ * Runs critest in the lab's Kubernetes node against a CRI socket there, with its images in the lab's
+ * registry, and removes the pods and files it leaves.
+ *
+ * @throws {Error} when it does not end in time or ends without a report.
+ */
+export async function runCritest(
+  lab: Lab,
+  options: CritestOptions,
+  progress: Progress = () => {},
+): Promise<SpecReport> {
+  const { callTimeoutSeconds = 60, timeoutSeconds = 1200 } = options;
+  await ensureClient("crictl", progress);
+  await ensureClient("critest", progress);
+  await pushCritestImages(lab, progress);
+  const crictl = new Crictl(lab, options.socketPath);
+  const podsBefore = new Set(await crictl.pods());
+  // critest makes its pods' log folders in TMPDIR.
+  const folder = `${POD_LOGS_DIR}/critest-${crypto.randomUUID()}`;
+  const report = `${folder}/junit.xml`;
+  await Deno.mkdir(lab.path("knode", folder), { recursive: true });
+  try {
+    const { code, stdout, stderr } = await lab.exec("knode", [
+      ...[`${KNODE_PATHS.clients}/${clientFile("critest")}`, "-config", "/dev/null"],
+      ...["-runtime-endpoint", `unix://${options.socketPath}`],
+      ...["-image-endpoint", `unix://${options.imageSocketPath ?? options.socketPath}`],
+      ...["-runtime-service-timeout", `${callTimeoutSeconds}s`],
+      ...["-image-service-timeout", `${callTimeoutSeconds}s`],
+      ...["-ginkgo.junit-report", report, "-ginkgo.timeout", `${timeoutSeconds}s`],
+      ...["-ginkgo.no-color", ...options.flags ?? []],
+      ...(options.focus ?? []).flatMap((name) => ["-ginkgo.focus", name]),
+      ...(options.skip ?? []).flatMap((name) => ["-ginkgo.skip", name]),
+    ], {
+      env: { TMPDIR: folder },
+      cwd: folder,
+      timeoutMs: (timeoutSeconds + GRACE_SECONDS) * 1000,
+    });
+    const xml = await Deno.readTextFile(lab.path("knode", report)).catch((cause) => {
+      const words = lastWords(stderr || stdout);
+      throw new Error(`critest ended with code ${code} and without a report: ${words}`, { cause });
+    });
+    return parseJunit(xml);
+  } finally {
+    const left = (await crictl.pods()).filter((id) => !podsBefore.has(id));
+    await crictl.removePods(left);
+    await lab.exec("knode", ["rm", "-rf", folder]);
+  }
+}
