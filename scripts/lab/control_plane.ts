@@ -1,0 +1,163 @@
+import { clientFile, ensureClient } from "../clients.ts";
+import type { HostProcess, Lab } from "./lab.ts";
+import type { CommandResult } from "./process.ts";
+import { type Progress, waitFor } from "./progress.ts";
+import { KNODE_PATHS } from "./settings.ts";
+
+const START_TIMEOUT_MS = 120_000;
+const STOP_TIMEOUT_MS = 20_000;
+const KUBECTL_TIMEOUT_MS = 60_000;
+
+const FOLDER = "/run/control-plane";
+const API_PORT = 6443;
+const ETCD_PORT = 2379;
+const ETCD_PEER_PORT = 2380;
+
+/** A store and an API server in the lab's Kubernetes node, on its loopback. */
+export interface ControlPlane {
+  /** A kubeconfig of an administrator, as a path in the node. */
+  readonly kubeconfig: string;
+  /** Runs kubectl in the node to its end; a non-zero exit code is a result. */
+  kubectl(args: readonly string[], stdin?: string): Promise<CommandResult>;
+  /** As `kubectl`, for commands that must succeed. @throws Error with what kubectl wrote. */
+  kubectlOk(args: readonly string[], stdin?: string): Promise<string>;
+  /** Ends both and removes what they stored. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts etcd and kube-apiserver with an empty store. There is no scheduler and there are no controllers:
+ * a pod must name its node. Both die with the caller's program.
+ *
+ * @throws {Error} when they are not ready within two minutes; the message names their logs.
+ */
+export async function startControlPlane(
+  lab: Lab,
+  progress: Progress = () => {},
+): Promise<ControlPlane> {
+  await ensureClient("kube-apiserver", progress);
+  await ensureClient("kubectl", progress);
+  await lab.exec("knode", ["rm", "-rf", FOLDER]);
+  await writeFiles(lab);
+  const processes: HostProcess[] = [];
+  const plane: ControlPlane = {
+    kubeconfig: `${FOLDER}/kubeconfig`,
+    kubectl: (args, stdin) => kubectl(lab, args, stdin),
+    kubectlOk: (args, stdin) => kubectlOk(lab, args, stdin),
+    stop: async () => {
+      for (const process of processes.reverse()) await end(process);
+      await lab.exec("knode", ["rm", "-rf", FOLDER]);
+    },
+  };
+  try {
+    processes.push(await start(lab, "etcd", etcdArgv()));
+    processes.push(await start(lab, "kube-apiserver", apiserverArgv(lab)));
+    await waitFor(
+      "The API server",
+      async () => (await plane.kubectl(["get", "--raw", "/readyz"])).code === 0,
+      {
+        timeoutMs: START_TIMEOUT_MS,
+        log: `${logPath(lab, "kube-apiserver")} and ${logPath(lab, "etcd")}`,
+      },
+    );
+  } catch (error) {
+    await plane.stop();
+    throw error;
+  }
+  return plane;
+}
+
+async function kubectl(lab: Lab, args: readonly string[], stdin?: string): Promise<CommandResult> {
+  const program = `${KNODE_PATHS.clients}/${clientFile("kubectl")}`;
+  return await lab.exec("knode", [program, "--kubeconfig", `${FOLDER}/kubeconfig`, ...args], {
+    timeoutMs: KUBECTL_TIMEOUT_MS,
+    ...(stdin === undefined ? {} : { stdin }),
+  });
+}
+
+async function kubectlOk(lab: Lab, args: readonly string[], stdin?: string): Promise<string> {
+  const { code, stdout, stderr } = await kubectl(lab, args, stdin);
+  if (code !== 0) throw new Error(`kubectl ${args.join(" ")} failed: ${stderr || stdout}`);
+  return stdout.trim();
+}
+
+function logPath(lab: Lab, name: string): string {
+  return lab.path("knode", `/var/log/${name}.log`);
+}
+
+async function start(lab: Lab, name: string, argv: string[]): Promise<HostProcess> {
+  const shell = `exec "$@" </dev/null >/var/log/${name}.log 2>&1`;
+  return await lab.spawn("knode", ["sh", "-c", shell, "sh", ...argv], { cwd: "/" });
+}
+
+async function end(process: HostProcess): Promise<void> {
+  await process.signal("SIGTERM");
+  const timer = setTimeout(() => process.kill(), STOP_TIMEOUT_MS);
+  await process.child.status;
+  clearTimeout(timer);
+}
+
+function etcdArgv(): string[] {
+  const client = `http://127.0.0.1:${ETCD_PORT}`;
+  const peer = `http://127.0.0.1:${ETCD_PEER_PORT}`;
+  return [
+    ...["etcd", "--name", "lab", "--data-dir", `${FOLDER}/etcd`, "--log-level", "warn"],
+    ...["--listen-client-urls", client, "--advertise-client-urls", client],
+    ...["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer],
+    ...["--initial-cluster", `lab=${peer}`, "--unsafe-no-fsync"],
+  ];
+}
+
+function apiserverArgv(lab: Lab): string[] {
+  return [
+    `${KNODE_PATHS.clients}/${clientFile("kube-apiserver")}`,
+    `--etcd-servers=http://127.0.0.1:${ETCD_PORT}`,
+    "--bind-address=127.0.0.1",
+    `--secure-port=${API_PORT}`,
+    `--advertise-address=${lab.address("knode")}`,
+    // It makes its own certificate there.
+    `--cert-dir=${FOLDER}/pki`,
+    "--service-cluster-ip-range=10.0.0.0/24",
+    "--service-account-issuer=https://kubernetes.default.svc",
+    `--service-account-key-file=${FOLDER}/service-account.pem`,
+    `--service-account-signing-key-file=${FOLDER}/service-account.pem`,
+    `--token-auth-file=${FOLDER}/tokens.csv`,
+    "--authorization-mode=AlwaysAllow",
+    "--endpoint-reconciler-type=none",
+    // Both wait for controllers that are not there.
+    "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition",
+    "--allow-privileged=true",
+  ];
+}
+
+async function writeFiles(lab: Lab): Promise<void> {
+  const token = crypto.randomUUID();
+  const files: Record<string, string> = {
+    "service-account.pem": await privateKeyPem(),
+    "tokens.csv": `${token},admin,admin,system:masters\n`,
+    kubeconfig: JSON.stringify({
+      apiVersion: "v1",
+      kind: "Config",
+      clusters: [{
+        name: "lab",
+        cluster: { server: `https://127.0.0.1:${API_PORT}`, "insecure-skip-tls-verify": true },
+      }],
+      users: [{ name: "admin", user: { token } }],
+      contexts: [{ name: "lab", context: { cluster: "lab", user: "admin" } }],
+      "current-context": "lab",
+    }),
+  };
+  await Deno.mkdir(lab.path("knode", FOLDER), { mode: 0o700 });
+  for (const [name, text] of Object.entries(files)) {
+    await Deno.writeTextFile(lab.path("knode", `${FOLDER}/${name}`), text, { mode: 0o600 });
+  }
+}
+
+/** A new key that signs service accounts' tokens: PKCS #8 in PEM (RFC 7468). */
+async function privateKeyPem(): Promise<string> {
+  const algorithm = { name: "ECDSA", namedCurve: "P-256" };
+  const { privateKey } = await crypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
+  const base64 = new Uint8Array(await crypto.subtle.exportKey("pkcs8", privateKey)).toBase64();
+  const lines = base64.match(/.{1,64}/g) ?? [];
+  return ["-----BEGIN PRIVATE KEY-----", ...lines, "-----END PRIVATE KEY-----", ""].join("\n");
+}
