@@ -84,27 +84,27 @@ function linkFlags({ versionPackage, version }: GoModule): string {
 
 /**
  * Writes a go.mod that does no more than name the module; go fills in the rest. What the module replaces
- * by folders of its own repository (Kubernetes' staging modules) is replaced by the same as published
- * modules, as replacements count only in the main module.
+ * by folders of its own repository (Kubernetes' staging modules) is taken from the published modules, as
+ * replacements count only in a main module.
  */
 async function writeGoMod(module: GoModule, work: string, go: Go): Promise<void> {
   const goMod = `${work}/go.mod`;
   await Deno.writeTextFile(goMod, mainGoMod(module, []));
   const version = `${module.path}@v${module.version}`;
   const { GoMod } = JSON.parse(await go(work, ["mod", "download", "-json", version]));
-  const { Replace } = JSON.parse(await go(work, ["mod", "edit", "-json", String(GoMod)]));
-  await Deno.writeTextFile(goMod, mainGoMod(module, stagingModules(Replace ?? [])));
+  const { Require } = JSON.parse(await go(work, ["mod", "edit", "-json", String(GoMod)]));
+  await Deno.writeTextFile(goMod, mainGoMod(module, stagingModules(Require)));
 }
 
-/** One entry of `Replace` as `go mod edit -json` writes it. */
-export interface Replacement {
-  Old: { Path: string };
-  New: { Path: string };
+/** One entry of `Require` as `go mod edit -json` writes it. */
+export interface Requirement {
+  Path: string;
+  Version: string;
 }
 
-/** The modules that are replaced by folders of the same repository. */
-export function stagingModules(replacements: readonly Replacement[]): string[] {
-  return replacements.filter((one) => one.New.Path.startsWith("./")).map((one) => one.Old.Path);
+/** The modules of the same repository: they are required in no version, and replaced by its folders. */
+export function stagingModules(requirements: readonly Requirement[]): string[] {
+  return requirements.filter(({ Version }) => Version === "v0.0.0").map(({ Path }) => Path);
 }
 
 /** Kubernetes 1.X.Y publishes its staging modules as 0.X.Y. */
@@ -114,7 +114,7 @@ function mainGoMod({ path, version, oldestGo }: GoModule, staging: readonly stri
     "module multicri.test/clients",
     `go ${oldestGo.join(".")}`,
     `require ${path} v${version}`,
-    ...staging.map((name) => `replace ${name} => ${name} v${published}`),
+    ...staging.map((name) => `require ${name} v${published}`),
     "",
-  ].join("\n\n");
+  ].join("\n");
 }

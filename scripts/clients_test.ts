@@ -6,13 +6,13 @@ Deno.test("clientFile() names the version of the client's module", () => {
   assertEquals(clientFile("kube-apiserver"), "kube-apiserver-1.37.2");
 });
 
-Deno.test("stagingModules() keeps what a module replaces by its own folders", () => {
-  const replacement = (old: string, by: string) => ({ Old: { Path: old }, New: { Path: by } });
-  const replacements = [
-    replacement("k8s.io/api", "./staging/src/k8s.io/api"),
-    replacement("example.org/fork", "example.org/other"),
-    replacement("k8s.io/kubectl", "./staging/src/k8s.io/kubectl"),
+Deno.test("stagingModules() keeps what a module requires of its own repository", () => {
+  const requirements = [
+    { Path: "k8s.io/api", Version: "v0.0.0" },
+    { Path: "k8s.io/klog/v2", Version: "v2.140.0" },
+    { Path: "k8s.io/utils", Version: "v0.0.0-20260626114624-be93311217bd" },
+    { Path: "k8s.io/kubectl", Version: "v0.0.0" },
   ];
-  assertEquals(stagingModules(replacements), ["k8s.io/api", "k8s.io/kubectl"]);
+  assertEquals(stagingModules(requirements), ["k8s.io/api", "k8s.io/kubectl"]);
   assertEquals(stagingModules([]), []);
 });

@@ -3,7 +3,6 @@ import { exists, remove } from "./files.ts";
 import { withLock } from "./lock.ts";
 import { runOk } from "./process.ts";
 import { type Progress, step } from "./progress.ts";
-import { SUITE } from "./root.ts";
 
 /** What compiles C on the machine, statically. */
 export const COMPILER: Readonly<Record<string, readonly string[]>> = {
@@ -11,6 +10,9 @@ export const COMPILER: Readonly<Record<string, readonly string[]>> = {
   make: ["make"],
   bzip2: ["bzip2"],
 };
+
+/** The suite of the source, 1.35: the shell of 1.37 words its errors otherwise than critest expects. */
+const SUITE = "bookworm";
 
 /** Half a minute on two idle cores. */
 const BUILD_TIMEOUT_MS = 540_000;

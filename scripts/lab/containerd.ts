@@ -1,11 +1,11 @@
 import { ensureClient } from "../clients.ts";
 import { Crictl } from "./crictl.ts";
-import type { HostProcess, Lab } from "./lab.ts";
-import { type Progress, waitFor } from "./progress.ts";
+import type { Lab } from "./lab.ts";
+import { NodeProgram } from "./node_program.ts";
+import type { Progress } from "./progress.ts";
 import { REGISTRY_PORTS } from "./registry.ts";
 
 const START_TIMEOUT_MS = 30_000;
-const STOP_TIMEOUT_MS = 20_000;
 
 const SOCKET_PATH = "/run/containerd/containerd.sock";
 const CONFIG_PATH = "/etc/containerd/config.toml";
@@ -88,32 +88,29 @@ export async function startContainerd(
   await ensureClient("crictl", progress);
   await configure(lab);
   const crictl = new Crictl(lab, SOCKET_PATH);
-  const logPath = lab.path("knode", LOG_PATH);
-  const shell = `exec containerd --config ${CONFIG_PATH} </dev/null >${LOG_PATH} 2>&1`;
-  const process = await lab.spawn("knode", ["/bin/sh", "-c", shell], { cwd: "/" });
+  const program = await NodeProgram.start(lab, {
+    name: "containerd",
+    argv: ["containerd", "--config", CONFIG_PATH],
+    logPath: LOG_PATH,
+  }, {
+    answers: async () => (await crictl.run(["version"])).code === 0,
+    timeoutMs: START_TIMEOUT_MS,
+  });
+  const stop = async () => {
+    try {
+      // A shim outlives containerd, and ends with its pod.
+      await crictl.removePods(await crictl.pods());
+    } finally {
+      await program.stop();
+    }
+  };
   try {
-    await waitFor("containerd", async () => (await crictl.run(["version"])).code === 0, {
-      timeoutMs: START_TIMEOUT_MS,
-      log: logPath,
-    });
     await crictl.removePods(await crictl.pods());
   } catch (error) {
-    await process.kill();
+    await program.stop();
     throw error;
   }
-  return { socketPath: SOCKET_PATH, crictl, logPath, stop: () => stop(process, crictl) };
-}
-
-async function stop(process: HostProcess, crictl: Crictl): Promise<void> {
-  try {
-    // A shim outlives containerd, and ends with its pod.
-    await crictl.removePods(await crictl.pods());
-  } finally {
-    await process.signal("SIGTERM");
-    const timer = setTimeout(() => process.kill(), STOP_TIMEOUT_MS);
-    await process.child.status;
-    clearTimeout(timer);
-  }
+  return { socketPath: SOCKET_PATH, crictl, logPath: lab.path("knode", LOG_PATH), stop };
 }
 
 async function configure(lab: Lab): Promise<void> {

@@ -1,11 +1,11 @@
 import { clientFile, ensureClient } from "../clients.ts";
-import type { HostProcess, Lab } from "./lab.ts";
+import type { Lab } from "./lab.ts";
+import { NodeProgram } from "./node_program.ts";
 import type { CommandResult } from "./process.ts";
-import { type Progress, waitFor } from "./progress.ts";
+import type { Progress } from "./progress.ts";
 import { KNODE_PATHS } from "./settings.ts";
 
 const START_TIMEOUT_MS = 120_000;
-const STOP_TIMEOUT_MS = 20_000;
 const KUBECTL_TIMEOUT_MS = 60_000;
 
 const FOLDER = "/run/control-plane";
@@ -39,26 +39,31 @@ export async function startControlPlane(
   await ensureClient("kubectl", progress);
   await lab.exec("knode", ["rm", "-rf", FOLDER]);
   await writeFiles(lab);
-  const processes: HostProcess[] = [];
+  const programs: NodeProgram[] = [];
   const plane: ControlPlane = {
     kubeconfig: `${FOLDER}/kubeconfig`,
     kubectl: (args, stdin) => kubectl(lab, args, stdin),
     kubectlOk: (args, stdin) => kubectlOk(lab, args, stdin),
     stop: async () => {
-      for (const process of processes.reverse()) await end(process);
+      for (const program of programs.reverse()) await program.stop();
       await lab.exec("knode", ["rm", "-rf", FOLDER]);
     },
   };
+  const start = async (name: string, argv: string[], answers: () => Promise<boolean>) => {
+    const spec = { name, argv, logPath: `/var/log/${name}.log` };
+    programs.push(await NodeProgram.start(lab, spec, { answers, timeoutMs: START_TIMEOUT_MS }));
+  };
   try {
-    processes.push(await start(lab, "etcd", etcdArgv()));
-    processes.push(await start(lab, "kube-apiserver", apiserverArgv(lab)));
-    await waitFor(
-      "The API server",
+    const connect = ["bash", "-c", `exec 3<>/dev/tcp/127.0.0.1/${ETCD_PORT}`];
+    await start(
+      "etcd",
+      etcdArgv(),
+      async () => (await lab.exec("knode", connect)).code === 0,
+    );
+    await start(
+      "kube-apiserver",
+      apiserverArgv(lab),
       async () => (await plane.kubectl(["get", "--raw", "/readyz"])).code === 0,
-      {
-        timeoutMs: START_TIMEOUT_MS,
-        log: `${logPath(lab, "kube-apiserver")} and ${logPath(lab, "etcd")}`,
-      },
     );
   } catch (error) {
     await plane.stop();
@@ -79,22 +84,6 @@ async function kubectlOk(lab: Lab, args: readonly string[], stdin?: string): Pro
   const { code, stdout, stderr } = await kubectl(lab, args, stdin);
   if (code !== 0) throw new Error(`kubectl ${args.join(" ")} failed: ${stderr || stdout}`);
   return stdout.trim();
-}
-
-function logPath(lab: Lab, name: string): string {
-  return lab.path("knode", `/var/log/${name}.log`);
-}
-
-async function start(lab: Lab, name: string, argv: string[]): Promise<HostProcess> {
-  const shell = `exec "$@" </dev/null >/var/log/${name}.log 2>&1`;
-  return await lab.spawn("knode", ["sh", "-c", shell, "sh", ...argv], { cwd: "/" });
-}
-
-async function end(process: HostProcess): Promise<void> {
-  await process.signal("SIGTERM");
-  const timer = setTimeout(() => process.kill(), STOP_TIMEOUT_MS);
-  await process.child.status;
-  clearTimeout(timer);
 }
 
 function etcdArgv(): string[] {
@@ -119,8 +108,8 @@ function apiserverArgv(lab: Lab): string[] {
     `--cert-dir=${FOLDER}/pki`,
     "--service-cluster-ip-range=10.0.0.0/24",
     "--service-account-issuer=https://kubernetes.default.svc",
-    `--service-account-key-file=${FOLDER}/service-account.pem`,
-    `--service-account-signing-key-file=${FOLDER}/service-account.pem`,
+    `--service-account-key-file=${FOLDER}/service-account.pub`,
+    `--service-account-signing-key-file=${FOLDER}/service-account.key`,
     `--token-auth-file=${FOLDER}/tokens.csv`,
     "--authorization-mode=AlwaysAllow",
     "--endpoint-reconciler-type=none",
@@ -133,7 +122,7 @@ function apiserverArgv(lab: Lab): string[] {
 async function writeFiles(lab: Lab): Promise<void> {
   const token = crypto.randomUUID();
   const files: Record<string, string> = {
-    "service-account.pem": await privateKeyPem(),
+    ...await serviceAccountKeys(),
     "tokens.csv": `${token},admin,admin,system:masters\n`,
     kubeconfig: JSON.stringify({
       apiVersion: "v1",
@@ -153,11 +142,21 @@ async function writeFiles(lab: Lab): Promise<void> {
   }
 }
 
-/** A new key that signs service accounts' tokens: PKCS #8 in PEM (RFC 7468). */
-async function privateKeyPem(): Promise<string> {
+/** A new pair of keys that sign service accounts' tokens and check them: PKCS #8 and SPKI in PEM. */
+async function serviceAccountKeys(): Promise<Record<string, string>> {
   const algorithm = { name: "ECDSA", namedCurve: "P-256" };
-  const { privateKey } = await crypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
-  const base64 = new Uint8Array(await crypto.subtle.exportKey("pkcs8", privateKey)).toBase64();
-  const lines = base64.match(/.{1,64}/g) ?? [];
-  return ["-----BEGIN PRIVATE KEY-----", ...lines, "-----END PRIVATE KEY-----", ""].join("\n");
+  const pair = await crypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
+  return {
+    "service-account.key": pem(
+      "PRIVATE KEY",
+      await crypto.subtle.exportKey("pkcs8", pair.privateKey),
+    ),
+    "service-account.pub": pem("PUBLIC KEY", await crypto.subtle.exportKey("spki", pair.publicKey)),
+  };
+}
+
+/** RFC 7468. */
+function pem(label: string, der: ArrayBuffer): string {
+  const lines = new Uint8Array(der).toBase64().match(/.{1,64}/g) ?? [];
+  return [`-----BEGIN ${label}-----`, ...lines, `-----END ${label}-----`, ""].join("\n");
 }

@@ -38,7 +38,7 @@ const WEB_SERVER = `#!/bin/sh
 trap 'exit 0' TERM QUIT INT
 echo $$ > /var/run/nginx.pid
 echo "$(basename "$0") listens on port $1"
-httpd -f -vv -p "$1" -h /www &
+busybox httpd -f -vv -p "$1" -h /www &
 wait
 `;
 
@@ -169,7 +169,7 @@ async function ensureLayout(cache: string, progress: Progress): Promise<string> 
 }
 
 async function makeLayers(busybox: string): Promise<Layers> {
-  // Hard links, because critest binds applets over each other, which follows symbolic ones.
+  // Hard links, as in the originals.
   const base = { users: USERS, groups: GROUPS, appletType: "link" } as const;
   const program = (content: string | Uint8Array, path: string, mode = 0o755) =>
     ({ path, mode, type: "file", content }) as const;

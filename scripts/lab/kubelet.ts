@@ -1,12 +1,12 @@
 import { clientFile, ensureClient } from "../clients.ts";
 import type { ControlPlane } from "./control_plane.ts";
-import type { HostProcess, Lab } from "./lab.ts";
-import { type Progress, waitFor } from "./progress.ts";
+import type { Lab } from "./lab.ts";
+import { NodeProgram } from "./node_program.ts";
+import type { Progress } from "./progress.ts";
 import { KNODE_PATHS } from "./settings.ts";
 
 /** The kubelet waits for its runtime; a busy machine starts it slowly. */
 const START_TIMEOUT_MS = 60_000;
-const STOP_TIMEOUT_MS = 20_000;
 
 /** The kubelet's own defaults, here on the node's address, so that tests on the machine can ask. */
 const HEALTH_PORT = 10248;
@@ -17,6 +17,8 @@ const ROOT_DIR = "/var/lib/kubelet";
 const RUN_DIR = "/run/kubelet";
 const MANIFEST_DIR = "/etc/kubernetes/manifests";
 const POD_LOGS_DIR = "/var/log/pods";
+/** The kubelet's links to containers' logs, by other names. */
+const CONTAINER_LOGS_DIR = "/var/log/containers";
 const CONFIG_PATH = `${RUN_DIR}/config.json`;
 const LOG_PATH = "/var/log/kubelet.log";
 
@@ -79,43 +81,41 @@ export interface ContainerStatus {
 export class Kubelet {
   /** Its log, as a path on the machine. */
   readonly logPath: string;
-  #process: HostProcess | undefined;
+  #program: NodeProgram | undefined;
 
   constructor(readonly lab: Lab, readonly options: KubeletOptions) {
     this.logPath = lab.path("knode", LOG_PATH);
   }
 
-  /** Starts it and waits until it is healthy. @throws Error with the end of its log. */
+  /**
+   * Starts it and waits until it is healthy. It removes what it does not know from the folder of pods'
+   * logs, so nothing else may use that meanwhile.
+   *
+   * @throws {Error} with the end of its log.
+   */
   async start(progress: Progress = () => {}): Promise<void> {
     await ensureClient("kubelet", progress);
     await this.#configure();
-    this.#process = await this.lab.spawn("knode", ["sh", "-euc", startScript(this.#flags())], {
-      cwd: "/",
+    this.#program = await NodeProgram.start(this.lab, {
+      name: "The kubelet",
+      argv: ["sh", "-euc", startScript(this.#flags())],
+      logPath: LOG_PATH,
+    }, {
+      answers: () => answers(`http://${this.lab.address("knode")}:${HEALTH_PORT}/healthz`),
+      timeoutMs: START_TIMEOUT_MS,
     });
-    const { child } = this.#process;
-    let ended = false;
-    child.status.then(() => ended = true);
-    await waitFor("The kubelet", async () => {
-      if (ended) throw new Error(`The kubelet ended at once: ${(await this.log()).slice(-2000)}`);
-      return await answers(`http://${this.lab.address("knode")}:${HEALTH_PORT}/healthz`);
-    }, { timeoutMs: START_TIMEOUT_MS, log: this.logPath });
   }
 
   /** Ends it as systemd would. Its pods go on running, as on any node. */
   async stop(): Promise<void> {
-    const process = this.#process;
-    if (process === undefined) return;
-    this.#process = undefined;
-    await process.signal("SIGTERM");
-    const timer = setTimeout(() => process.kill(), STOP_TIMEOUT_MS);
-    await process.child.status;
-    clearTimeout(timer);
+    await this.#program?.stop();
+    this.#program = undefined;
   }
 
   /** Ends it by SIGKILL. */
   async kill(): Promise<void> {
-    await this.#process?.kill();
-    this.#process = undefined;
+    await this.#program?.kill();
+    this.#program = undefined;
   }
 
   async restart(): Promise<void> {
@@ -124,7 +124,7 @@ export class Kubelet {
   }
 
   /**
-   * Ends it and removes all that it knew: manifests, volumes, records and log. The pods that it left in
+   * Ends it and removes all that it knew: manifests, volumes, records and logs. The pods that it left in
    * the runtime are the runtime's to remove.
    */
   async remove(): Promise<void> {
@@ -138,7 +138,9 @@ export class Kubelet {
     ]);
     const own = mounts.stdout.split("\n").filter((path) => path.startsWith(`${ROOT_DIR}/`));
     for (const path of own.reverse()) await this.lab.exec("knode", ["umount", path]);
-    await this.lab.exec("knode", ["rm", "-rf", ROOT_DIR, RUN_DIR, MANIFEST_DIR, LOG_PATH]);
+    const folders = [ROOT_DIR, RUN_DIR, MANIFEST_DIR, POD_LOGS_DIR, CONTAINER_LOGS_DIR];
+    await this.lab.exec("knode", ["rm", "-rf", ...folders, LOG_PATH]);
+    await this.lab.exec("knode", ["mkdir", "-p", POD_LOGS_DIR]);
   }
 
   /** Makes a pod of the node's own, or changes it. `manifest` is a Pod of the Kubernetes API. */
@@ -218,7 +220,7 @@ function startScript(flags: string[]): string {
   const inside = [
     "mount --make-rprivate /proc",
     ...binds,
-    `exec ${[kubelet, ...flags].join(" ")} </dev/null >>${LOG_PATH} 2>&1`,
+    `exec ${[kubelet, ...flags].join(" ")}`,
   ].join("\n");
   return `exec unshare --mount --propagation unchanged sh -euc '${inside}'`;
 }
@@ -248,7 +250,6 @@ function kubeletConfig(address: string, socketPath: string): Record<string, unkn
     cgroupDriver: "cgroupfs",
     cgroupsPerQOS: false,
     enforceNodeAllocatable: [],
-    localStorageCapacityIsolation: false,
     oomScoreAdj: 0,
     makeIPTablesUtilChains: false,
     // A full disk of the machine is no reason to evict.

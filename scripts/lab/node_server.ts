@@ -1,14 +1,14 @@
 import { ensureClient } from "../clients.ts";
 import { ENTRY_POINTS } from "../install.ts";
 import { Crictl } from "./crictl.ts";
-import type { HostProcess, Lab } from "./lab.ts";
+import type { Lab } from "./lab.ts";
+import { NodeProgram } from "./node_program.ts";
 import type { CommandResult } from "./process.ts";
-import { type Progress, waitFor } from "./progress.ts";
+import type { Progress } from "./progress.ts";
 import { KNODE_PATHS } from "./settings.ts";
 
 /** A cold start compiles TypeScript; later ones take a fraction of a second. */
 const START_TIMEOUT_MS = 60_000;
-const STOP_TIMEOUT_MS = 20_000;
 
 /** What is chosen for a server; everything else is the flags' default. */
 export interface NodeServerOptions {
@@ -33,7 +33,7 @@ export class NodeServer {
   /** The server's own log, as a path in the node. */
   readonly logPath: string;
   readonly #crictl: Crictl;
-  #process: HostProcess | undefined;
+  #program: NodeProgram | undefined;
 
   constructor(readonly lab: Lab, readonly options: NodeServerOptions = {}) {
     const name = options.name ?? "multicri";
@@ -77,34 +77,28 @@ export class NodeServer {
 
   /** Starts the server and waits until it answers. @throws Error with the end of its log. */
   async start(): Promise<void> {
-    const shell = `exec "$@" </dev/null >>${this.logPath} 2>&1`;
-    this.#process = await this.lab.spawn("knode", ["/bin/sh", "-c", shell, "sh", ...this.argv], {
+    this.#program = await NodeProgram.start(this.lab, {
+      name: "The multicri server",
+      argv: this.argv,
+      logPath: this.logPath,
       cwd: KNODE_PATHS.checkout,
       env: this.env,
+    }, {
+      answers: async () => (await this.crictl(["version"])).code === 0,
+      timeoutMs: START_TIMEOUT_MS,
     });
-    let ended = false;
-    this.#process.child.status.then(() => ended = true);
-    await waitFor("The multicri server", async () => {
-      if (ended) throw new Error(`The multicri server ended at once: ${await this.log()}`);
-      return (await this.crictl(["version"])).code === 0;
-    }, { timeoutMs: START_TIMEOUT_MS, log: this.lab.path("knode", this.logPath) });
   }
 
   /** Ends the server as systemd would, and waits for it. */
   async stop(): Promise<void> {
-    const process = this.#process;
-    if (process === undefined) return;
-    this.#process = undefined;
-    await process.signal("SIGTERM");
-    const timeout = setTimeout(() => process.kill(), STOP_TIMEOUT_MS);
-    await process.child.status;
-    clearTimeout(timeout);
+    await this.#program?.stop();
+    this.#program = undefined;
   }
 
   /** Ends the server by SIGKILL: nothing of it runs any more, nothing is tidied. */
   async kill(): Promise<void> {
-    await this.#process?.kill();
-    this.#process = undefined;
+    await this.#program?.kill();
+    this.#program = undefined;
   }
 
   /** What the server has logged. */

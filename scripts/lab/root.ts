@@ -5,7 +5,7 @@ import { isAlive, killTree, recordedProcess, recordedScript, runOk, shellWord } 
 import { type Progress, step, waitFor } from "./progress.ts";
 
 /** Debian's only suite with Apptainer; its Slurm, containerd, CNI plugins and Go are recent too. */
-export const SUITE = "sid";
+const SUITE = "sid";
 
 /** What a Debian root is made of. */
 export interface RootRecipe {
