@@ -14,6 +14,7 @@ const LOG_PATH = "/var/log/containerd.log";
 
 /** The network of containerd's pods, of no meaning outside the node. */
 const POD_SUBNET = "10.88.0.0/16";
+const BRIDGE = "cni0";
 
 /**
  * containerd's configuration. The lab's machine may lack AppArmor, the hugetlb controller and the right
@@ -50,7 +51,7 @@ const CNI_CONFIG = {
   plugins: [
     {
       type: "bridge",
-      bridge: "cni0",
+      bridge: BRIDGE,
       isGateway: true,
       ipMasq: true,
       promiscMode: true,
@@ -102,6 +103,8 @@ export async function startContainerd(
       await crictl.removePods(await crictl.pods());
     } finally {
       await program.stop();
+      // The plugin never removes it. There is none when no pod had a network.
+      await lab.exec("knode", ["ip", "link", "delete", "dev", BRIDGE]);
     }
   };
   try {

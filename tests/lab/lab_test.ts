@@ -8,6 +8,7 @@ import {
 import { writeStderrLine } from "../../lib/base/log.ts";
 import { Lab } from "../../scripts/lab/lab.ts";
 import { waitFor } from "../../scripts/lab/progress.ts";
+import { MIRRORED_REGISTRIES } from "../../scripts/lab/registry.ts";
 import { HOST_NAMES, KNODE_PATHS } from "../../scripts/lab/settings.ts";
 import { PARTITIONS } from "../../scripts/lab/slurm.ts";
 
@@ -194,7 +195,7 @@ Deno.test("images come from the registry by every name it has, and with its pass
       ...["apptainer", "--silent", "pull", "--force", "--disable-cache", "/tmp/lab-test.sif"],
       `docker://${name}`,
     ], { env, timeoutMs: JOB_TIMEOUT_MS });
-  const prefixes = [lab.registryName, lab.registry, "docker.io", address];
+  const prefixes = [lab.registryName, lab.registry, ...MIRRORED_REGISTRIES, address];
   for (const prefix of prefixes) {
     const env = prefix !== address ? {} : {
       APPTAINER_DOCKER_USERNAME: username,
