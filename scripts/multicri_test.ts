@@ -41,7 +41,15 @@ const PLACES: Record<string, (directory: string) => Promise<string>> = {
     return link;
   },
   "in a copied folder": async (directory) => {
-    const files = ["main.ts", "deno.json", "deno.lock", "lib", "wasm/core.ts", "wasm/frame.ts"];
+    const files = [
+      "main.ts",
+      "deno.json",
+      "deno.lock",
+      "lib",
+      "wasm/call.ts",
+      "wasm/core.ts",
+      "wasm/frame.ts",
+    ];
     for (const path of [...files, "wasm/core.wasm", "scripts/multicri"]) {
       const target = join(directory, path === "scripts/multicri" ? "bin/multicri" : path);
       await Deno.mkdir(dirname(target), { recursive: true });

@@ -2,6 +2,7 @@
  * A container on this machine that `enter_container.pl` can enter: namespaces by unshare(1), an init process, a
  * program, and the files that a job leaves for it.
  */
+import { delay } from "@std/async/delay";
 import { join } from "@std/path";
 import { READ_PROGRAM } from "./cluster_scripts.ts";
 import {
@@ -68,6 +69,24 @@ export class TestContainer implements AsyncDisposable {
       stderr: "null",
     }).spawn();
     return new TestContainer(directory, job);
+  }
+
+  /** Resolves when the program runs in its own environment; until then it has that of the shell it comes from. */
+  async running(): Promise<void> {
+    const childOf = async (pid: string) =>
+      (await Deno.readTextFile(`/proc/${pid}/task/${pid}/children`)).trim().split(" ")[0] ?? "";
+    for (;;) {
+      await delay(10);
+      try {
+        const start = await Deno.readTextFile(join(this.directory, "status/start"));
+        const program = await childOf(await childOf(/^pid=(\d+)$/m.exec(start)?.[1] ?? ""));
+        const environment = await Deno.readTextFile(`/proc/${program}/environ`);
+        if (!environment.includes("ENTER=")) return;
+      } catch (error) {
+        // It is not there yet.
+        if (!(error instanceof Deno.errors.NotFound)) throw error;
+      }
+    }
   }
 
   request(argv: string[], changes: Partial<EnterRequest> = {}): EnterRequest {
