@@ -1,6 +1,7 @@
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { CriError } from "../../base/error.ts";
-import { isReserved, readSettings } from "./settings.ts";
+import type { KeptLogin } from "../../config/clusters.ts";
+import { type ClusterChoice, isReserved, loginOf, readSettings } from "./settings.ts";
 
 const LOGIN = { CLUSTER_HOST: "login", CLUSTER_USERNAME: "u", CLUSTER_PASSWORD: "secret" };
 
@@ -138,6 +139,125 @@ for (const [host, port, allowed] of CLUSTERS) {
     assertEquals(error.code, "PERMISSION_DENIED");
   });
 }
+
+const NODE_SECRET = "hunter2";
+
+function kept(changes: Partial<KeptLogin> = {}): KeptLogin {
+  const login = { host: "node", port: 22, user: "shared", password: NODE_SECRET };
+  return { login, namespaces: undefined, prerun: false, ...changes };
+}
+
+const KEPT = new Map([
+  ["open", kept()],
+  ["physics", kept({ namespaces: ["physics"] })],
+  ["nobody", kept({ namespaces: [] })],
+  ["prerun", kept({ prerun: true })],
+]);
+
+const ANNOTATION = "multicri.io/cluster";
+
+interface Asked {
+  values?: Values;
+  annotation?: string;
+  namespace?: string;
+  defaultName?: string;
+}
+
+const choose = ({ values = {}, annotation, namespace = "ns", defaultName }: Asked) =>
+  readSettings(
+    Object.entries(values).map(([key, value]) => ({
+      key,
+      value: new TextEncoder().encode(String(value)),
+    })),
+    {
+      annotations: annotation === undefined ? {} : { [ANNOTATION]: annotation },
+      metadata: { name: "p", namespace, uid: "u", attempt: 0 },
+    },
+    { allowed: [{ host: "login", port: 22 }], named: KEPT, defaultName },
+  ).cluster;
+
+const OWN: ClusterChoice = {
+  kind: "own",
+  login: { host: "login", port: 22, user: "u", password: "secret" },
+};
+
+const CHOICES: readonly [what: string, Asked, ClusterChoice][] = [
+  ["an annotation names it", { annotation: "open" }, { kind: "named", name: "open" }],
+  ["it is the default", { defaultName: "open" }, { kind: "named", name: "open" }],
+  ["annotation and default differ", { annotation: "open", defaultName: "nobody" }, {
+    kind: "named",
+    name: "open",
+  }],
+  ["the pod brings its own", { values: LOGIN }, OWN],
+  ["the pod brings its own beside both", {
+    values: LOGIN,
+    annotation: "open",
+    defaultName: "open",
+  }, OWN],
+  ["its namespace is listed", { annotation: "physics", namespace: "physics" }, {
+    kind: "named",
+    name: "physics",
+  }],
+  ["the entry allows the prerun", {
+    annotation: "prerun",
+    values: { CLUSTER_CONFIG: "module load x" },
+  }, { kind: "named", name: "prerun" }],
+  ["the prerun is empty", { annotation: "open", values: { CLUSTER_CONFIG: "" } }, {
+    kind: "named",
+    name: "open",
+  }],
+];
+
+for (const [what, asked, expected] of CHOICES) {
+  Deno.test(`readSettings() chooses ${expected.kind === "own" ? "the pod's login" : expected.name} when ${what}`, () => {
+    assertEquals(choose(asked), expected);
+  });
+}
+
+const NOT_CHOSEN: readonly [Asked, code: string, words: string][] = [
+  [{ annotation: "missing" }, "INVALID_ARGUMENT", "must be open or physics or nobody or prerun"],
+  [{ annotation: "" }, "INVALID_ARGUMENT", 'current value is ""'],
+  [{ annotation: "constructor" }, "INVALID_ARGUMENT", '"constructor"'],
+  [{ annotation: "physics" }, "PERMISSION_DENIED", "in the namespace ns"],
+  [{ annotation: "physics", namespace: "" }, "PERMISSION_DENIED", "other namespaces only"],
+  [{ annotation: "nobody" }, "PERMISSION_DENIED", "other namespaces only"],
+  [{ defaultName: "physics" }, "PERMISSION_DENIED", "other namespaces only"],
+  [
+    { annotation: "open", values: { CLUSTER_CONFIG: "cat ~/.ssh/id" } },
+    "PERMISSION_DENIED",
+    "prerun: true",
+  ],
+  [{ defaultName: "open", values: { CLUSTER_CONFIG: " " } }, "PERMISSION_DENIED", "prerun: true"],
+  [{}, "INVALID_ARGUMENT", "CLUSTER_HOST must be set"],
+  // Half a login of the pod's must never become the node's.
+  ...["CLUSTER_HOST", "CLUSTER_USERNAME", "CLUSTER_PASSWORD", "CLUSTER_KEYVALUE"].flatMap((name) =>
+    [{ annotation: "open" }, { defaultName: "open" }].map((
+      asked,
+    ): [Asked, string, string] => [
+      { ...asked, values: { [name]: "secret" } },
+      "INVALID_ARGUMENT",
+      "must be set in it",
+    ])
+  ),
+];
+
+for (const [asked, code, words] of NOT_CHOSEN) {
+  Deno.test(`readSettings() refuses ${JSON.stringify(asked)} where the node keeps logins`, () => {
+    const error = assertThrows(() => choose(asked), CriError, words);
+    assertEquals(error.code, code);
+    for (const secret of ["secret", NODE_SECRET]) {
+      assertEquals(error.message.includes(secret), false);
+    }
+  });
+}
+
+Deno.test("loginOf() gives the login, and throws NOT_FOUND when the node keeps it no more", () => {
+  const clusters = { allowed: [], named: KEPT, defaultName: undefined };
+  assertEquals(loginOf({ kind: "named", name: "open" }, clusters).user, "shared");
+  assertEquals(loginOf(OWN, clusters).user, "u");
+  const error = assertThrows(() => loginOf({ kind: "named", name: "gone" }, clusters), CriError);
+  assertEquals(error.code, "NOT_FOUND");
+});
 
 const NAMES: readonly [name: string, reserved: boolean][] = [
   ["CLUSTER_ANYTHING", true],
