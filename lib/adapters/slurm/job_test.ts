@@ -43,6 +43,7 @@ const HEAD = `#!/bin/bash
 #SBATCH --comment="multicri id=c1 pod=ns/p uid=u-1 container=main attempt=2"
 #SBATCH --output="/home/u/it's/s1/c1/slurm.log"
 #SBATCH --open-mode="append"
+#SBATCH --no-requeue
 #SBATCH --partition="short"
 #SBATCH --exclusive
 umask 077
