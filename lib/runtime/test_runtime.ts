@@ -51,10 +51,11 @@ export class TestAdapter implements Adapter {
 
   async stopContainer(id: string, graceMs: number): Promise<void> {
     this.#called("stop", `${id} ${graceMs}`);
+    const phase = () => this.store.containers.get(id)?.state.phase;
+    if (phase() !== "starting" && phase() !== "running") return;
     await this.stopGate;
-    if (this.store.containers.get(id)?.state.phase === "starting") await this.startGate;
-    const phase = this.store.containers.get(id)?.state.phase;
-    if (phase === "running") this.exit(id, 143);
+    if (phase() === "starting") await this.startGate;
+    if (phase() === "running") this.exit(id, 143);
   }
 
   async removeContainer({ id }: ContainerRecord): Promise<void> {
