@@ -62,6 +62,28 @@ placeTest(
   },
 );
 
+placeTest(
+  "StartContainer ends a job that came to light when another submission was refused",
+  async (place) => {
+    const { cluster } = place;
+    await cluster.program("flock", "\nexit 71");
+    await cluster.fake(
+      "on_sbatch",
+      `
+if [ "$(grep -c '^sbatch ' "$FAKE/calls")" -gt 1 ]; then
+  rm -f "$FAKE/sbatch.waits"
+  while [ ! -e "$FAKE/jobs/101/line" ]; do /bin/sleep 0.01; done
+  echo 'sbatch: error: invalid account' >&2
+  exit 1
+fi`,
+    );
+    await startAndLose(place);
+    place.clock.advance(FIRST_PAUSE_MS);
+    await place.until(({ state }) => state.phase === "exited");
+    assertEquals([place.end, await cluster.job("101")], [[128, "StartError"], CANCELLED]);
+  },
+);
+
 placeTest("a job runs its program when nothing was stopped", async (place) => {
   await place.cluster.program("apptainer", "\nexit 5");
   await place.start();

@@ -11,8 +11,9 @@ import type { SessionState } from "../../executors/ssh/session_state.ts";
 
 const PROGRAMS: Readonly<Record<string, string>> = {
   // `sbatch.fails`: what it says; `sbatch.dies`: the submitting shell is killed once the job is accepted;
-  // `sbatch.waits`: it takes until that is removed.
+  // `sbatch.waits`: it takes until that is removed; `on_sbatch`: what it does first.
   sbatch: `
+[ ! -e "$FAKE/on_sbatch" ] || . "$FAKE/on_sbatch"
 while [ -e "$FAKE/sbatch.waits" ]; do /bin/sleep 0.01; done
 if [ -e "$FAKE/sbatch.fails" ]; then cat "$FAKE/sbatch.fails" >&2; exit 1; fi
 for script; do :; done
@@ -68,6 +69,7 @@ export class TestCluster implements AsyncDisposable {
   readonly breaks: { words: string; error: CriError; when: "before" | "during" | "after" }[] = [];
   /** Scripts that run on although their connection broke. */
   readonly #abandoned: Promise<unknown>[] = [];
+  #disposed = false;
 
   private constructor(readonly root: string, readonly shell: readonly [string, ...string[]]) {}
 
@@ -113,7 +115,9 @@ export class TestCluster implements AsyncDisposable {
 
   /** Resolves when a program has been called so often. */
   async called(program: string, times = 1): Promise<void> {
-    while (await this.calls(program) < times) await new Promise((done) => setTimeout(done, 5));
+    while (!this.#disposed && await this.calls(program) < times) {
+      await new Promise((done) => setTimeout(done, 5));
+    }
   }
 
   /** What squeue says of a job; undefined when there is none. */
@@ -208,6 +212,8 @@ export class TestCluster implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#disposed = true;
+    await this.fake("sbatch.waits").catch(() => {});
     await Promise.allSettled(this.#abandoned);
     await Deno.remove(this.root, { recursive: true });
   }
