@@ -94,6 +94,10 @@ const refusals: [string[], Record<string, string>, string][] = [
   [["--", "stray"], {}, "takes flags only"],
   [[], { CRI_SLURM_MOUNT_PATH: "../up" }, "CRI_SLURM_MOUNT_PATH"],
   [[], { CRI_SLURM_MOUNT_PATH: "/abs" }, "relative to $HOME"],
+  [[], { CRI_SLURM_MOUNT_PATH: "a:b" }, "CRI_SLURM_MOUNT_PATH"],
+  [[], { CRI_SLURM_MOUNT_PATH: "a,b" }, "CRI_SLURM_MOUNT_PATH"],
+  [[], { CRI_SLURM_IMAGE_REMOTE_MOUNT: "/scratch:ro" }, "CRI_SLURM_IMAGE_REMOTE_MOUNT"],
+  [[], { CRI_SLURM_IMAGE_REMOTE_MOUNT: "/scratch,x" }, "CRI_SLURM_IMAGE_REMOTE_MOUNT"],
   [[], { CRI_SLURM_BUILD_IN_CLUSTER: "maybe" }, "true or false"],
   [[], { CRI_SLURM_BUILD_IN_CLUSTER: "true" }, "not available yet"],
 ];
