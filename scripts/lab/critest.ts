@@ -3,6 +3,7 @@ import { Crictl } from "./crictl.ts";
 import { pushCritestImages } from "./critest_images.ts";
 import { parseJunit, type SpecReport } from "./junit.ts";
 import type { Lab } from "./lab.ts";
+import { unmountBelow } from "./mounts.ts";
 import { lastWords } from "./process.ts";
 import type { Progress } from "./progress.ts";
 import { KNODE_PATHS } from "./settings.ts";
@@ -75,6 +76,8 @@ export async function runCritest(
   } finally {
     const left = (await crictl.pods()).filter((id) => !podsBefore.has(id));
     await crictl.removePods(left);
-    await lab.exec("knode", ["rm", "-rf", folder]);
+    // A failed spec about mounts leaves them.
+    await unmountBelow(lab, folder);
+    await lab.exec("knode", ["rm", "-rf", "--one-file-system", folder]);
   }
 }

@@ -1,6 +1,7 @@
 import { clientFile, ensureClient } from "../clients.ts";
 import type { ControlPlane } from "./control_plane.ts";
 import type { Lab } from "./lab.ts";
+import { unmountBelow } from "./mounts.ts";
 import { NodeProgram } from "./node_program.ts";
 import type { Progress } from "./progress.ts";
 import { KNODE_PATHS } from "./settings.ts";
@@ -129,17 +130,9 @@ export class Kubelet {
    */
   async remove(): Promise<void> {
     await this.stop();
-    const mounts = await this.lab.exec("knode", [
-      "findmnt",
-      "--noheadings",
-      "--list",
-      "-o",
-      "TARGET",
-    ]);
-    const own = mounts.stdout.split("\n").filter((path) => path.startsWith(`${ROOT_DIR}/`));
-    for (const path of own.reverse()) await this.lab.exec("knode", ["umount", path]);
+    await unmountBelow(this.lab, ROOT_DIR);
     const folders = [ROOT_DIR, RUN_DIR, MANIFEST_DIR, POD_LOGS_DIR, CONTAINER_LOGS_DIR];
-    await this.lab.exec("knode", ["rm", "-rf", ...folders, LOG_PATH]);
+    await this.lab.exec("knode", ["rm", "-rf", "--one-file-system", ...folders, LOG_PATH]);
     await this.lab.exec("knode", ["mkdir", "-p", POD_LOGS_DIR]);
   }
 
