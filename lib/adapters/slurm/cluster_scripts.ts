@@ -97,7 +97,12 @@ printf '%s\\n' "$job"
  */
 export function findJobScript(directory: string, name: string): string {
   return `
-[ -d ${quoteShell(directory)} ] || exit 0
+if [ ! -d ${quoteShell(directory)} ]; then
+  # Nothing was submitted yet, or the home directory is away for a moment while the job runs.
+  ${askForJob(name)} || exit ${SUBMIT_EXIT.TRY_AGAIN}
+  printf '%s\\n' "$job"
+  exit 0
+fi
 ${enterDirectory(directory)}
 [ -e attempted ] || exit 0
 ${findJob(name)} || exit ${SUBMIT_EXIT.TRY_AGAIN}
@@ -145,11 +150,16 @@ function findJob(name: string): string {
     job=$(readlink status/claim 2>/dev/null || cat jobid 2>/dev/null)
     [ "$job" != ${STOPPED_CLAIM} ] || job=
     if [ -z "$job" ]; then
-      job=$(squeue --noheader --states=all --user="$(id -un)" --name=${
-    quoteShell(name)
-  } --format=%A) && job=$(printf '%s\\n' "$job" | head -n 1)
+      ${askForJob(name)}
     fi
   }`;
+}
+
+/** Sets $job to what Slurm knows by the job's name; fails when it does not answer. */
+function askForJob(name: string): string {
+  return `job=$(squeue --noheader --states=all --user="$(id -un)" --name=${
+    quoteShell(name)
+  } --format=%A) && job=$(printf '%s\\n' "$job" | head -n 1)`;
 }
 
 /**

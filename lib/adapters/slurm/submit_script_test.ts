@@ -108,11 +108,20 @@ testInShells({
 
   "findJobScript() prints nothing when nothing was submitted": async (place) => {
     const missing = await place.find();
-    assertEquals([missing.code, text(missing.stdout)], [0, ""]);
+    assertEquals([missing.code, text(missing.stdout).trim()], [0, ""]);
+    assertEquals(place.names(), undefined);
     await place.write("env", "");
     const notYet = await place.find();
     assertEquals([notYet.code, text(notYet.stdout)], [0, ""]);
-    assertEquals(await place.cluster.calls("squeue"), 0);
+    assertEquals(await place.cluster.calls("squeue"), 1);
+  },
+
+  "findJobScript() finds a job whose directory is away": async (place) => {
+    await place.submit();
+    await Deno.rename(place.directory, `${place.cluster.root}/away`);
+    assertEquals(text((await place.find()).stdout), "101\n");
+    await place.cluster.fake("squeue.fails", "down");
+    assertEquals((await place.find()).code, SUBMIT_EXIT.TRY_AGAIN);
   },
 
   "findJobScript() prints the id of the job there is": async (place) => {
