@@ -66,7 +66,13 @@ const RESERVED_NAMES = new Set([
 ]);
 
 /** Variables of which any one means that the container brings a login of its own. */
-const LOGIN_NAMES = ["CLUSTER_HOST", "CLUSTER_USERNAME", "CLUSTER_PASSWORD", "CLUSTER_KEYVALUE"];
+const LOGIN_NAMES = [
+  "CLUSTER_HOST",
+  "CLUSTER_PORT",
+  "CLUSTER_USERNAME",
+  "CLUSTER_PASSWORD",
+  "CLUSTER_KEYVALUE",
+];
 
 /**
  * Takes a container's environment apart; a later value of a name wins.

@@ -230,7 +230,7 @@ const NOT_CHOSEN: readonly [Asked, code: string, words: string][] = [
   [{ defaultName: "open", values: { CLUSTER_CONFIG: " " } }, "PERMISSION_DENIED", "prerun: true"],
   [{}, "INVALID_ARGUMENT", "CLUSTER_HOST must be set"],
   // Half a login of the pod's must never become the node's.
-  ...["CLUSTER_HOST", "CLUSTER_USERNAME", "CLUSTER_PASSWORD", "CLUSTER_KEYVALUE"].flatMap((name) =>
+  ...[...Object.keys(LOGIN), "CLUSTER_PORT", "CLUSTER_KEYVALUE"].flatMap((name) =>
     [{ annotation: "open" }, { defaultName: "open" }].map((
       asked,
     ): [Asked, string, string] => [
