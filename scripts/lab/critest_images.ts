@@ -51,13 +51,13 @@ interface Layers {
   web: Layer;
 }
 
-/** Images of cri-tools, and the suffix of the one that is named by architecture (Go's GOARCH). */
+/** Where cri-tools keeps its own images; the name of one of them ends in the architecture (GOARCH). */
 const STAGING = "k8s-staging-cri-tools";
 const ARCHITECTURE = Deno.build.arch === "aarch64" ? "arm64" : "amd64";
 
 /**
  * Stand-ins for the images that critest names, in the lab's registry by their repositories' names. One is
- * missing, \`test-image-digest\`, whose digest critest knows: only the original has that.
+ * missing, `test-image-digest`, whose digest critest knows: only the original has that.
  */
 async function critestImages(layers: Layers): Promise<LayoutImage[]> {
   const { busybox } = layers;
