@@ -205,7 +205,12 @@ export class Lab {
     const there = await Promise.all(folders.map(exists));
     const found = folders.filter((_, index) => there[index]);
     if (found.length === 0) return [];
-    const logs = ["start.log", "root/var/log/*.out", "root/var/log/slurm/*.log"];
+    const logs = [
+      "start.log",
+      "root/var/log/*.out",
+      "root/var/log/*.log",
+      "root/var/log/slurm/*.log",
+    ];
     const tests = logs.flatMap((log) => ["-o", "-path", `*/hosts/*/${log}`]).slice(1);
     const list = await runOk(["find", ...found, "-type", "f", "-size", "+0", "(", ...tests, ")"]);
     return list.split("\n").filter(Boolean).sort();
