@@ -429,14 +429,14 @@ function slurmSettings(env: (name: string) => string | undefined): SlurmSettings
     throw badValue(
       "CRI_SLURM_MOUNT_PATH",
       mountPath,
-      "a path relative to $HOME without '..', ':', ',' and '\\\\'",
+      "a path relative to $HOME without '..', ':', ',' and '\\'",
     );
   }
   if (imageMount !== undefined && !safe(imageMount)) {
     throw badValue(
       "CRI_SLURM_IMAGE_REMOTE_MOUNT",
       imageMount,
-      "a path without '..', ':', ',' and '\\\\'",
+      "a path without '..', ':', ',' and '\\'",
     );
   }
   return { mountPath: mountPath.replace(/\/+$/, ""), imageRemoteMount: imageMount };

@@ -85,7 +85,6 @@ Deno.test("enter_container.pl gives the program's environment, and exactly what 
     "",
   ].join("\n");
   await using container = await TestContainer.start({ variables, envFile });
-  await container.running();
   const { stdout } = await container.enter(["cat", "/proc/self/environ"]);
   assertEquals(
     text(stdout).split("\0").slice(0, -1).toSorted(),

@@ -13,12 +13,16 @@ const STARTING_PAUSE_MS = 1_000;
 /** A command without a time limit is tried again this long when it cannot begin: a connection may come back. */
 const TRY_AGAIN_MS = 60_000;
 
+/** A job that was submitted so lately has not been looked at by Slurm yet; most begin within this time. */
+const FRESH_JOB_MS = 3_000;
+
 /**
  * Runs a command in a container and waits for its end.
  *
- * While the container's job has not begun, a command with a time limit is refused at once: it is a probe, and
- * UNAVAILABLE makes the kubelet discard the result, where a failure could end the pod. One without is a hook,
- * whose failure ends the container: it waits for the job, however long the queue is.
+ * While the container's job waits in the queue, a command with a time limit is refused at once: it is a probe, and
+ * UNAVAILABLE makes the kubelet discard the result, where a failure could end the pod. Only a job that was submitted
+ * a moment ago gets that moment to begin. A command without a limit is a hook, whose failure ends the container: it
+ * waits for the job, however long the queue is.
  *
  * @throws CriError as `execInJob`.
  */
@@ -33,7 +37,9 @@ export async function execSync(
 ): Promise<ExecResult> {
   let failingSinceMs: number | undefined;
   for (;;) {
-    const container = timeoutMs > 0 ? runningNow(store, id) : await running(store, id, signal);
+    const container = timeoutMs > 0
+      ? await runningSoon(store, clock, id, signal)
+      : await running(store, id, signal);
     const { job, jobId, directory } = workloadOf(container);
     const image = store.images.get(container.imageId);
     if (job === undefined || jobId === undefined || directory === undefined || !image) {
@@ -71,7 +77,28 @@ export async function execSync(
   }
 }
 
-/** @throws CriError UNAVAILABLE while its job does not run. */
+/** @throws CriError UNAVAILABLE while its job does not run, unless that is a matter of a moment. */
+async function runningSoon(
+  store: Store,
+  clock: Clock,
+  id: string,
+  signal: AbortSignal,
+): Promise<ContainerRecord> {
+  const { submittedAtMs, pending } = workloadOf(alive(store.containers.get(id), id));
+  const patienceMs = (submittedAtMs ?? 0) + FRESH_JOB_MS - clock.now();
+  if (patienceMs > 0 && pending === undefined) {
+    const over = new AbortController();
+    const either = AbortSignal.any([signal, over.signal]);
+    await Promise.race([
+      running(store, id, either).catch(() => {}),
+      clock.sleep(patienceMs, either).catch(() => {}),
+    ]);
+    over.abort();
+    signal.throwIfAborted();
+  }
+  return runningNow(store, id);
+}
+
 function runningNow(store: Store, id: string): ContainerRecord {
   const container = alive(store.containers.get(id), id);
   const { job, jobId, pending } = workloadOf(container);

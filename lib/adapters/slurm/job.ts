@@ -1,5 +1,9 @@
 import { CriError } from "../../base/error.ts";
-import type { ContainerConfig, PodSandboxConfig } from "../../cri/api.generated.ts";
+import {
+  type ContainerConfig,
+  NamespaceMode,
+  type PodSandboxConfig,
+} from "../../cri/api.generated.ts";
 import type { ImageRecord, OciImageConfig } from "../../store/records.ts";
 import { joinCommand, renderEnvironment, renderJobScript } from "../../../wasm/core.ts";
 import { resourceOptions } from "./resources.ts";
@@ -84,6 +88,7 @@ export function renderJob(request: JobRequest): JobFiles {
       workingDirectory(config, image),
       "--bind",
       `${directory}/results:${RESULTS_PATH}`,
+      ...hostnameArguments(request.sandbox),
       ...runtimeArguments,
     ],
     image: request.imagePath,
@@ -135,6 +140,16 @@ function imageVariables(image: OciImageConfig): Variable[] {
     const at = entry.indexOf("=");
     return { name: entry.slice(0, at), value: entry.slice(at + 1) };
   });
+}
+
+/** The pod's own name, as on any node; with the node's network it is the compute node's. */
+function hostnameArguments({ hostname, linux }: PodSandboxConfig): string[] {
+  const network = linux?.securityContext?.namespaceOptions?.network;
+  // The kubelet sends names of at most 63 characters; the runtime takes what uname(2) holds.
+  if (hostname === "" || network === NamespaceMode.NODE || !/^[\w.-]{1,64}$/.test(hostname)) {
+    return [];
+  }
+  return ["--hostname", hostname];
 }
 
 /** What an administrator reads in `squeue -o %k`, and what a lost job is recognised by. */

@@ -12,9 +12,10 @@ import {
  * without any privilege, so:
  *
  * - what only takes rights away is *honoured* by that alone: dropped capabilities, no_new_privs, a read-only
- *   root, masked and read-only paths, the default seccomp and AppArmor profiles;
- * - what chooses among rights the job does not have is *left out*, and said once in the container's log: users
- *   and groups, SELinux, host ports, a terminal, stdin;
+ *   root;
+ * - what chooses among rights the job does not have, or narrows what it has only a little more, is *left out*, and
+ *   said once in the container's log: users and groups, SELinux, host ports, a terminal, stdin; masked and read-only
+ *   paths and the default profiles, which the kubelet sends with every container, without a word;
  * - what the program could not work without is *refused*: privileges, added capabilities, devices, sysctls, the
  *   node's namespaces, another container's processes, profiles that lie on the node.
  */
@@ -42,6 +43,15 @@ const REFUSED: readonly Rule[] = [
   {
     what: "securityContext.sysctls",
     applies: (_config, { linux }) => Object.keys(linux?.sysctls ?? {}).length > 0,
+  },
+  {
+    // api.proto: "run_as_group should only be specified when run_as_user (run_as_username) is".
+    what: "runAsGroup without runAsUser",
+    applies: ({ linux }) => {
+      const context = linux?.securityContext;
+      return context?.runAsGroup !== undefined && context.runAsUser === undefined &&
+        context.runAsUsername === "";
+    },
   },
   { what: "hostPID", applies: (config) => namespaces(config)?.pid === NamespaceMode.NODE },
   { what: "hostIPC", applies: (config) => namespaces(config)?.ipc === NamespaceMode.NODE },

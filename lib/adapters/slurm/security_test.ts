@@ -23,6 +23,10 @@ function configs(container: Container, sandbox: Sandbox): [ContainerConfig, PodS
   ];
 }
 
+function shown(value: unknown): string {
+  return JSON.stringify(value, (_key, part) => typeof part === "bigint" ? String(part) : part);
+}
+
 const REFUSED: readonly [what: string, Container, Sandbox?][] = [
   ["securityContext.privileged", secured({ privileged: true })],
   [
@@ -36,6 +40,7 @@ const REFUSED: readonly [what: string, Container, Sandbox?][] = [
   ["devices", { devices: [{ hostPath: "/dev/fuse", containerPath: "/dev/fuse" }] }],
   ["devices", { CDIDevices: [{ name: "vendor.com/gpu=0" }] }],
   ["securityContext.sysctls", {}, { linux: { sysctls: { "net.core.somaxconn": "1" } } }],
+  ["runAsGroup without runAsUser", secured({ runAsGroup: { value: 5n } })],
   ["hostPID", secured({ namespaceOptions: { pid: NamespaceMode.NODE } })],
   ["hostIPC", secured({ namespaceOptions: { ipc: NamespaceMode.NODE } })],
   ["a target container", secured({ namespaceOptions: { pid: NamespaceMode.TARGET } })],
@@ -44,7 +49,7 @@ const REFUSED: readonly [what: string, Container, Sandbox?][] = [
 ];
 
 for (const [what, container, sandbox = {}] of REFUSED) {
-  Deno.test(`refuseUnavailable() refuses ${what} when asked by ${JSON.stringify({ container, sandbox })}`, () => {
+  Deno.test(`refuseUnavailable() refuses ${what} when asked by ${shown({ container, sandbox })}`, () => {
     const error = assertThrows(
       () => refuseUnavailable(...configs(container, sandbox)),
       CriError,
@@ -65,7 +70,7 @@ Deno.test("refuseUnavailable() names everything when several things cannot be ha
 
 const LEFT_OUT: readonly [lines: string[], Container, Sandbox?][] = [
   [["runAsUser and runAsGroup"], secured({ runAsUser: { value: 0n } })],
-  [["runAsUser and runAsGroup"], secured({ runAsGroup: { value: 5n } })],
+  [["runAsUser and runAsGroup"], secured({ runAsUser: { value: 1n }, runAsGroup: { value: 5n } })],
   [["runAsUser and runAsGroup"], secured({ runAsUsername: "u" })],
   [["supplementalGroups and fsGroup"], secured({ supplementalGroups: [7n] })],
   [["seLinuxOptions"], secured({ selinuxOptions: { level: "s0" } })],
@@ -77,12 +82,7 @@ const LEFT_OUT: readonly [lines: string[], Container, Sandbox?][] = [
 
 for (const [expected, container, sandbox = {}] of LEFT_OUT) {
   Deno.test(
-    `leftOut() tells of ${expected.join(" and ")} when there is ${
-      JSON.stringify(
-        { container, sandbox },
-        (_key, value) => typeof value === "bigint" ? String(value) : value,
-      )
-    }`,
+    `leftOut() tells of ${expected.join(" and ")} when there is ${shown({ container, sandbox })}`,
     () => {
       const both = configs(container, sandbox);
       assertEquals(

@@ -68,11 +68,13 @@ export class TestContainer implements AsyncDisposable {
       stdout: "null",
       stderr: "null",
     }).spawn();
-    return new TestContainer(directory, job);
+    const container = new TestContainer(directory, job);
+    await container.#running();
+    return container;
   }
 
   /** Resolves when the program runs in its own environment; until then it has that of the shell it comes from. */
-  async running(): Promise<void> {
+  async #running(): Promise<void> {
     const childOf = async (pid: string) =>
       (await Deno.readTextFile(`/proc/${pid}/task/${pid}/children`)).trim().split(" ")[0] ?? "";
     for (;;) {
