@@ -149,7 +149,7 @@ Deno.test("execSync() never runs a hook twice when its end was not seen", () =>
   }));
 
 Deno.test("execSync() gives a job a moment to begin when it was just submitted", () =>
-  Place.with({ ...PENDING, submittedAtMs: 0 }, [FINE], async (place) => {
+  Place.with({ ...PENDING, submittedAtMs: new TestClock().now() }, [FINE], async (place) => {
     const answer = place.exec(1_000);
     place.store.containers.update("c1", (record) => ({ ...record, workload: RUNNING }));
     assertEquals(await answer, 0);
