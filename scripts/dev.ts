@@ -2,7 +2,7 @@
  * The main job in one command: brings up the lab, starts multicri in its Kubernetes node, and runs
  * deploy/first-pod.yaml through crictl as a Slurm job. Leaves the server running until Ctrl-C.
  */
-import { fromFileUrl } from "@std/path";
+import { basename, fromFileUrl } from "@std/path";
 import { messageOf } from "../lib/base/error.ts";
 import { writeStdoutLine as say } from "../lib/base/log.ts";
 import { Lab } from "./lab/lab.ts";
@@ -11,6 +11,10 @@ import { step } from "./lab/progress.ts";
 import { readPodManifest } from "./pod_manifest.ts";
 
 const POD_LOGS_DIR = "/var/log/pods";
+
+/** What crictl is given, as files in the node. */
+const FIRST_SANDBOX = "/run/first-sandbox.json";
+const FIRST_CONTAINER = "/run/first-container.json";
 
 /** Runs the pod of the manifest; resolves with the container's id and exit code. */
 async function runFirstPod(lab: Lab, server: NodeServer): Promise<void> {
@@ -28,8 +32,8 @@ async function runFirstPod(lab: Lab, server: NodeServer): Promise<void> {
   const [container] = pod.containers;
   if (container === undefined) throw new Error("deploy/first-pod.yaml must hold a container.");
 
-  const sandboxFile = await server.writeJson("first-sandbox.json", pod.sandbox);
-  const containerFile = await server.writeJson("first-container.json", container.config);
+  const sandboxFile = await server.writeJson(basename(FIRST_SANDBOX), pod.sandbox);
+  const containerFile = await server.writeJson(basename(FIRST_CONTAINER), container.config);
   await step(say, `Pulling ${container.image}`, () => server.crictlOk(["pull", container.image]));
   const sandbox = await server.crictlOk(["runp", "--runtime", pod.runtimeHandler, sandboxFile]);
   const id = await server.crictlOk(["create", sandbox, containerFile, sandboxFile]);
@@ -50,14 +54,32 @@ async function runFirstPod(lab: Lab, server: NodeServer): Promise<void> {
   if (status.exitCode !== 0) throw new Error(`The first job failed: ${status.message}`);
 }
 
+/** How the reader starts a task: with the variables that chose this lab, and without a Deno in PATH. */
+function taskCommand(): string {
+  const chosen = ["MULTICRI_LAB_NAME", "MULTICRI_LAB_SUBNET"].flatMap((name) => {
+    const value = Deno.env.get(name);
+    return value === undefined ? [] : [`${name}=${value}`];
+  });
+  return [...chosen, `npx -y deno@${Deno.version.deno} task`].join(" ");
+}
+
 function sayHowToGoOn(lab: Lab, server: NodeServer): void {
-  const enter = "deno task lab exec knode";
+  const enter = `${taskCommand()} lab exec knode`;
   const crictl = server.crictlArgv([]).join(" ");
   say("");
-  say("multicri goes on running in the lab's Kubernetes node. By hand, in another terminal:");
+  say(
+    "multicri goes on running in the lab's Kubernetes node. By hand, in another terminal and this folder:",
+  );
   say(`  ${enter} ${crictl} ps -a`);
   say(`  ${enter} ${crictl} logs CONTAINER`);
-  say(`  deno task lab shell ctl            # the cluster's login host: squeue, sbatch`);
+  say(`  ${enter} ${crictl} runp --runtime multicri ${FIRST_SANDBOX}      # prints a pod's id`);
+  say(
+    `  ${enter} ${crictl} create POD ${FIRST_CONTAINER} ${FIRST_SANDBOX}   # then: start CONTAINER`,
+  );
+  say(`  ${taskCommand()} lab shell ctl       # the cluster's login host: squeue, sbatch`);
+  say(
+    `  ${taskCommand()} lab shell knode     # the node: edit those two files, or run scripts/multicri`,
+  );
   say(`  tail -f ${lab.path("knode", server.logPath)}   # the server's own log`);
   say("Ctrl-C ends the server and the lab.");
 }

@@ -1,7 +1,7 @@
 import { messageOf } from "../../lib/base/error.ts";
 import { writeStderrLine } from "../../lib/base/log.ts";
 import { Lab } from "./lab.ts";
-import { HOST_NAMES, type HostName } from "./settings.ts";
+import { HOST_NAMES, type HostName, KNODE_PATHS } from "./settings.ts";
 
 const USAGE = `A real Slurm cluster, a registry and a Kubernetes node on this machine (run as root).
 
@@ -79,7 +79,12 @@ async function enter(lab: Lab, args: string[], fixed?: string[]): Promise<number
   if (argv.length === 0) throw new Error("exec must be given a command after the host's name.");
   const { child } = await lab.spawn(host, argv, {
     ...(user === undefined ? {} : { user }),
-    env: { TERM: Deno.env.get("TERM") ?? "dumb" },
+    env: {
+      TERM: Deno.env.get("TERM") ?? "dumb",
+      // So that scripts/multicri runs there by hand.
+      ...(host === "knode" ? lab.knodeEnv : {}),
+    },
+    ...(host === "knode" && fixed !== undefined ? { cwd: KNODE_PATHS.checkout } : {}),
     stdin: "inherit",
     stdout: "inherit",
     stderr: "inherit",

@@ -78,6 +78,11 @@ export class Lab {
   /** The deno binary inside the Kubernetes node; `KNODE_PATHS` has the rest. */
   readonly knodeDeno = `${settings.KNODE_PATHS.denoFolder}/${basename(Deno.execPath())}`;
 
+  /** What the launcher needs there to run from the checkout. */
+  get knodeEnv(): Record<string, string> {
+    return { DENO_DIR: settings.KNODE_PATHS.denoDir, MULTICRI_DENO: this.knodeDeno };
+  }
+
   constructor(options: LabOptions = {}, private readonly progress: Progress = () => {}) {
     this.settings = settings.labSettings(options);
     const registry = this.address("registry");

@@ -68,9 +68,7 @@ export class NodeServer {
     return {
       PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
       HOME: "/root",
-      ...(this.options.installedIn === undefined
-        ? { DENO_DIR: KNODE_PATHS.denoDir, MULTICRI_DENO: this.lab.knodeDeno }
-        : {}),
+      ...(this.options.installedIn === undefined ? this.lab.knodeEnv : {}),
       ...this.options.env,
     };
   }

@@ -20,7 +20,7 @@ Deno.test("deno task dev runs the first pod, stays until Ctrl-C, and then leaves
       output += text;
       if (interrupted || !output.includes("Ctrl-C ends")) continue;
       interrupted = true;
-      const crictl = /deno task lab exec knode (.* ps -a)$/m.exec(output)?.[1] ?? "";
+      const crictl = / task lab exec knode (.* ps -a)$/m.exec(output)?.[1] ?? "";
       const { stdout } = await lab.exec("knode", crictl.split(" "));
       assertStringIncludes(stdout, "Exited");
       child.kill("SIGINT");
