@@ -57,9 +57,10 @@ export function readClusters(config: Config): Clusters {
   let file: Record<string, unknown>;
   try {
     file = record(parse(text));
-  } catch {
-    // The parser's message quotes the line, which may hold a password.
-    throw refuse("it is not YAML");
+  } catch (error) {
+    // The parser's message quotes the line, which may hold a password; only the place is told.
+    const place = /at line \d+, column \d+/.exec(messageOf(error))?.[0] ?? "";
+    throw refuse(`it is not YAML${place === "" ? "" : ` ${place}`}`);
   }
   const named = new Map<string, KeptLogin>();
   for (const [name, entry] of Object.entries(record(file["clusters"]))) {
@@ -111,7 +112,7 @@ function readLogin(
     const value = entry[key];
     if (value === undefined) return undefined;
     if (typeof value !== "string" || value === "") {
-      throw refuse(`'${key}' must be a text that is not empty`);
+      throw refuse(`'${key}' must be a text that is not empty; put a number into quotes`);
     }
     return value;
   };

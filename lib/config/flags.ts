@@ -286,22 +286,29 @@ export function helpText(): string {
 function readFlags(args: readonly string[]): (name: string) => string {
   const known = new Map(FLAGS.map((flag) => [flag.name, flag]));
   const booleans = FLAGS.filter((flag) => flag.value === undefined).map((flag) => flag.name);
-  for (const [index, arg] of args.entries()) {
-    const name = /^--?([^=]+)/s.exec(arg)?.[1];
-    if (name !== undefined && booleans.includes(name) && arg.includes("=")) {
+  // Each flag with its value in one word, so that the value may be empty or begin with a dash.
+  const words: string[] = [];
+  for (let index = 0; index < args.length; index++) {
+    const arg = args[index] ?? "";
+    const name = /^--?([^=]+)/s.exec(arg)?.[1] ?? "";
+    if (booleans.includes(name) && arg.includes("=")) {
       const value = arg.slice(arg.indexOf("=") + 1);
       if (value !== "true" && value !== "false") {
         throw badValue(`--${name}`, value, "true or false");
       }
     }
-    if (known.get(name ?? "")?.value !== undefined && !arg.includes("=")) {
-      const next = args[index + 1];
-      if (next === undefined || /^--\w/.test(next)) {
-        throw new UsageError(`--${name} needs a value (${known.get(name ?? "")?.value}).`);
-      }
+    const placeholder = arg.includes("=") ? undefined : known.get(name)?.value;
+    if (placeholder === undefined) {
+      words.push(arg);
+      continue;
     }
+    const value = args[++index];
+    if (value === undefined || /^--\w/.test(value)) {
+      throw new UsageError(`--${name} needs a value (${placeholder}).`);
+    }
+    words.push(`--${name}=${value}`);
   }
-  const parsed: Record<string, unknown> = parseArgs([...args], {
+  const parsed: Record<string, unknown> = parseArgs(words, {
     string: FLAGS.filter((flag) => flag.value !== undefined).map((flag) => flag.name),
     boolean: booleans,
     alias: Object.fromEntries(
@@ -318,7 +325,7 @@ function readFlags(args: readonly string[]): (name: string) => string {
   if (stray !== undefined) throw strayArgument(String(stray));
   return (name) => {
     const value = parsed[name];
-    const given = args.some((arg) => new RegExp(`^--?(no-)?${name}(=|$)`, "s").test(arg));
+    const given = words.some((arg) => new RegExp(`^--?(no-)?${name}(=|$)`, "s").test(arg));
     if (given || value === true) return String(Array.isArray(value) ? value.at(-1) : value);
     return known.get(name)?.default ?? "";
   };
@@ -378,7 +385,13 @@ function clusterAddresses(list: string): ClusterAddress[] {
   if (list === "") return [];
   return list.split(",").map((entry) => {
     const match = /^(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::(.*))?$/s.exec(entry.trim());
-    if (!match) throw badValue("--allowed-clusters entry", entry, "host or host:port");
+    if (!match || match[2]?.includes(":")) {
+      throw badValue(
+        "--allowed-clusters entry",
+        entry,
+        "host or host:port, with an IPv6 address in brackets as [fd00::1]:22",
+      );
+    }
     const host = (match[1] ?? "").replace(/^\[|\]$/g, "");
     return {
       host,

@@ -37,6 +37,7 @@ Deno.test("parseInvocation() gives the documented defaults when there are no fla
 Deno.test("parseInvocation() reads flags in every usual spelling", () => {
   assertEquals(config(["--socket-path=/a/../b.sock"]).socketPath, "/b.sock");
   assertEquals(config(["--socket-path", "/a", "--socket-path", "/b"]).socketPath, "/b");
+  assertEquals(config(["--allowed-clusters", ""]).allowedClusters, []);
   assertEquals(config(["-v", "3"]).logThreshold, "info");
   assertEquals(config(["-v=4"]).logThreshold, "debug");
   assertEquals(config(["--stderrthreshold", "1"]).logThreshold, "warning");
@@ -87,6 +88,9 @@ const refusals: [string[], Record<string, string>, string][] = [
   [["--adapter-name", "docker"], {}, "it must be slurm"],
   [["--enable-pod-persistence=maybe"], {}, "true or false"],
   [["--allowed-clusters", "a:b"], {}, "a port number"],
+  [["--allowed-clusters", "fd00::1"], {}, "in brackets"],
+  [["--socket-path", ""], {}, "Cannot use --socket-path ''"],
+  [["--stream-port", "-1"], {}, "Cannot use --stream-port '-1'"],
   [["--allowed-clusters", "a b"], {}, "host or host:port"],
   [["--enable-pod-network"], {}, "not available yet"],
   [["--remote-runtime-endpoints", "default:/x"], {}, "not available yet"],

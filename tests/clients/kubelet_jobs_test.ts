@@ -17,6 +17,9 @@ const POD_TIMEOUT_MS = 180_000;
 const POLL_MS = 500;
 const IMAGE = "multicri/docker-repository.lab/busybox:1";
 
+/** Part of every pod's name, because Slurm remembers jobs of an earlier run for minutes. */
+const RUN = Date.now().toString(36);
+
 const lab = new Lab();
 Deno.test.beforeAll(() => prepareNode(lab, () => {}));
 
@@ -171,8 +174,7 @@ const TROUBLES: Record<string, (kubelet: Kubelet, server: NodeServer) => Promise
 for (const [index, [trouble, happens]] of Object.entries(TROUBLES).entries()) {
   Deno.test(`a pod has one job with a whole log when ${trouble} while the job pends`, () =>
     withKubelet(async (kubelet, server) => {
-      // Slurm remembers the jobs of the test before.
-      const name = `waits-${index}`;
+      const name = `waits-${index}-${RUN}`;
       await kubelet.writeStaticPod(
         name,
         pod(name, [{ name: "main", script: COUNT, env: HELD }]),
@@ -193,7 +195,7 @@ for (const [index, [trouble, happens]] of Object.entries(TROUBLES).entries()) {
 
 Deno.test("nothing is left on the cluster when half of 20 pods are deleted while they pend or run", () =>
   withKubelet(async (kubelet) => {
-    const names = Array.from({ length: 20 }, (_, index) => `many-${index}`);
+    const names = Array.from({ length: 20 }, (_, index) => `many-${index}-${RUN}`);
     for (const [index, name] of names.entries()) {
       const pending = index % 4 === 0;
       await kubelet.writeStaticPod(
@@ -228,13 +230,14 @@ Deno.test("nothing is left on the cluster when half of 20 pods are deleted while
 
 Deno.test("a container is run three times when it fails twice and its pod restarts on failure", () =>
   withKubelet(async (kubelet) => {
+    const name = `retried-${RUN}`;
     await onCluster("rm -f attempts");
     // Counted outside the container, whose own files are new each time.
     const prerun =
       'echo x >>"$HOME/attempts"; export APPTAINERENV_ATTEMPT=$(wc -l <"$HOME/attempts")';
     await kubelet.writeStaticPod(
-      "retried",
-      pod("retried", [{
+      name,
+      pod(name, [{
         name: "main",
         script: 'echo attempt $ATTEMPT; [ "$ATTEMPT" -ge 3 ]',
         env: { CLUSTER_CONFIG: prerun },
@@ -242,7 +245,7 @@ Deno.test("a container is run three times when it fails twice and its pod restar
     );
     // The kubelet keeps the logs of the last attempts only, so they are read as they come.
     const logs: string[][] = [];
-    const found = await until(kubelet, "retried", "ended", (found) => {
+    const found = await until(kubelet, name, "ended", (found) => {
       const attempt = found?.status.containerStatuses?.[0]?.restartCount ?? 0;
       if (found !== undefined) {
         stdoutOf(found, "main", attempt).then((lines) => logs[attempt] = lines, () => {});
@@ -253,33 +256,34 @@ Deno.test("a container is run three times when it fails twice and its pod restar
     assertEquals(found.status.containerStatuses?.[0]?.restartCount, 2);
     await delay(POLL_MS);
     assertEquals(logs, [["attempt 1"], ["attempt 2"], ["attempt 3"]]);
-    assertEquals((await jobsOf("retried")).length, 3);
-    await kubelet.removeStaticPod("retried");
-    await until(kubelet, "retried", "gone", (found) => found === undefined);
+    assertEquals((await jobsOf(name)).length, 3);
+    await kubelet.removeStaticPod(name);
+    await until(kubelet, name, "gone", (found) => found === undefined);
     await onCluster("rm attempts");
   }));
 
 Deno.test("init containers run once each and in order before the pod's own", () =>
   withKubelet(async (kubelet) => {
+    const name = `staged-${RUN}`;
     const stamp = "date +%s%N";
     await kubelet.writeStaticPod(
-      "staged",
-      pod("staged", [{ name: "main", script: stamp }], {
+      name,
+      pod(name, [{ name: "main", script: stamp }], {
         initContainers: [{ name: "one", script: stamp }, { name: "two", script: stamp }].map(
           container,
         ),
       }),
     );
-    const found = await until(kubelet, "staged", "ended", ended);
+    const found = await until(kubelet, name, "ended", ended);
     assertEquals(found.status.phase, "Succeeded");
     const stamps: string[] = [];
-    for (const name of ["one", "two", "main"]) stamps.push(...await stdoutOf(found, name));
+    for (const one of ["one", "two", "main"]) stamps.push(...await stdoutOf(found, one));
     assertEquals(stamps.length, 3);
     // Nanoseconds since the epoch have as many digits for centuries.
     assertEquals(stamps, stamps.toSorted());
-    assertEquals((await jobsOf("staged")).length, 3);
-    await kubelet.removeStaticPod("staged");
-    await until(kubelet, "staged", "gone", (found) => found === undefined);
+    assertEquals((await jobsOf(name)).length, 3);
+    await kubelet.removeStaticPod(name);
+    await until(kubelet, name, "gone", (found) => found === undefined);
   }));
 
 const messages: [string, string, Record<string, unknown>, string][] = [
@@ -294,7 +298,7 @@ const messages: [string, string, Record<string, unknown>, string][] = [
 for (const [index, [name, script, more, message]] of messages.entries()) {
   Deno.test(`a container's termination message comes ${name}`, () =>
     withKubelet(async (kubelet) => {
-      const podName = `message-${index}`;
+      const podName = `message-${index}-${RUN}`;
       await kubelet.writeStaticPod(podName, pod(podName, [{ name: "main", script, more }]));
       const found = await until(kubelet, podName, "ended", ended);
       assertStringIncludes(
@@ -308,9 +312,10 @@ for (const [index, [name, script, more, message]] of messages.entries()) {
 
 Deno.test("probes and hooks wait for the queue, and then tell the truth", () =>
   withKubelet(async (kubelet) => {
+    const name = `probed-${RUN}`;
     await kubelet.writeStaticPod(
-      "probed",
-      pod("probed", [{
+      name,
+      pod(name, [{
         name: "main",
         script: "touch /tmp/alive; sleep 600",
         env: HELD,
@@ -326,16 +331,16 @@ Deno.test("probes and hooks wait for the queue, and then tell the truth", () =>
       }]),
     );
     await delay(QUEUE_MS);
-    const [job = ""] = await jobsOf("probed");
+    const [job = ""] = await jobsOf(name);
     await onCluster(`scontrol release ${job}`);
     const found = await until(
       kubelet,
-      "probed",
+      name,
       "ready",
       (found) => found?.status.containerStatuses?.[0]?.ready === true,
     );
     assertEquals(found.status.containerStatuses?.[0]?.restartCount, 0);
-    assertEquals(await jobsOf("probed"), [job]);
-    await kubelet.removeStaticPod("probed");
-    await until(kubelet, "probed", "gone", (found) => found === undefined);
+    assertEquals(await jobsOf(name), [job]);
+    await kubelet.removeStaticPod(name);
+    await until(kubelet, name, "gone", (found) => found === undefined);
   }));

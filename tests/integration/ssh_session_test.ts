@@ -128,7 +128,7 @@ Deno.test("ClusterSession is refused when the password or the user is wrong", as
     const error = await assertFails(
       () => session.run("true"),
       "UNAUTHENTICATED",
-      /must accept the password: it refused \(it accepts publickey, ?password\)/,
+      /the server refused the password \(it accepts publickey, ?password\)/,
     );
     assert(!error.message.includes("hunter2"));
     assertEquals(session.state.kind, "refused");

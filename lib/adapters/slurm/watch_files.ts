@@ -74,12 +74,18 @@ async function noteStart(place: WatchPlace, job: WatchedJob, bytes: Uint8Array):
   await place.note(job, `job ${job.jobId} runs on ${start.host}`);
 }
 
+/** The exit code of a program that SIGKILL ended. */
+const KILLED_EXIT_CODE = 137;
+
 function endFrom(place: WatchPlace, bytes: Uint8Array, workload: SlurmWorkload): ContainerEnd {
-  const { exitCode, error, timeMs } = parseExit(bytes) ?? {
+  const { exitCode: told, error, timeMs } = parseExit(bytes) ?? {
     exitCode: LOST_EXIT_CODE,
     error: "The job's exit file is damaged",
     timeMs: place.clock.now(),
   };
+  // SIGKILL reaches the processes of the container's runtime too, in any order: whichever signal is told then
+  // (SIGBUS, when the image's file system went first), it is the kill that ended the program.
+  const exitCode = workload.stop?.killed === true && told > 128 ? KILLED_EXIT_CODE : told;
   return {
     finishedAtMs: Math.min(timeMs, place.clock.now()),
     exitCode,

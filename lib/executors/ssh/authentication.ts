@@ -42,28 +42,28 @@ export class Authentication {
   refusal(): CriError {
     const name = loginName(this.#login);
     const refuse = (reason: string) =>
-      new CriError("UNAUTHENTICATED", `Cannot log in to ${name} as ${reason}`);
+      new CriError("UNAUTHENTICATED", `Cannot log in to ${name}: ${reason}`);
     if (this.#unanswered !== undefined) {
       return refuse(
-        `a password or key must be enough: the server also asks ${
+        `a password or key is not enough for the server, it also asks ${
           JSON.stringify(this.#unanswered)
         }`,
       );
     }
     const accepted = this.#offered.join(", ") || "nothing";
     const usable = this.#usable();
-    if (usable.length === 0) return refuse("the login must have a password or a private key");
+    if (usable.length === 0) return refuse("a password or a private key must be given");
     const refused = usable.filter((method) => this.#tried.has(method));
     if (refused.length === 0) {
       return refuse(
-        `the server must accept ${usable.join(" or ")}: it accepts ${accepted}`,
+        `the server takes no ${usable.join(" or ")}, only ${accepted}`,
       );
     }
     const what = [
       refused.includes("publickey") ? "the private key" : "",
       refused.some((method) => method !== "publickey") ? "the password" : "",
     ].filter((part) => part !== "").join(" and ");
-    return refuse(`the server must accept ${what}: it refused (it accepts ${accepted})`);
+    return refuse(`the server refused ${what} (it accepts ${accepted})`);
   }
 
   #usable(): Method[] {

@@ -79,25 +79,26 @@ const REFUSALS: {
     when: "the password is wrong",
     options: { login: { password: "hunter2" } },
     code: "UNAUTHENTICATED",
-    message: /^Cannot log in to user@127.*accept the password: it refused \(it accepts password\)$/,
+    message:
+      /^Cannot log in to user@127[^ ]*: the server refused the password \(it accepts password\)$/,
   },
   {
     when: "the password is wrong and asked for interactively",
     options: { login: { password: "hunter2" }, faults: { authenticate: askFor("Password: ") } },
     code: "UNAUTHENTICATED",
-    message: /accept the password: it refused/,
+    message: /: the server refused the password /,
   },
   {
     when: "a code is asked for as well",
     options: { faults: { authenticate: askFor("Password: ", "One-time code: ") } },
     code: "UNAUTHENTICATED",
-    message: /a password or key must be enough: the server also asks "One-time code:"$/,
+    message: /: a password or key is not enough for the server, it also asks "One-time code:"$/,
   },
   {
     when: "the server takes keys only",
     options: { faults: { authenticate: (context) => context.reject(["publickey"]) } },
     code: "UNAUTHENTICATED",
-    message: /must accept password or keyboard-interactive: it accepts publickey$/,
+    message: /: the server takes no password or keyboard-interactive, only publickey$/,
   },
   {
     when: "the key is refused",
@@ -106,7 +107,7 @@ const REFUSALS: {
       faults: { authenticate: (context) => context.reject(["publickey"]) },
     },
     code: "UNAUTHENTICATED",
-    message: /must accept the private key: it refused \(it accepts publickey\)$/,
+    message: /: the server refused the private key \(it accepts publickey\)$/,
   },
 ];
 
@@ -144,7 +145,7 @@ Deno.test("ClusterSession.run() is refused when neither password nor key is give
   await assertFails(
     () => session.run("true"),
     "UNAUTHENTICATED",
-    /must have a password or a private key$/,
+    /: a password or a private key must be given$/,
   );
 });
 
