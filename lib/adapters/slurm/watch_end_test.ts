@@ -7,7 +7,8 @@ const EXITS: readonly [text: string, code: number, reason: string, notes: number
   [exit(7), 7, "Error", 0],
   [exit(139), 139, "Error", 0],
   [exit(125, "error=no apptainer\n"), 125, "StartError", 1],
-  ["rubbish", 255, "StartError", 1],
+  [exit(255, "error=the container runtime says: stat /no/such\n"), 128, "StartError", 1],
+  ["rubbish", 255, "Error", 1],
 ];
 
 for (const [text, code, reason, notes] of EXITS) {
@@ -92,3 +93,14 @@ watchTest("keeps the program's own code when a stopped job left one", async (wat
   await watched.pass();
   assertEquals(watched.end(), [9, "Error"]);
 });
+
+watchTest(
+  "ends with 137 when the job was killed and its image's file system fell first",
+  async (watched) => {
+    watched.stop(true);
+    await watched.write("status/start", START);
+    await watched.write("status/exit", exit(135));
+    await watched.pass();
+    assertEquals(watched.end(), [137, "Error"]);
+  },
+);

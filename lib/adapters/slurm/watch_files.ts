@@ -1,6 +1,10 @@
 import { join } from "@std/path";
 import { CriError, messageOf } from "../../base/error.ts";
-import type { ContainerEnd } from "../../store/container_state.ts";
+import {
+  type ContainerEnd,
+  START_ERROR_EXIT_CODE,
+  START_ERROR_REASON,
+} from "../../store/container_state.ts";
 import { SLURM_COMMAND_TIMEOUT_MS } from "./account.ts";
 import { killScript } from "./cluster_scripts.ts";
 import { followOutput } from "./follow.ts";
@@ -77,20 +81,30 @@ async function noteStart(place: WatchPlace, job: WatchedJob, bytes: Uint8Array):
 /** The exit code of a program that SIGKILL ended. */
 const KILLED_EXIT_CODE = 137;
 
-function endFrom(place: WatchPlace, bytes: Uint8Array, workload: SlurmWorkload): ContainerEnd {
-  const { exitCode: told, error, timeMs } = parseExit(bytes) ?? {
-    exitCode: LOST_EXIT_CODE,
-    error: "The job's exit file is damaged",
-    timeMs: place.clock.now(),
-  };
+/** What Apptainer and Singularity end with when they cannot start the program. */
+const RUNTIME_FAILED_EXIT_CODE = 255;
+
+function meantExitCode(told: number, neverStarted: boolean, killed: boolean): number {
+  if (neverStarted && told === RUNTIME_FAILED_EXIT_CODE) return START_ERROR_EXIT_CODE;
   // SIGKILL reaches the processes of the container's runtime too, in any order: whichever signal is told then
   // (SIGBUS, when the image's file system went first), it is the kill that ended the program.
-  const exitCode = workload.stop?.killed === true && told > 128 ? KILLED_EXIT_CODE : told;
+  return killed && told > 128 ? KILLED_EXIT_CODE : told;
+}
+
+function endFrom(place: WatchPlace, bytes: Uint8Array, { stop }: SlurmWorkload): ContainerEnd {
+  const now = place.clock.now();
+  const told = parseExit(bytes);
+  if (told === undefined) {
+    const message = "The job's exit file is damaged";
+    return { finishedAtMs: now, exitCode: LOST_EXIT_CODE, reason: "Error", message };
+  }
+  const neverStarted = told.error !== undefined;
+  const exitCode = meantExitCode(told.exitCode, neverStarted, stop?.killed === true);
   return {
-    finishedAtMs: Math.min(timeMs, place.clock.now()),
+    finishedAtMs: Math.min(told.timeMs, now),
     exitCode,
-    reason: error !== undefined ? "StartError" : exitCode === 0 ? "Completed" : "Error",
-    message: error ?? (workload.stop === undefined ? "" : "The container was stopped"),
+    reason: neverStarted ? START_ERROR_REASON : exitCode === 0 ? "Completed" : "Error",
+    message: told.error ?? (stop === undefined ? "" : "The container was stopped"),
   };
 }
 
