@@ -1,9 +1,9 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { isAbsolute, normalize } from "@std/path";
 import { type Severity } from "../base/log.ts";
+import { ADAPTERS, FLAGS, helpText, suggestion } from "./flag_table.ts";
 
 /** Where the workloads of our own pods run. */
-export const ADAPTERS = ["slurm"] as const;
 export type AdapterName = (typeof ADAPTERS)[number];
 
 /** A host and port that pods may name as their cluster. */
@@ -56,151 +56,8 @@ export class UsageError extends Error {
   override readonly name = "UsageError";
 }
 
-interface Flag {
-  name: string;
-  /** Placeholder of the value in --help; undefined for a boolean. */
-  value?: string;
-  default: string;
-  help: string;
-  alias?: string;
-}
-
 /** Where sshd listens unless told otherwise. */
 export const SSH_PORT = 22;
-
-const FLAGS: readonly Flag[] = [
-  {
-    name: "adapter-name",
-    value: "name",
-    default: "slurm",
-    help: `Where containers run: ${ADAPTERS.join(", ")}.`,
-  },
-  {
-    name: "allowed-clusters",
-    value: "host[:port],…",
-    default: "",
-    help: "Login hosts that pods may name in CLUSTER_HOST. Empty: any host.",
-  },
-  {
-    name: "clusters-file",
-    value: "file",
-    default: "",
-    help: "Logins of clusters by name (YAML, mode 0600), for pods that bring none.",
-  },
-  {
-    name: "enable-pod-network",
-    default: "false",
-    help: "Give each pod a network namespace by CNI. Not available yet.",
-  },
-  {
-    name: "enable-pod-persistence",
-    default: "false",
-    help: "Keep the records of pods and containers in --root-dir, so that they survive a reboot.",
-  },
-  {
-    name: "job-log-lines",
-    default: "true",
-    help: "Write lines of our own (job id, why it waits) into container logs, as 'multicri: …'.",
-  },
-  {
-    name: "kubelet-root-dir",
-    value: "dir",
-    default: "/var/lib/kubelet",
-    help: "The kubelet's own root, from which volumes are read.",
-  },
-  {
-    name: "map-resources",
-    default: "true",
-    help: "Ask Slurm for the cores and memory of a container's Kubernetes resources.",
-  },
-  {
-    name: "network-bin-dir",
-    value: "dir",
-    default: "/opt/cni/bin",
-    help: "The directory of CNI plugins.",
-  },
-  {
-    name: "network-conf-dir",
-    value: "dir",
-    default: "/etc/cni/net.d",
-    help: "The directory of CNI configuration files.",
-  },
-  {
-    name: "node-ip",
-    value: "address",
-    default: "",
-    help: "The address reported for pods. Empty: the node's first address that is not loopback.",
-  },
-  {
-    name: "pod-logs-dir",
-    value: "dir",
-    default: "/var/log/pods",
-    help: "The directory below which every pod's log_directory lies.",
-  },
-  {
-    name: "remote-runtime-endpoints",
-    value: "name:endpoint,…",
-    default: "",
-    help: "Other CRI runtimes by name. Empty: every pod is ours. Not available yet.",
-  },
-  {
-    name: "resources-cache-path",
-    value: "dir",
-    default: "/root/.multi-cri/",
-    help: "The image pool.",
-  },
-  {
-    name: "root-dir",
-    value: "dir",
-    default: "/var/lib/multi-cri",
-    help: "Files that survive a reboot: pinned host keys, records with --enable-pod-persistence.",
-  },
-  {
-    name: "sandbox-image",
-    value: "image",
-    default: "registry.k8s.io/pause:3.10",
-    help: "The image of the sandbox container, for adapters that need one (slurm does not).",
-  },
-  {
-    name: "socket-path",
-    value: "path",
-    default: "/var/run/multicri.sock",
-    help: "The unix socket to serve the CRI on (mode 0600).",
-  },
-  {
-    name: "state-dir",
-    value: "dir",
-    default: "/run/multi-cri",
-    help: "Records and secrets that a reboot may lose. Must not be shared by two servers.",
-  },
-  {
-    name: "stderrthreshold",
-    value: "severity",
-    default: "2",
-    help: "Log lines at or above this severity go to stderr: 0 info, 1 warning, 2 error.",
-  },
-  {
-    name: "stream-addr",
-    value: "address",
-    default: "",
-    help: "The address of the streaming server. Empty: loopback, since only the kubelet calls it.",
-  },
-  {
-    name: "stream-port",
-    value: "port",
-    default: "10010",
-    help: "The port of the streaming server.",
-  },
-  {
-    name: "v",
-    value: "level",
-    default: "0",
-    help:
-      "Verbosity: 1 to 3 also logs info, 4 and more also debug, whatever --stderrthreshold says.",
-  },
-  { name: "help", alias: "h", default: "false", help: "Show this help." },
-  { name: "version", default: "false", help: "Show the versions of multicri and Deno." },
-];
 
 /**
  * Parses the command line (without the program's name) and the environment.
@@ -254,34 +111,6 @@ export function parseInvocation(
   };
 }
 
-/** The text of --help. */
-export function helpText(): string {
-  const heads = FLAGS.map((flag) => {
-    const short = flag.alias ? `-${flag.alias}, ` : "";
-    const dashes = flag.name.length === 1 ? "-" : "--";
-    return `  ${short}${dashes}${flag.name}${flag.value ? ` ${flag.value}` : ""}`;
-  });
-  const width = Math.max(...heads.map((head) => head.length)) + 2;
-  const lines = FLAGS.map((flag, index) => {
-    const shown = flag.default !== "" && flag.default !== "false"
-      ? ` (default ${flag.default})`
-      : "";
-    return `${(heads[index] ?? "").padEnd(width)}${flag.help}${shown}`;
-  });
-  return [
-    "multicri: a Kubernetes container runtime (CRI v1) that runs pods as Slurm jobs in Apptainer.",
-    "",
-    "Usage: multicri [flags]",
-    "",
-    ...lines,
-    "",
-    "Environment:",
-    "  CRI_SLURM_MOUNT_PATH          Working directory on the cluster, relative to $HOME (default multi-cri)",
-    "  CRI_SLURM_IMAGE_REMOTE_MOUNT  Directory of images on the cluster (default: .images in the working directory)",
-    "  CRI_SLURM_BUILD_IN_CLUSTER    Build images on the cluster. Not available yet.",
-  ].join("\n");
-}
-
 /** Returns a look-up of each flag's raw value, its default where it was not given. */
 function readFlags(args: readonly string[]): (name: string) => string {
   const known = new Map(FLAGS.map((flag) => [flag.name, flag]));
@@ -333,16 +162,6 @@ function readFlags(args: readonly string[]): (name: string) => string {
 
 function strayArgument(arg: string): UsageError {
   return new UsageError(`Cannot use the argument '${arg}': multicri takes flags only, see --help.`);
-}
-
-function suggestion(name: string): string {
-  const words = new Set(name.split("-"));
-  const scored = FLAGS.map((flag) => ({
-    name: flag.name,
-    shared: flag.name.split("-").filter((word) => words.has(word)).length,
-  }));
-  const best = scored.reduce((a, b) => (b.shared > a.shared ? b : a));
-  return best.shared > 0 ? ` (did you mean --${best.name}?)` : "";
 }
 
 function badValue(what: string, value: string, expected: string): UsageError {
