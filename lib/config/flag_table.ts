@@ -52,7 +52,7 @@ export const FLAGS: readonly Flag[] = [
     name: "kubelet-root-dir",
     value: "dir",
     default: "/var/lib/kubelet",
-    help: "The kubelet's own root, from which volumes are read.",
+    help: "The kubelet's own root; termination messages are written below its pods directory.",
   },
   {
     name: "map-resources",
