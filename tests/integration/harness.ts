@@ -181,10 +181,17 @@ export class Harness {
   /** Removes the pod and checks that nothing of it is left on the cluster or on the node. */
   async removeCleanly({ pod, container }: { pod: string; container: string }): Promise<void> {
     await this.server.crictlOk(["rmp", "--force", pod]);
-    const leftovers = await this.onCluster(
-      `find . -path '*${pod}*'; squeue --noheader --name=multicri-${container} --format=%A`,
-    );
-    assertEquals(leftovers, "", "something was left on the cluster");
+    // Slurm may list a job that it has just killed for another moment.
+    const deadline = performance.now() + WAIT_MS;
+    for (let left = "?"; left !== "";) {
+      left = await this.onCluster(
+        `find . -path '*${pod}*'; squeue --noheader --name=multicri-${container} --format=%A`,
+      );
+      if (left !== "" && performance.now() > deadline) {
+        throw new Error(`Something was left on the cluster: ${left}`);
+      }
+      if (left !== "") await delay(POLL_MS);
+    }
     const { stdout } = await this.lab.exec("knode", [
       "find",
       this.server.stateDir,
