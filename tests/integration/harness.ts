@@ -165,6 +165,7 @@ export class Harness {
   async onCluster(script: string): Promise<string> {
     const { code, stdout, stderr } = await this.lab.exec("ctl", ["bash", "-elc", script], {
       user: this.lab.login.user,
+      timeoutMs: WAIT_MS,
     });
     if (code !== 0) throw new Error(`${script} failed on the cluster: ${stderr || stdout}`);
     return stdout.trim();

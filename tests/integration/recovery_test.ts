@@ -59,9 +59,11 @@ Deno.test("a job's log is whole when the server is killed again and again while 
 Deno.test("a job's end is seen when it comes while the server is down", () =>
   withHarness("killend", async (harness) => {
     const made = await harness.run({ command: sh("echo out; sleep 2; echo last; exit 3") });
-    await harness.running(made.container);
+    const { info } = await harness.running(made.container);
     await harness.server.kill();
-    await delay(4_000);
+    await harness.onCluster(
+      `for i in $(seq 600); do [ ! -e ${info.slurm.directory}/status/exit ] || exit 0; sleep 0.1; done; exit 1`,
+    );
     await harness.server.start();
     // Recovery comes before the socket, so the first answer already tells the end.
     const { status } = await harness.inspect(made.container);
