@@ -1,6 +1,7 @@
 import { Mutex } from "async-mutex";
 import { dirname } from "@std/path";
 import type { Clock } from "../base/clock.ts";
+import { CriError, messageOf } from "../base/error.ts";
 import type { LogPositionRecord } from "../store/records.ts";
 import type { Table } from "../store/table.ts";
 import { formatLines } from "./cri_lines.ts";
@@ -39,6 +40,23 @@ export class ContainerLog {
   /** Bytes of the program's output on `stream` that are in the log. */
   consumedBytes(stream: LogStream): number {
     return stream === "stdout" ? this.#position.stdoutBytes : this.#position.stderrBytes;
+  }
+
+  /**
+   * Makes sure that the log can be written, before there is anything to write.
+   * @throws CriError FAILED_PRECONDITION with the path and the reason.
+   */
+  prepare(): Promise<void> {
+    return this.#turn.runExclusive(async () => {
+      if (this.#path === "" || this.#file !== undefined) return;
+      await this.#open().catch((error) => {
+        throw new CriError(
+          "FAILED_PRECONDITION",
+          `Cannot write the container's log ${this.#path}: ${messageOf(error)}.`,
+          { cause: error },
+        );
+      });
+    });
   }
 
   /**

@@ -2,6 +2,7 @@ import { DatabaseSync } from "node:sqlite";
 import { assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { type Clock, systemClock } from "../base/clock.ts";
+import { CriError } from "../base/error.ts";
 import { logPositionCodec, type LogPositionRecord } from "../store/records.ts";
 import { Table } from "../store/table.ts";
 import { ContainerLog } from "./container_log.ts";
@@ -111,6 +112,16 @@ Deno.test("ContainerLog leaves no torn line when the disk is full for a while", 
     assertEquals(log.consumedBytes("stdout"), 4);
     await log.append("stdout", bytes("two\n"), false);
     assertEquals(await payloads(path), ["stdout F one", "stdout F two"]);
+  }));
+
+Deno.test("ContainerLog.prepare() refuses with a sentence when the log cannot be written", () =>
+  withLog(async (open, path) => {
+    await Deno.mkdir(path, { recursive: true });
+    await assertRejects(
+      () => open().prepare(),
+      CriError,
+      `Cannot write the container's log ${path}: `,
+    );
   }));
 
 Deno.test("ContainerLog.note() writes one stderr line of ours when the message has newlines", () =>

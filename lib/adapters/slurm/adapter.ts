@@ -11,7 +11,7 @@ import { beginStart, markRunning, undoStart } from "../../store/container_state.
 import type { ContainerRecord } from "../../store/records.ts";
 import type { Store } from "../../store/store.ts";
 import type { Adapter, AdapterCondition, ContainerRequest, ExecResult } from "../adapter.ts";
-import { ActiveContainers } from "./active.ts";
+import { type ActiveContainer, ActiveContainers } from "./active.ts";
 import { execSync } from "./exec_sync.ts";
 import { renderJob } from "./job.ts";
 import { checkMounts } from "./mounts.ts";
@@ -73,7 +73,7 @@ export class SlurmAdapter implements Adapter {
   async startContainer(id: string, signal: AbortSignal): Promise<void> {
     // Before anything is awaited, so that a stop at the same time sees a start.
     changeState(this.store, id, beginStart);
-    const active = await this.#active.of(id).catch((error) => {
+    const active = await this.#ready(id).catch((error) => {
       changeState(this.store, id, undoStart);
       throw error;
     });
@@ -100,6 +100,13 @@ export class SlurmAdapter implements Adapter {
       if (patience === "waiting") patience = "launched";
       answered.abort();
     }
+  }
+
+  /** The container with its account, and with a log that can be written. */
+  async #ready(id: string): Promise<ActiveContainer> {
+    const active = await this.#active.of(id);
+    await active.log.prepare();
+    return active;
   }
 
   async stopContainer(id: string, graceMs: number, signal: AbortSignal): Promise<void> {

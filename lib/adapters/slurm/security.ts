@@ -14,8 +14,9 @@ import {
  * - what only takes rights away is *honoured* by that alone: dropped capabilities, no_new_privs, a read-only
  *   root;
  * - what chooses among rights the job does not have, or narrows what it has only a little more, is *left out*, and
- *   said once in the container's log: users and groups, SELinux, host ports, a terminal, stdin; masked and read-only
- *   paths and the default profiles, which the kubelet sends with every container, without a word;
+ *   said once in the container's log: users and groups, SELinux, shared processes, host ports, a terminal, stdin;
+ *   masked and read-only paths and the default profiles, which the kubelet sends with every container, without a
+ *   word;
  * - what the program could not work without is *refused*: privileges, added capabilities, devices, sysctls, the
  *   node's namespaces, another container's processes, profiles that lie on the node.
  */
@@ -85,6 +86,10 @@ const LEFT_OUT: readonly Rule[] = [
   {
     what: "seLinuxOptions",
     applies: ({ linux }) => linux?.securityContext?.selinuxOptions !== undefined,
+  },
+  {
+    what: "shareProcessNamespace: each container is a job of its own and sees its own processes",
+    applies: (config) => namespaces(config)?.pid === NamespaceMode.POD,
   },
   {
     what: "hostPort: the job's ports are those of its compute node",

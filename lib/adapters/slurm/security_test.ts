@@ -74,6 +74,7 @@ const LEFT_OUT: readonly [lines: string[], Container, Sandbox?][] = [
   [["runAsUser and runAsGroup"], secured({ runAsUsername: "u" })],
   [["supplementalGroups and fsGroup"], secured({ supplementalGroups: [7n] })],
   [["seLinuxOptions"], secured({ selinuxOptions: { level: "s0" } })],
+  [["shareProcessNamespace"], secured({ namespaceOptions: { pid: NamespaceMode.POD } })],
   [["hostPort"], {}, { portMappings: [{ hostPort: 80, containerPort: 80 }] }],
   [["tty"], { tty: true }],
   [["stdin"], { stdin: true }],
