@@ -15,6 +15,8 @@ const TRY_AGAIN_MS = 60_000;
 
 /** A job that was submitted so lately has not been looked at by Slurm yet; most begin within this time. */
 const FRESH_JOB_MS = 3_000;
+/** Why a job waits that Slurm's scheduler has not looked at (Slurm's job reason codes). */
+const NOT_CONSIDERED = "None";
 
 /**
  * Runs a command in a container and waits for its end.
@@ -86,7 +88,8 @@ async function runningSoon(
 ): Promise<ContainerRecord> {
   const { submittedAtMs, pending } = workloadOf(alive(store.containers.get(id), id));
   const patienceMs = (submittedAtMs ?? 0) + FRESH_JOB_MS - clock.now();
-  if (patienceMs > 0 && pending === undefined) {
+  const mustWait = pending !== undefined && pending.reason !== NOT_CONSIDERED;
+  if (patienceMs > 0 && !mustWait) {
     const over = new AbortController();
     const either = AbortSignal.any([signal, over.signal]);
     await Promise.race([

@@ -148,9 +148,34 @@ Deno.test("execSync() never runs a hook twice when its end was not seen", () =>
     assertEquals([error.code, place.tries], ["UNKNOWN", 1]);
   }));
 
-Deno.test("execSync() gives a job a moment to begin when it was just submitted", () =>
-  Place.with({ ...PENDING, submittedAtMs: new TestClock().now() }, [FINE], async (place) => {
-    const answer = place.exec(1_000);
-    place.store.containers.update("c1", (record) => ({ ...record, workload: RUNNING }));
-    assertEquals(await answer, 0);
-  }));
+const NOT_CONSIDERED = { reason: "None", expectedStart: "", priority: "1" };
+for (
+  const [when, pending] of [
+    ["it was just submitted", {}],
+    ["Slurm has not looked at it", { pending: NOT_CONSIDERED }],
+  ] as const
+) {
+  Deno.test(`execSync() gives a job a moment to begin when ${when}`, () =>
+    Place.with(
+      { ...PENDING, ...pending, submittedAtMs: new TestClock().now() },
+      [FINE],
+      async (place) => {
+        const answer = place.exec(1_000);
+        place.store.containers.update("c1", (record) => ({ ...record, workload: RUNNING }));
+        assertEquals(await answer, 0);
+      },
+    ));
+}
+
+Deno.test("execSync() refuses a probe at once when Slurm says why a fresh job waits", () =>
+  Place.with(
+    {
+      ...PENDING,
+      pending: { ...NOT_CONSIDERED, reason: "Resources" },
+      submittedAtMs: new TestClock().now(),
+    },
+    [],
+    async (place) => {
+      assertEquals((await assertRejects(() => place.exec(1000), CriError)).code, "UNAVAILABLE");
+    },
+  ));
