@@ -1,7 +1,7 @@
 import { clientFile, ensureClient } from "../clients.ts";
 import { Crictl } from "./crictl.ts";
 import { pushCritestImages } from "./critest_images.ts";
-import { parseJunit, type SpecReport } from "./junit.ts";
+import { mergeReports, parseJunit, type SpecReport } from "./junit.ts";
 import type { Lab } from "./lab.ts";
 import { unmountBelow } from "./mounts.ts";
 import { lastWords } from "./process.ts";
@@ -21,6 +21,11 @@ export interface CritestOptions {
   /** Regular expressions (Go's) of the specs' full names. */
   focus?: string[];
   skip?: string[];
+  /**
+   * Regular expressions too: of specs that do little but wait. Each is run by a critest of its own beside
+   * the one that runs the others, so that their minutes are spent together; whatever `focus` says.
+   */
+  beside?: string[];
   /** Any other flags, as `-websocket-exec`. */
   flags?: string[];
 }
@@ -42,7 +47,6 @@ export async function runCritest(
   options: CritestOptions,
   progress: Progress = () => {},
 ): Promise<SpecReport> {
-  const { callTimeoutSeconds = 60, timeoutSeconds = 1200 } = options;
   await ensureClient("crictl", progress);
   await ensureClient("critest", progress);
   await pushCritestImages(lab, progress);
@@ -50,29 +54,23 @@ export async function runCritest(
   const podsBefore = new Set(await crictl.pods());
   // critest makes its pods' log folders in TMPDIR.
   const folder = `${POD_LOGS_DIR}/critest-${crypto.randomUUID()}`;
-  const report = `${folder}/junit.xml`;
   await Deno.mkdir(lab.path("knode", folder), { recursive: true });
+  const { focus = [], skip = [], beside = [] } = options;
+  const selections: Selection[] = [
+    { focus, skip: [...skip, ...beside] },
+    ...beside.map((pattern) => ({ focus: [pattern], skip })),
+  ];
   try {
-    const { code, stdout, stderr } = await lab.exec("knode", [
-      ...[`${KNODE_PATHS.clients}/${clientFile("critest")}`, "-config", "/dev/null"],
-      ...["-runtime-endpoint", `unix://${options.socketPath}`],
-      ...["-image-endpoint", `unix://${options.imageSocketPath ?? options.socketPath}`],
-      ...["-runtime-service-timeout", `${callTimeoutSeconds}s`],
-      ...["-image-service-timeout", `${callTimeoutSeconds}s`],
-      ...["-ginkgo.junit-report", report, "-ginkgo.timeout", `${timeoutSeconds}s`],
-      ...["-ginkgo.no-color", ...options.flags ?? []],
-      ...(options.focus ?? []).flatMap((name) => ["-ginkgo.focus", name]),
-      ...(options.skip ?? []).flatMap((name) => ["-ginkgo.skip", name]),
-    ], {
-      env: { TMPDIR: folder },
-      cwd: folder,
-      timeoutMs: (timeoutSeconds + GRACE_SECONDS) * 1000,
-    });
-    const xml = await Deno.readTextFile(lab.path("knode", report)).catch((cause) => {
-      const words = lastWords(stderr || stdout);
-      throw new Error(`critest ended with code ${code} and without a report: ${words}`, { cause });
-    });
-    return parseJunit(xml);
+    // All have ended before anything is removed.
+    const runs = await Promise.allSettled(
+      selections.map((selection, index) =>
+        runSelection(lab, options, selection, folder, `junit-${index}.xml`)
+      ),
+    );
+    return mergeReports(runs.map((run) => {
+      if (run.status === "rejected") throw run.reason;
+      return run.value;
+    }));
   } finally {
     const left = (await crictl.pods()).filter((id) => !podsBefore.has(id));
     await crictl.removePods(left);
@@ -80,4 +78,42 @@ export async function runCritest(
     await unmountBelow(lab, folder);
     await lab.exec("knode", ["rm", "-rf", "--one-file-system", folder]);
   }
+}
+
+/** Which specs one critest runs. */
+interface Selection {
+  focus: string[];
+  skip: string[];
+}
+
+/** Runs one critest in the folder of the node. @throws {Error} as `runCritest`. */
+async function runSelection(
+  lab: Lab,
+  options: CritestOptions,
+  { focus, skip }: Selection,
+  folder: string,
+  reportName: string,
+): Promise<SpecReport> {
+  const { callTimeoutSeconds = 60, timeoutSeconds = 1200 } = options;
+  const report = `${folder}/${reportName}`;
+  const { code, stdout, stderr } = await lab.exec("knode", [
+    ...[`${KNODE_PATHS.clients}/${clientFile("critest")}`, "-config", "/dev/null"],
+    ...["-runtime-endpoint", `unix://${options.socketPath}`],
+    ...["-image-endpoint", `unix://${options.imageSocketPath ?? options.socketPath}`],
+    ...["-runtime-service-timeout", `${callTimeoutSeconds}s`],
+    ...["-image-service-timeout", `${callTimeoutSeconds}s`],
+    ...["-ginkgo.junit-report", report, "-ginkgo.timeout", `${timeoutSeconds}s`],
+    ...["-ginkgo.no-color", ...options.flags ?? []],
+    ...focus.flatMap((pattern) => ["-ginkgo.focus", pattern]),
+    ...skip.flatMap((pattern) => ["-ginkgo.skip", pattern]),
+  ], {
+    env: { TMPDIR: folder },
+    cwd: folder,
+    timeoutMs: (timeoutSeconds + GRACE_SECONDS) * 1000,
+  });
+  const xml = await Deno.readTextFile(lab.path("knode", report)).catch((cause) => {
+    const words = lastWords(stderr || stdout);
+    throw new Error(`critest ended with code ${code} and without a report: ${words}`, { cause });
+  });
+  return parseJunit(xml);
 }

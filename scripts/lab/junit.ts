@@ -57,3 +57,15 @@ export function parseJunit(xml: string): SpecReport {
   }
   return report;
 }
+
+/**
+ * Joins reports of the same specs, of which each run had chosen some: a spec that was skipped in one and
+ * run in another counts as run.
+ */
+export function mergeReports(reports: readonly SpecReport[]): SpecReport {
+  const passed = reports.flatMap((report) => report.passed);
+  const failed = reports.flatMap((report) => report.failed);
+  const run = new Set([...passed, ...failed.map(({ name }) => name)]);
+  const skipped = new Set(reports.flatMap((report) => report.skipped));
+  return { passed, failed, skipped: [...skipped].filter((name) => !run.has(name)) };
+}

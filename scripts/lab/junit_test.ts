@@ -1,5 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { parseJunit } from "./junit.ts";
+import { mergeReports, parseJunit } from "./junit.ts";
 
 const REPORT = `<?xml version="1.0" encoding="UTF-8"?>
 <testsuites tests="5" disabled="2" errors="0" failures="1" time="3.5">
@@ -42,4 +42,15 @@ Deno.test("parseJunit() throws when the text is no report", () => {
   for (const text of ["", "<html></html>", "<testsuites></testsuites>"]) {
     assertThrows(() => parseJunit(text), Error, "JUnit report");
   }
+});
+
+Deno.test("mergeReports() counts a spec as skipped only when no run had chosen it", () => {
+  const failure = { name: "c", message: "no" };
+  assertEquals(
+    mergeReports([
+      { passed: ["a"], failed: [], skipped: ["b", "c", "d"] },
+      { passed: ["b"], failed: [failure], skipped: ["a", "d"] },
+    ]),
+    { passed: ["a", "b"], failed: [failure], skipped: ["d"] },
+  );
 });
