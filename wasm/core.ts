@@ -213,7 +213,8 @@ export interface JobScript {
  * - `status/claim`: a symbolic link whose target is the id of the job that runs this container; another job
  *   ends at once with 0 and changes nothing;
  * - `status/start`: lines `job=`, `host=`, `pid=` (the runtime's), `time=` (seconds, nanoseconds);
- * - `status/exit`: lines `job=`, `code=`, `time=` and, when the program never ran, `error=`.
+ * - `status/exit`: lines `job=`, `code=`, `time=`, `signal=` when one came to the job, and `error=` when the program
+ *   never ran.
  *
  * Codes that are not the program's: 125 when it could not be started; the prerun's own when it fails (125 when
  * it ended with 0); 128 + signal when a signal came first. TERM, INT, HUP, QUIT, USR1 and USR2 are handed

@@ -125,6 +125,16 @@ Deno.test("a running job is killed when it ignores SIGTERM beyond its grace", as
   await harness.removeCleanly(made);
 });
 
+Deno.test("a job says so when somebody else cancels it", async () => {
+  const made = await harness.run({ command: sh("sleep 600") });
+  const { info } = await harness.running(made.container);
+  await harness.onCluster(`scancel ${info.slurm.jobId}`);
+  const { status } = await harness.exited(made.container);
+  assertEquals([status.exitCode, status.reason], [221, "Cancelled"]);
+  assertStringIncludes(status.message, "CANCELLED");
+  await harness.removeCleanly(made);
+});
+
 Deno.test("a running container is ended and removed when its pod is removed by force", async () => {
   const made = await harness.run({ command: sh("sleep 600") });
   await harness.running(made.container);

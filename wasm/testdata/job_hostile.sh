@@ -29,12 +29,14 @@ multicri_write() {
   printf '%s\n' "$@" >"$temporary" && mv -f -- "$temporary" "status/$name"
 }
 
-# multicri_finish CODE [ERROR]: writes status/exit and ends with CODE. ERROR says why the program never ran.
+# multicri_finish CODE [ERROR]: writes status/exit and ends with CODE. ERROR says why the program never ran; the last
+# signal that came is told too, because Slurm may know why it did.
 multicri_finish() {
   local lines tries=0
   trap - EXIT
   trap '' TERM INT HUP QUIT USR1 USR2
   lines=("job=$multicri_job" "code=$1" "time=$(date +%s.%N)")
+  [[ -z $multicri_got ]] || lines+=("signal=$multicri_got")
   [[ -z ${2-} ]] || lines+=("error=$2")
   # A file system that is full or away for a moment must not cost the exit code.
   until multicri_write exit "${lines[@]}"; do
@@ -47,6 +49,7 @@ multicri_finish() {
 # multicri_pass SIGNAL: hands a signal on to the runtime, once for each time it comes.
 # shellcheck disable=SC2317 # called by the traps
 multicri_pass() {
+  multicri_got=$1
   if [[ -n $multicri_runtime_pid ]]; then
     multicri_deliver "$1"
   else
@@ -107,6 +110,7 @@ multicri_hear() {
 
 multicri_runtime_pid=
 multicri_pending=()
+multicri_got=
 for multicri_signal in TERM INT HUP QUIT USR1 USR2; do
   # shellcheck disable=SC2064 # the signal's name is wanted as it is now
   trap "multicri_pass $multicri_signal" "$multicri_signal"

@@ -5,12 +5,17 @@ export interface JobStart {
   timeMs: number;
 }
 
+/** SIGRTMAX of Linux. */
+const LAST_SIGNAL = 64;
+
 /** `status/exit`, written by the job at its end. */
 export interface JobExit {
   exitCode: number;
   timeMs: number;
   /** Why the program could not be started at all. */
   error: string | undefined;
+  /** Whether a signal came to the job, or ended the program: then Slurm may know why. */
+  signalled: boolean;
 }
 
 /** The files are a few lines; whatever is larger is not ours. */
@@ -31,7 +36,10 @@ export function parseExit(bytes: Uint8Array): JobExit | undefined {
   const code = fields.get("code") ?? "";
   const timeMs = parseTime(fields.get("time"));
   if (!/^\d{1,3}$/.test(code) || Number(code) > 255 || timeMs === undefined) return undefined;
-  return { exitCode: Number(code), timeMs, error: fields.get("error") };
+  const exitCode = Number(code);
+  const endedBySignal = exitCode > 128 && exitCode <= 128 + LAST_SIGNAL;
+  const signalled = fields.has("signal") || endedBySignal;
+  return { exitCode, timeMs, error: fields.get("error"), signalled };
 }
 
 function parseFields(bytes: Uint8Array): Map<string, string> {

@@ -25,9 +25,26 @@ for (const [text, start] of STARTS) {
 }
 
 const EXITS: readonly [text: string, exit: JobExit | undefined][] = [
-  ["job=7\ncode=0\ntime=1.5\n", { exitCode: 0, timeMs: 1500, error: undefined }],
-  ["job=7\ncode=255\ntime=2\n", { exitCode: 255, timeMs: 2000, error: undefined }],
-  ["job=7\ncode=125\ntime=2\nerror=a = b\n", { exitCode: 125, timeMs: 2000, error: "a = b" }],
+  ["job=7\ncode=0\ntime=1.5\n", { exitCode: 0, timeMs: 1500, error: undefined, signalled: false }],
+  ["job=7\ncode=0\ntime=1.5\nsignal=TERM\n", {
+    exitCode: 0,
+    timeMs: 1500,
+    error: undefined,
+    signalled: true,
+  }],
+  ["job=7\ncode=192\ntime=1\n", { exitCode: 192, timeMs: 1000, error: undefined, signalled: true }],
+  ["job=7\ncode=255\ntime=2\n", {
+    exitCode: 255,
+    timeMs: 2000,
+    error: undefined,
+    signalled: false,
+  }],
+  ["job=7\ncode=125\ntime=2\nerror=a = b\n", {
+    exitCode: 125,
+    timeMs: 2000,
+    error: "a = b",
+    signalled: false,
+  }],
   ["code=256\ntime=2\n", undefined],
   ["code=-1\ntime=2\n", undefined],
   ["code=\ntime=2\n", undefined],

@@ -8,7 +8,7 @@ import type { Table } from "../../store/table.ts";
 import type { ClusterAccount } from "./account.ts";
 import { type QueueEntry, readQueue } from "./queue.ts";
 import { copyTermination, lookAtFiles } from "./watch_files.ts";
-import { lookAtQueue } from "./watch_queue.ts";
+import { isSettled, lookAtQueue } from "./watch_queue.ts";
 import type { WatchedJob, WatchPlace } from "./watched_job.ts";
 import { workloadOf } from "./workload.ts";
 
@@ -162,7 +162,9 @@ export class JobWatch {
       await this.#noteUnreadable(job, error);
       atEnd = true;
     }
-    if (job.end !== undefined && atEnd) await this.#tellEnd(job, job.end);
+    if (atEnd && await isSettled(this.#place, job) && job.end !== undefined) {
+      await this.#tellEnd(job, job.end);
+    }
     return !atEnd;
   }
 

@@ -104,3 +104,27 @@ watchTest(
     assertEquals(watched.end(), [137, "Error"]);
   },
 );
+
+const VERDICTS: readonly [exit: string, scontrol: string, end: [number, string]][] = [
+  [exit(143, "signal=TERM\n"), "JobState=TIMEOUT ExitCode=0:15", [222, "DeadlineExceeded"]],
+  [exit(0, "signal=TERM\n"), "JobState=CANCELLED ExitCode=0:15", [221, "Cancelled"]],
+  [exit(137), "JobState=OUT_OF_MEMORY ExitCode=0:125", [137, "OOMKilled"]],
+  [exit(139), "JobState=FAILED ExitCode=139:0", [139, "Error"]],
+  [exit(137), "", [137, "Error"]],
+];
+
+for (const [text, scontrol, end] of VERDICTS) {
+  watchTest(
+    `ends with ${end.join(" ")} when a signal came and Slurm says ${scontrol || "nothing"}`,
+    async (watched) => {
+      await watched.write("status/start", START);
+      await watched.write("status/exit", text);
+      await watched.cluster.fake("jobs/101/scontrol", "JobId=101 JobState=COMPLETING");
+      await watched.pass(1_000);
+      assertEquals(watched.end(), undefined);
+      await watched.cluster.fake("jobs/101/scontrol", scontrol === "" ? undefined : scontrol);
+      await watched.pass(1_000);
+      assertEquals(watched.end(), end);
+    },
+  );
+}

@@ -29,7 +29,7 @@ export async function lookAtFiles(place: WatchPlace, job: WatchedJob): Promise<b
       if (start !== undefined) await noteStart(place, job, start);
       else if (exit === undefined) return true;
     }
-    if (exit !== undefined) job.end = endFrom(place, exit, workloadOf(container));
+    if (exit !== undefined) takeExit(place, job, exit, workloadOf(container));
   }
   return await copyOutput(place, job);
 }
@@ -91,21 +91,28 @@ function meantExitCode(told: number, neverStarted: boolean, killed: boolean): nu
   return killed && told > 128 ? KILLED_EXIT_CODE : told;
 }
 
-function endFrom(place: WatchPlace, bytes: Uint8Array, { stop }: SlurmWorkload): ContainerEnd {
+function takeExit(
+  place: WatchPlace,
+  job: WatchedJob,
+  bytes: Uint8Array,
+  { stop }: SlurmWorkload,
+): void {
   const now = place.clock.now();
   const told = parseExit(bytes);
   if (told === undefined) {
     const message = "The job's exit file is damaged";
-    return { finishedAtMs: now, exitCode: LOST_EXIT_CODE, reason: "Error", message };
+    job.end = { finishedAtMs: now, exitCode: LOST_EXIT_CODE, reason: "Error", message };
+    return;
   }
   const neverStarted = told.error !== undefined;
   const exitCode = meantExitCode(told.exitCode, neverStarted, stop?.killed === true);
-  return {
+  job.end = {
     finishedAtMs: Math.min(told.timeMs, now),
     exitCode,
     reason: neverStarted ? START_ERROR_REASON : exitCode === 0 ? "Completed" : "Error",
     message: told.error ?? (stop === undefined ? "" : "The container was stopped"),
   };
+  if (told.signalled && stop === undefined) job.doubtedSinceMs = now;
 }
 
 /** True when nothing is left. A log that cannot be written (disk full) must not keep an end from being told. */

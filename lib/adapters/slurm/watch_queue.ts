@@ -6,6 +6,12 @@ import { withWorkload, workloadOf } from "./workload.ts";
 /** A job that Slurm calls ended gets this long to show its own exit file, which a slow home may delay. */
 const EXIT_FILE_GRACE_MS = 3_000;
 
+/** A job whose script has ended is called so by Slurm within this time, after its epilogue. */
+const VERDICT_GRACE_MS = 5_000;
+
+/** Reasons that are the program's own, whatever signal ended it, and that of a job which Slurm forgot. */
+const PROGRAM_REASONS: ReadonlySet<string> = new Set(["Completed", "Error", "JobLost"]);
+
 /**
  * Takes in what squeue says of a job, undefined for one that it does not know: why it waits, or, when no exit file
  * came within the grace, that it ended (`job.end`).
@@ -40,6 +46,24 @@ export async function lookAtQueue(
     // An end that was asked for is the one the client expects: 143 for SIGTERM, 137 for SIGKILL.
     ...(stop === undefined ? {} : { exitCode: stop.killed ? 137 : 143, reason: "Cancelled" }),
   };
+}
+
+/**
+ * Whether it is settled how a job ended. Where a signal that was not ours came to it, Slurm may have sent it (time
+ * limit, somebody's scancel, preemption, memory) and is asked; its verdict replaces the program's own code.
+ * @throws CriError UNAVAILABLE when Slurm cannot be asked.
+ */
+export async function isSettled(place: WatchPlace, job: WatchedJob): Promise<boolean> {
+  if (job.end === undefined || job.doubtedSinceMs === undefined) return true;
+  const verdict = await readPostMortem(place.account, job.directory, job.jobId, undefined);
+  if (verdict === undefined && place.clock.now() - job.doubtedSinceMs < VERDICT_GRACE_MS) {
+    return false;
+  }
+  delete job.doubtedSinceMs;
+  if (verdict !== undefined && !PROGRAM_REASONS.has(verdict.reason)) {
+    job.end = { ...job.end, ...verdict };
+  }
+  return true;
 }
 
 async function noteQueue(

@@ -16,6 +16,8 @@ export interface WatchedJob {
   endedSinceMs?: number;
   /** How it ended; told as soon as all of its output is copied. */
   end?: ContainerEnd;
+  /** When its exit file told of a signal that was not ours: Slurm is asked why, before the end is told. */
+  doubtedSinceMs?: number;
   /** Whether its log says so already. */
   endNoted?: boolean;
   /** Whether it was said that its files cannot be read. */
