@@ -27,7 +27,9 @@ const EXIT_USAGE = 2;
 async function serve(config: Config, log: Logger): Promise<void> {
   const clock = systemClock;
   for (const directory of [config.rootDir, config.stateDir, config.resourcesCachePath]) {
-    await Deno.mkdir(directory, { recursive: true, mode: 0o700 });
+    await Deno.mkdir(directory, { recursive: true, mode: 0o700 }).catch((error) => {
+      throw new CriError("FAILED_PRECONDITION", `Cannot make ${directory}: ${messageOf(error)}.`);
+    });
   }
   if (config.allowedClusters.length === 0) {
     log.warning("Pods may name any host as their cluster; --allowed-clusters limits that");

@@ -52,8 +52,14 @@ export class SecretFiles {
   async ids(): Promise<string[]> {
     const ids: string[] = [];
     for await (const entry of Deno.readDir(this.#directory)) {
-      if (entry.name.endsWith(".json")) ids.push(entry.name.slice(0, -".json".length));
-      else await Deno.remove(join(this.#directory, entry.name));
+      const path = join(this.#directory, entry.name);
+      if (!entry.name.endsWith(".json")) {
+        await Deno.remove(path);
+        continue;
+      }
+      // Whoever loosened it meanwhile: nobody else is to read it.
+      await Deno.chmod(path, 0o600);
+      ids.push(entry.name.slice(0, -".json".length));
     }
     return ids;
   }

@@ -75,7 +75,13 @@ export class Store implements Disposable {
       );
     } catch (error) {
       for (const database of opened) database.close();
-      throw error;
+      if (error instanceof CriError) throw error;
+      throw new CriError(
+        "FAILED_PRECONDITION",
+        `Cannot keep records in ${paths.podsDir}, ${paths.rootDir} and ${paths.imagesDir}: ` +
+          `${messageOf(error)}.`,
+        { cause: error },
+      );
     }
   }
 
@@ -97,8 +103,11 @@ function openDatabase(path: string, synchronous: "FULL" | "NORMAL"): DatabaseSyn
   } catch (error) {
     throw new CriError(
       "FAILED_PRECONDITION",
-      `Cannot open the records in ${path}: ${messageOf(error)}. Another multicri may be using ` +
-        "them; else move the file away to start without records.",
+      `Cannot open the records in ${path}: ${messageOf(error)}${
+        /locked/.test(messageOf(error))
+          ? ". Another multicri may be using them."
+          : "; move the file away to start without its records."
+      }`,
       { cause: error },
     );
   }

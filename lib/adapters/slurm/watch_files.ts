@@ -1,10 +1,6 @@
 import { join } from "@std/path";
 import { CriError, messageOf } from "../../base/error.ts";
-import {
-  type ContainerEnd,
-  START_ERROR_EXIT_CODE,
-  START_ERROR_REASON,
-} from "../../store/container_state.ts";
+import { START_ERROR_EXIT_CODE, START_ERROR_REASON } from "../../store/container_state.ts";
 import { SLURM_COMMAND_TIMEOUT_MS } from "./account.ts";
 import { killScript } from "./cluster_scripts.ts";
 import { followOutput } from "./follow.ts";

@@ -181,8 +181,8 @@ function translate(
   if (error.name === "NotCapable") {
     return new CriError(
       "FAILED_PRECONDITION",
-      `Cannot connect to ${name} as this server must have been started with the permission to reach ` +
-        `it (--allow-net): ${messageOf(error)}`,
+      `Cannot connect to ${name}: this server was started without the permission to reach it; the administrator ` +
+        "must name it in --allowed-clusters or --clusters-file.",
       { cause: error },
     );
   }

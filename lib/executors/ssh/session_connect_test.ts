@@ -204,7 +204,7 @@ Deno.test({
     await assertFails(
       () => session.run("true"),
       "FAILED_PRECONDITION",
-      /permission to reach it \(--allow-net\): Requires net access to "127\.0\.0\.1:1"/,
+      /without the permission to reach it; the administrator must name it in --allowed-clusters/,
     );
     assertEquals(session.state.kind, "refused");
     await session.close();
