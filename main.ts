@@ -83,13 +83,10 @@ async function exists(path: string): Promise<boolean> {
   return await Deno.stat(path).then(() => true, () => false);
 }
 
+/** Resolves at the first of the signals; later ones do not cut the draining short. */
 function untilSignal(signals: readonly Deno.Signal[]): Promise<void> {
   return new Promise((resolve) => {
-    const onSignal = () => {
-      for (const signal of signals) Deno.removeSignalListener(signal, onSignal);
-      resolve();
-    };
-    for (const signal of signals) Deno.addSignalListener(signal, onSignal);
+    for (const signal of signals) Deno.addSignalListener(signal, () => resolve());
   });
 }
 

@@ -12,6 +12,9 @@ import { readPodManifest } from "./pod_manifest.ts";
 
 const POD_LOGS_DIR = "/var/log/pods";
 
+/** Lines of the server's log that are shown when something failed. */
+const LOG_LINES = 20;
+
 /** What crictl is given, as files in the node. */
 const FIRST_SANDBOX = "/run/first-sandbox.json";
 const FIRST_CONTAINER = "/run/first-container.json";
@@ -51,7 +54,9 @@ async function runFirstPod(lab: Lab, server: NodeServer): Promise<void> {
     `Slurm job ${info.slurm.jobId} on ${info.slurm.job?.host}: ${status.state}, ` +
       `exit code ${status.exitCode} (${status.reason})`,
   );
-  if (status.exitCode !== 0) throw new Error(`The first job failed: ${status.message}`);
+  if (status.exitCode !== 0) {
+    throw new Error(`The first job failed: ${status.message || status.reason}; its log is above`);
+  }
 }
 
 /** How the reader starts a task: with the variables that chose this lab, and without a Deno in PATH. */
@@ -84,16 +89,22 @@ function sayHowToGoOn(lab: Lab, server: NodeServer): void {
   say("Ctrl-C ends the server and the lab.");
 }
 
+/**
+ * Resolves at the first Ctrl-C. Later ones are heard and ignored: a terminal and the task runner send one each, and
+ * whoever presses it again must not cut the clean-up short.
+ */
 function untilInterrupted(): Promise<void> {
   return new Promise((resolve) => {
-    const onSignal = () => {
-      Deno.removeSignalListener("SIGINT", onSignal);
-      Deno.removeSignalListener("SIGTERM", onSignal);
-      resolve();
-    };
-    Deno.addSignalListener("SIGINT", onSignal);
-    Deno.addSignalListener("SIGTERM", onSignal);
+    Deno.addSignalListener("SIGINT", () => resolve());
+    Deno.addSignalListener("SIGTERM", () => resolve());
   });
+}
+
+/** The end of the server's log, which goes with the lab. */
+async function sayLog(server: NodeServer): Promise<void> {
+  const log = await server.log().catch(() => "");
+  const lines = log.trimEnd().split("\n").slice(-LOG_LINES);
+  if (log !== "") say(`The end of the server's log:\n${lines.join("\n")}`);
 }
 
 async function main(): Promise<number> {
@@ -115,11 +126,12 @@ async function main(): Promise<number> {
     return 0;
   } catch (error) {
     say(`It did not work: ${messageOf(error)}`);
-    say(`The server's log: ${lab.path("knode", server.logPath)}`);
+    await sayLog(server);
     return 1;
   } finally {
     await server.stop();
-    await lab.down();
+    // A program of the clean-up may have heard the Ctrl-C too.
+    await lab.down().catch(() => lab.down());
   }
 }
 

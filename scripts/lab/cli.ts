@@ -1,5 +1,5 @@
 import { messageOf } from "../../lib/base/error.ts";
-import { writeStderrLine } from "../../lib/base/log.ts";
+import { writeStderrLine, writeStdoutLine } from "../../lib/base/log.ts";
 import { Lab } from "./lab.ts";
 import { HOST_NAMES, type HostName, KNODE_PATHS } from "./settings.ts";
 
@@ -24,11 +24,7 @@ const MAX_ARGUMENTS: Record<string, number> = {
 /** Lines of each log that `logs` shows. */
 const LOG_LINES = 30;
 
-const encoder = new TextEncoder();
-
-function print(text: string): void {
-  Deno.stdout.writeSync(encoder.encode(`${text}\n`));
-}
+const print = writeStdoutLine;
 
 /** Runs one command of the lab's command line and returns the exit code. */
 async function main(args: string[]): Promise<number> {
