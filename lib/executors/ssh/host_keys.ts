@@ -6,6 +6,7 @@ import {
   equalBytes,
   findKnownHosts,
   fingerprint,
+  firstDamagedLine,
   formatKnownHost,
   keyType,
   type KnownHost,
@@ -61,6 +62,15 @@ export class HostKeys {
       const recorded = entries.filter((entry) => entry.marker === "");
       const other = recorded.find((entry) => entry.type === keyType(key)) ?? recorded[0];
       if (other !== undefined) throw this.#changed(host, port, key, other);
+      const damaged = firstDamagedLine(text);
+      if (damaged !== undefined) {
+        // It may have named this very host: trusting it anew would undo the pinning.
+        throw new CriError(
+          "FAILED_PRECONDITION",
+          `Cannot tell whether ${host}:${port} is known as every line must name a host key: ` +
+            `${this.path}:${damaged} does not. Repair that line or delete it`,
+        );
+      }
       await this.#write(
         text + (text === "" || text.endsWith("\n") ? "" : "\n") +
           formatKnownHost(host, port, key),

@@ -121,3 +121,19 @@ Deno.test("HostKeys.check() fails when its folder does not exist", async () => {
     /^Cannot record a host key as \/no\/such\/folder must be a folder we can write to/,
   );
 });
+
+for (const damage of ["garbage", "h ssh-ed25519", "\0\0\0", "h ssh-ed25519 not*base64"]) {
+  Deno.test(`HostKeys.check() pins no new host when the file holds ${JSON.stringify(damage)}`, async () => {
+    await inFolder(async (hostKeys, path) => {
+      const text = `# hosts\n${formatKnownHost("other", 22, RSA_KEY)}${damage}\n`;
+      await Deno.writeTextFile(path, text);
+      await assertFails(
+        () => hostKeys.check("new", 22, KEY),
+        "FAILED_PRECONDITION",
+        /known_hosts:3 does not/,
+      );
+      assertEquals(await Deno.readTextFile(path), text);
+      await hostKeys.check("other", 22, RSA_KEY);
+    });
+  });
+}

@@ -28,6 +28,18 @@ export function findKnownHosts(text: string, host: string, port: number): KnownH
   return found;
 }
 
+/** The number of the first line that is neither a comment nor names a key; undefined when every line is in order. */
+export function firstDamagedLine(text: string): number | undefined {
+  const index = text.split("\n").findIndex((line) => {
+    const fields = line.trim().split(/\s+/);
+    if (fields[0] === "" || fields[0]?.startsWith("#")) return false;
+    if (fields[0]?.startsWith("@")) fields.shift();
+    const [, type = "", base64 = ""] = fields;
+    return decodeKey(type, base64) === undefined;
+  });
+  return index === -1 ? undefined : index + 1;
+}
+
 /** A line to append, newline included, for a host that was seen for the first time. */
 export function formatKnownHost(host: string, port: number, key: Uint8Array): string {
   return `${knownHostsName(host, port)} ${keyType(key)} ${key.toBase64()}\n`;
