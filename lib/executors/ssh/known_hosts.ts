@@ -35,7 +35,7 @@ export function firstDamagedLine(text: string): number | undefined {
     if (fields[0] === "" || fields[0]?.startsWith("#")) return false;
     if (fields[0]?.startsWith("@")) fields.shift();
     const [, type = "", base64 = ""] = fields;
-    return decodeKey(type, base64) === undefined;
+    return type === "" || decodeKey(type, base64) === undefined;
   });
   return index === -1 ? undefined : index + 1;
 }
