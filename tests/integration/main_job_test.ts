@@ -39,7 +39,8 @@ for (const { name, script, exitCode, reason } of ends) {
       `job ${info.slurm.jobId} submitted to ${info.slurm.account}`,
     );
     assertStringIncludes(own.join("\n"), `job ${info.slurm.jobId} runs on ${info.slurm.job?.host}`);
-    assert(status.createdAt <= status.startedAt && status.startedAt <= status.finishedAt);
+    const times = [status.createdAt, status.startedAt, status.finishedAt].map(Date.parse);
+    assertEquals(times, times.toSorted((a, b) => a - b));
     await harness.removeCleanly(made);
   });
 }
