@@ -1,3 +1,5 @@
+import { concat } from "@std/bytes/concat";
+
 /** Gathers the pieces of one output stream up to a bound. */
 export class OutputCollector {
   #chunks: Uint8Array[] = [];
@@ -21,12 +23,6 @@ export class OutputCollector {
 
   /** All bytes so far, in order. */
   bytes(): Uint8Array {
-    const all = new Uint8Array(this.#overflowed ? 0 : this.#lengthBytes);
-    let offset = 0;
-    for (const chunk of this.#chunks) {
-      all.set(chunk, offset);
-      offset += chunk.length;
-    }
-    return all;
+    return concat(this.#chunks);
   }
 }

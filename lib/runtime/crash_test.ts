@@ -12,7 +12,6 @@ import { createLogger } from "../base/log.ts";
 import { TestClock } from "../base/test_clock.ts";
 import { parseInvocation } from "../config/flags.ts";
 import { ContainerConfig, CreateContainerRequest, PodSandboxConfig } from "../cri/api.generated.ts";
-import type { ClusterSessions } from "../executors/ssh/sessions.ts";
 import type { ImageService } from "../images/image_service.ts";
 import { imageRecord, TestStore } from "../store/test_store.ts";
 import { createContainer } from "./container_create.ts";
@@ -112,11 +111,6 @@ class Node {
       () => undefined,
     );
     if (invocation.kind !== "serve") throw new Error("expected a configuration");
-    const sessions = {
-      acquire: () => this.cluster.session,
-      release: () => {},
-      closeAll: () => Promise.resolve(),
-    };
     const { store } = this.records;
     return {
       config: invocation.config,
@@ -125,7 +119,7 @@ class Node {
         invocation.config,
         { allowed: [], named: new Map(), defaultName: undefined },
         store,
-        sessions as unknown as ClusterSessions,
+        this.cluster.sessions,
         this.clock,
         createLogger({ threshold: "error", write: () => {} }),
       ),

@@ -1,3 +1,4 @@
+import { concat } from "@std/bytes/concat";
 import { CriError, messageOf } from "../../base/error.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { RunResult } from "../../executors/executor.ts";
@@ -188,8 +189,8 @@ class RunningExec {
     switch (last?.kind) {
       case "exited":
         return {
-          stdout: join(this.#stdout),
-          stderr: join(this.#stderr),
+          stdout: concat(this.#stdout),
+          stderr: concat(this.#stderr),
           exitCode: last.code,
         };
       case "timedOut":
@@ -256,14 +257,4 @@ function tooBusy({ containerId }: ExecRequest, { name }: ClusterAccount): CriErr
     `Cannot run a command in the container ${containerId} on ${name}: ${MAX_EXECS_AT_ONCE} others ran all ` +
       `the time for ${START_LIMIT_MS} ms.`,
   );
-}
-
-function join(pieces: readonly Uint8Array[]): Uint8Array {
-  const all = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
-  let at = 0;
-  for (const piece of pieces) {
-    all.set(piece, at);
-    at += piece.length;
-  }
-  return all;
 }

@@ -7,6 +7,7 @@ import type { CriError } from "../../base/error.ts";
 import { createLocalExecutor } from "../../executors/local.ts";
 import type { RunOptions, RunResult } from "../../executors/executor.ts";
 import type { ClusterSession, ScriptOptions } from "../../executors/ssh/session.ts";
+import type { ClusterSessions } from "../../executors/ssh/sessions.ts";
 import type { SessionState } from "../../executors/ssh/session_state.ts";
 
 const PROGRAMS: Readonly<Record<string, string>> = {
@@ -89,6 +90,16 @@ export class TestCluster implements AsyncDisposable {
   /** This cluster for what wants a session. */
   get session(): ClusterSession {
     return this as unknown as ClusterSession;
+  }
+
+  /** Sessions of which every one is this cluster. */
+  get sessions(): ClusterSessions {
+    const sessions = {
+      acquire: () => this.session,
+      release: () => {},
+      closeAll: () => Promise.resolve(),
+    };
+    return sessions as unknown as ClusterSessions;
   }
 
   /** Puts a program in front of the machine's own; it is written down when it is called. */

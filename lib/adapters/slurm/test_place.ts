@@ -5,7 +5,6 @@ import { TestClock } from "../../base/test_clock.ts";
 import { parseInvocation } from "../../config/flags.ts";
 import { ContainerConfig } from "../../cri/api.generated.ts";
 import type { Clusters } from "../../config/clusters.ts";
-import type { ClusterSessions } from "../../executors/ssh/sessions.ts";
 import type { ContainerRecord } from "../../store/records.ts";
 import { containerRecord, imageRecord, sandboxRecord, TestStore } from "../../store/test_store.ts";
 import { SlurmAdapter } from "./adapter.ts";
@@ -38,16 +37,11 @@ export class Place {
       () => undefined,
     );
     if (invocation.kind !== "serve") throw new Error("expected a configuration");
-    const sessions = {
-      acquire: () => this.cluster.session,
-      release: () => {},
-      closeAll: () => Promise.resolve(),
-    };
     return new SlurmAdapter(
       invocation.config,
       this.clusters,
       this.records.store,
-      sessions as unknown as ClusterSessions,
+      this.cluster.sessions,
       this.clock,
       createLogger({ threshold: "error", write: () => {} }),
     );

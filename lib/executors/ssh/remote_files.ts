@@ -1,3 +1,4 @@
+import { concat } from "@std/bytes/concat";
 import { Buffer } from "node:buffer";
 import { CriError, messageOf } from "../../base/error.ts";
 import { type SftpChannel, SftpStatus, SftpStatusError } from "./sftp_channel.ts";
@@ -127,16 +128,6 @@ async function readPiece(
     filled += count;
   }
   return bytes.subarray(0, filled);
-}
-
-function concat(pieces: readonly Uint8Array[]): Uint8Array {
-  const all = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
-  let at = 0;
-  for (const piece of pieces) {
-    all.set(piece, at);
-    at += piece.length;
-  }
-  return all;
 }
 
 /** Closes in the background: nothing depends on it, and a closed channel has closed its handles. */
