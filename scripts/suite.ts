@@ -34,6 +34,9 @@ const CHECKS: readonly { name: string; args: readonly string[] }[] = [
   { name: "Protocol: our api.proto is the upstream wire", args: ["task", "proto", "--check"] },
 ];
 
+/** Shells a login host may have, as /bin/sh or as a user's own, in which our scripts are tried. */
+const SHELLS = { busybox: ["busybox"], fish: ["fish"], tcsh: ["tcsh"], zsh: ["zsh"] };
+
 async function deno(args: readonly string[], env: Record<string, string> = {}): Promise<boolean> {
   const command = new Deno.Command(Deno.execPath(), { args: [...args], cwd: ROOT, env });
   return (await command.spawn().status).success;
@@ -78,10 +81,9 @@ async function runChecks(): Promise<Count> {
 
 async function runUnitTests(): Promise<Count> {
   try {
-    // The login host's scripts are tried in every /bin/sh there may be; Debian has all but this one.
-    await installPrerequisites(say, { busybox: ["busybox"] });
+    await installPrerequisites(say, SHELLS);
   } catch (error) {
-    say(`The scripts will not be tried in busybox: ${messageOf(error)}`);
+    say(`Not every shell will be tried: ${messageOf(error)}`);
   }
   return await runTests("Unit tests", ["lib", "wasm", "scripts"]);
 }
