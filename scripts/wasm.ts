@@ -14,6 +14,7 @@
  */
 import { messageOf } from "../lib/base/error.ts";
 import { writeStderrLine } from "../lib/base/log.ts";
+import { aptInstall } from "./lab/debian.ts";
 import { run, runOk } from "./lab/process.ts";
 import { step } from "./lab/progress.ts";
 import { dirname, fromFileUrl, join } from "@std/path";
@@ -54,14 +55,11 @@ export async function installTools(): Promise<void> {
       `The core's tools are Debian packages; install ${missing.join(", ")} yourself.`,
     );
   }
-  await step(writeStderrLine, `Installing ${missing.join(", ")} by apt`, async () => {
-    const options = { timeoutMs: STEP_TIMEOUT_MS, env: { DEBIAN_FRONTEND: "noninteractive" } };
-    await runOk(["apt-get", "update", "--quiet"], options);
-    await runOk(
-      ["apt-get", "install", "--quiet", "--yes", "--no-install-recommends", ...missing],
-      options,
-    );
-  });
+  await step(
+    writeStderrLine,
+    `Installing ${missing.join(", ")} by apt`,
+    () => aptInstall(missing, STEP_TIMEOUT_MS),
+  );
 }
 
 /** The tools that are not the pinned ones, in words; empty when a build gives the committed bytes. */

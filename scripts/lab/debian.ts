@@ -128,9 +128,9 @@ export async function installPrerequisites(
   await step(progress, `Installing ${missing.join(", ")} by apt`, () => aptInstall(missing));
 }
 
-/** Installs Debian packages on the machine. */
-export async function aptInstall(packages: string[]): Promise<void> {
-  const options = { env: { DEBIAN_FRONTEND: "noninteractive" }, timeoutMs: APT_TIMEOUT_MS };
+/** Installs Debian packages on the machine; `timeoutMs` bounds each step of it. */
+export async function aptInstall(packages: string[], timeoutMs = APT_TIMEOUT_MS): Promise<void> {
+  const options = { env: { DEBIAN_FRONTEND: "noninteractive" }, timeoutMs };
   const apt = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=120", "-o", "Acquire::Retries=3"];
   const install = [...apt, "install", "--no-install-recommends", "-y", ...packages];
   const first = await run(install, options);
