@@ -15,6 +15,8 @@ import { HostKeys } from "./lib/executors/ssh/host_keys.ts";
 import { ClusterSessions } from "./lib/executors/ssh/sessions.ts";
 import { ImageService } from "./lib/images/image_service.ts";
 import { Puller } from "./lib/images/puller.ts";
+import { openRouter } from "./lib/router/open.ts";
+import { ownRecords } from "./lib/router/owners.ts";
 import { notBuiltYet, runtimeHandlers } from "./lib/runtime/handlers.ts";
 import { MULTICRI_VERSION } from "./lib/runtime/status.ts";
 import { serveCri } from "./lib/server/server.ts";
@@ -45,7 +47,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
   const hostKeys = new HostKeys(join(config.rootDir, "known_hosts"), log);
   const sessions = new ClusterSessions({ hostKeys, logger: log, clock });
   const adapter = new SlurmAdapter(config, readClusters(config), store, sessions, clock, log);
-  const backend = backendFromHandlers(
+  const own = backendFromHandlers(
     runtimeHandlers({
       config,
       store,
@@ -62,11 +64,14 @@ async function serve(config: Config, log: Logger): Promise<void> {
   // Recovery comes before the socket: a client must not see a list that misses what still runs.
   await images.recover();
   await adapter.recover();
+  const router = await openRouter(config, own, ownRecords(store), clock, log);
   try {
+    const { backend } = router;
     const server = await serveCri({ socketPath: config.socketPath, backend, log, clock });
     await untilSignal(["SIGINT", "SIGTERM"]);
     await server.close();
   } finally {
+    await router.close();
     await adapter.close();
   }
 }

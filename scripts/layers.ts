@@ -13,7 +13,8 @@ const LAYERS: readonly (readonly string[])[] = [
   ["lib/config", "lib/logs"],
   ["lib/images"],
   ["lib/adapters"],
-  ["lib/runtime"],
+  ["lib/runtime", "lib/remote"],
+  ["lib/router"],
   ["lib/server"],
   ["main.ts"],
 ];

@@ -87,7 +87,8 @@ export const FLAGS: readonly Flag[] = [
     name: "remote-runtime-endpoints",
     value: "name:endpoint,…",
     default: "",
-    help: "Other CRI runtimes by name. Empty: every pod is ours. Not available yet.",
+    help:
+      "Other CRI runtimes by name (unix sockets). 'default' gets the pods without RuntimeClass.",
   },
   {
     name: "resources-cache-path",
@@ -100,6 +101,12 @@ export const FLAGS: readonly Flag[] = [
     value: "dir",
     default: "/var/lib/multi-cri",
     help: "Files that survive a reboot: pinned host keys, records with --enable-pod-persistence.",
+  },
+  {
+    name: "runtime-handlers",
+    value: "handler=remote[/its-handler],…",
+    default: "",
+    help: "RuntimeClass handlers that remote runtimes know by names of their own.",
   },
   {
     name: "sandbox-image",

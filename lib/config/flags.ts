@@ -1,7 +1,14 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { isAbsolute, normalize } from "@std/path";
+import { messageOf } from "../base/error.ts";
 import { type Severity } from "../base/log.ts";
 import { ADAPTERS, FLAGS, helpText, suggestion } from "./flag_table.ts";
+import {
+  type HandlerMapping,
+  parseHandlers,
+  parseRemotes,
+  type RemoteEndpoint,
+} from "./remotes.ts";
 
 /** Where the workloads of our own pods run. */
 export type AdapterName = (typeof ADAPTERS)[number];
@@ -26,8 +33,11 @@ export interface Config {
   /** The address reported for pods; undefined: found out at the start. */
   nodeIp: string | undefined;
   podLogsDir: string;
+  /** Other CRI runtimes; pods choose among them by RuntimeClass. */
+  remotes: readonly RemoteEndpoint[];
   resourcesCachePath: string;
   rootDir: string;
+  runtimeHandlers: readonly HandlerMapping[];
   sandboxImage: string;
   socketPath: string;
   stateDir: string;
@@ -76,12 +86,7 @@ export function parseInvocation(
       "--enable-pod-network is not available yet: leave it out, pods then use the node's network.",
     );
   }
-  if (values("remote-runtime-endpoints") !== "") {
-    throw new UsageError(
-      "--remote-runtime-endpoints is not available yet: leave it empty, every pod is then run by " +
-        "multicri itself.",
-    );
-  }
+  const remotes = parsed(() => parseRemotes(values("remote-runtime-endpoints")));
   absolutePath(values, "network-bin-dir");
   absolutePath(values, "network-conf-dir");
   return {
@@ -98,8 +103,10 @@ export function parseInvocation(
       kubeletRootDir: absolutePath(values, "kubelet-root-dir"),
       nodeIp: values("node-ip") || undefined,
       podLogsDir: absolutePath(values, "pod-logs-dir"),
+      remotes,
       resourcesCachePath: poolPath(values),
       rootDir: absolutePath(values, "root-dir"),
+      runtimeHandlers: parsed(() => parseHandlers(values("runtime-handlers"), remotes)),
       sandboxImage: values("sandbox-image"),
       socketPath: absolutePath(values, "socket-path"),
       stateDir: absolutePath(values, "state-dir"),
@@ -172,6 +179,15 @@ function oneOf<const T extends string>(name: string, value: string, allowed: rea
   const found = allowed.find((entry) => entry === value);
   if (found === undefined) throw badValue(`--${name}`, value, allowed.join(" or "));
   return found;
+}
+
+/** What `parse` gives. @throws UsageError in its words. */
+function parsed<T>(parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    throw new UsageError(messageOf(error));
+  }
 }
 
 function absolutePath(values: (name: string) => string, name: string): string {

@@ -40,8 +40,10 @@ export const HELP_PERMISSION_FLAGS: readonly string[] = ["--no-prompt", ENVIRONM
  * programs and variables. Only the network is wide where no clusters are named, because pods name them.
  */
 export function permissionFlags(config: Config, clusters: Clusters): string[] {
+  const remoteSockets = config.remotes.map(({ socketPath }) => socketPath);
   const paths = [
     config.socketPath,
+    ...remoteSockets,
     config.rootDir,
     config.stateDir,
     config.resourcesCachePath,
@@ -51,9 +53,13 @@ export function permissionFlags(config: Config, clusters: Clusters): string[] {
     host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`
   );
   // A unix socket needs the same path in net, read and write.
-  const net = addresses === undefined
-    ? ""
-    : `=${[`unix:${config.socketPath}`, ...new Set(addresses)].join(",")}`;
+  const net = addresses === undefined ? "" : `=${
+    [
+      ...[config.socketPath, ...remoteSockets].map((path) => `unix:${path}`),
+      ...new Set(addresses),
+    ]
+      .join(",")
+  }`;
   const read = [
     ...paths,
     SYSTEMD_SIGN,

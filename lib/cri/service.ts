@@ -11,6 +11,9 @@ import {
   RuntimeServiceDefinition,
 } from "./api.generated.ts";
 
+/** Bound on one message, either way: the kubelet's own for what it receives, and containerd's for both. */
+export const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
+
 /** One RPC of CRI v1. */
 export interface CriMethod {
   readonly service: "RuntimeService" | "ImageService";
@@ -93,6 +96,15 @@ export const METHODS: readonly CriMethod[] = Object.entries(SERVICES).flatMap(
       responseStream: method.responseStream,
     })),
 );
+
+const METHOD_OF = new Map(METHODS.map((method) => [method.key, method]));
+
+/** The RPC with a key. */
+export function methodOf(key: RpcKey): CriMethod {
+  const method = METHOD_OF.get(key);
+  if (method === undefined) throw new TypeError(`CRI v1 has no RPC ${key}`);
+  return method;
+}
 
 /**
  * A backend over typed functions. A request that is no message of its type is INVALID_ARGUMENT; an RPC

@@ -5,9 +5,6 @@ import type { Config } from "../config/flags.ts";
 import type { ImageService } from "../images/image_service.ts";
 import type { Store } from "../store/store.ts";
 
-/** The RuntimeClass handler that always means this runtime. */
-export const RUNTIME_HANDLER = "multicri";
-
 /** What every verb of our own CRI works with. */
 export interface Runtime {
   config: Config;

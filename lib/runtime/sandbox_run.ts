@@ -1,7 +1,8 @@
 import { CriError } from "../base/error.ts";
 import type { PodSandboxMetadata, RunPodSandboxRequest } from "../cri/api.generated.ts";
 import { configDigest } from "./config_digest.ts";
-import { newId, type Runtime, RUNTIME_HANDLER } from "./runtime.ts";
+import { OWN_NAME } from "../config/remotes.ts";
+import { newId, type Runtime } from "./runtime.ts";
 
 /**
  * RunPodSandbox: records a pod. A repeated request (same metadata and attempt, equal configuration)
@@ -19,11 +20,11 @@ export function runPodSandbox(runtime: Runtime, request: RunPodSandboxRequest): 
       "Cannot run a pod sandbox without config.metadata: its name, namespace and uid must be set.",
     );
   }
-  if (request.runtimeHandler !== "" && request.runtimeHandler !== RUNTIME_HANDLER) {
+  if (request.runtimeHandler !== "" && request.runtimeHandler !== OWN_NAME) {
     throw new CriError(
       "INVALID_ARGUMENT",
       `Cannot run the pod ${metadata.namespace}/${metadata.name} with the runtime handler ` +
-        `'${request.runtimeHandler}': the known ones are '' and '${RUNTIME_HANDLER}'.`,
+        `'${request.runtimeHandler}': the known ones are '' and '${OWN_NAME}'.`,
     );
   }
   const twin = runtime.store.sandboxes.all().find((sandbox) =>

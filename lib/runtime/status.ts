@@ -4,7 +4,8 @@ import {
   StatusResponse,
   VersionResponse,
 } from "../cri/api.generated.ts";
-import { type Runtime, RUNTIME_HANDLER } from "./runtime.ts";
+import { OWN_NAME } from "../config/remotes.ts";
+import type { Runtime } from "./runtime.ts";
 
 /** The kubelet accepts only this, the version of the kubelet's own runtime API (VersionResponse). */
 const KUBELET_RUNTIME_API_VERSION = "0.1.0";
@@ -35,7 +36,7 @@ export function runtimeStatus(runtime: Runtime, verbose: boolean): StatusRespons
   const features = { recursiveReadOnlyMounts: false, userNamespaces: false };
   return StatusResponse.fromPartial({
     status: { conditions },
-    runtimeHandlers: [{ name: "", features }, { name: RUNTIME_HANDLER, features }],
+    runtimeHandlers: [{ name: "", features }, { name: OWN_NAME, features }],
     features: { supplementalGroupsPolicy: false },
     info: verbose ? { config: JSON.stringify(runtime.config, null, 2) } : {},
   });

@@ -1,5 +1,4 @@
 /** The one wrapper around every RPC: readiness, deadline and cancellation, the log line, error → gRPC status. */
-import { Buffer } from "node:buffer";
 import {
   type handleServerStreamingCall,
   type handleUnaryCall,
@@ -86,11 +85,6 @@ export function toStatus(error: CriError): { code: status; details: string } {
     code: status[error.code],
     details: read < error.message.length ? `${text} …` : text,
   };
-}
-
-/** Wire bytes need no encoding; grpc-js wants them as a Buffer. Shares the memory. */
-export function toBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 /** One call from its arrival to its log line. */

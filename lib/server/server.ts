@@ -10,13 +10,11 @@ import {
 import type { Clock } from "../base/clock.ts";
 import { CriError } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
-import { type CriBackend, type CriMethod, METHODS } from "../cri/service.ts";
-import { type CallEnvironment, streamHandler, toBuffer, unaryHandler } from "./call.ts";
+import { type CriBackend, type CriMethod, MAX_MESSAGE_BYTES, METHODS } from "../cri/service.ts";
+import { toBuffer } from "../cri/wire.ts";
+import { type CallEnvironment, streamHandler, unaryHandler } from "./call.ts";
 import { OpenCalls } from "./open_calls.ts";
 import { bindSocket } from "./socket.ts";
-
-/** Bound on one message, either way: the kubelet's own for what it receives, and containerd's for both. */
-export const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 
 /** How long a closing server lets calls finish; well within the 90 s that systemd gives a stopping unit. */
 const DRAIN_GRACE_MS = 10_000;

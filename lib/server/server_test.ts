@@ -5,9 +5,9 @@ import { type Clock, systemClock } from "../base/clock.ts";
 import { CriError } from "../base/error.ts";
 import { createLogger } from "../base/log.ts";
 import { VersionResponse } from "../cri/api.generated.ts";
-import type { CallContext } from "../cri/service.ts";
+import { type CallContext, MAX_MESSAGE_BYTES } from "../cri/service.ts";
 import { TestClient, withServer } from "./test_client.ts";
-import { MAX_MESSAGE_BYTES, serveCri } from "./server.ts";
+import { serveCri } from "./server.ts";
 
 const echo = { unary: (_method: unknown, request: Uint8Array) => Promise.resolve(request) };
 

@@ -2,9 +2,9 @@
 import { Client, type ClientReadableStream, credentials, type ServiceError } from "@grpc/grpc-js";
 import { systemClock } from "../base/clock.ts";
 import { createLogger } from "../base/log.ts";
-import { type CriBackend, type CriMethod, METHODS } from "../cri/service.ts";
-import { toBuffer } from "./call.ts";
-import { type CriServer, MAX_MESSAGE_BYTES, serveCri, type ServeOptions } from "./server.ts";
+import { type CriBackend, type CriMethod, MAX_MESSAGE_BYTES, METHODS } from "../cri/service.ts";
+import { toBuffer } from "../cri/wire.ts";
+import { type CriServer, serveCri, type ServeOptions } from "./server.ts";
 
 /** Looks an RPC up by its name in api.proto. */
 export function rpc(name: string): CriMethod {

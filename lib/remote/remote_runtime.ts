@@ -1,0 +1,271 @@
+import {
+  Client,
+  type ClientReadableStream,
+  credentials,
+  type ServiceError,
+  status,
+} from "@grpc/grpc-js";
+import type { Buffer } from "node:buffer";
+import type { Clock } from "../base/clock.ts";
+import { type CriCode, CriError, messageOf } from "../base/error.ts";
+import type { Logger } from "../base/log.ts";
+import type { RemoteEndpoint } from "../config/remotes.ts";
+import { StatusResponse } from "../cri/api.generated.ts";
+import {
+  type CallContext,
+  type CriBackend,
+  type CriMethod,
+  MAX_MESSAGE_BYTES,
+  methodOf,
+} from "../cri/service.ts";
+import { isMessage, toBuffer } from "../cri/wire.ts";
+
+/** Between two looks at a runtime; a look costs it a fraction of a millisecond. */
+const HEARTBEAT_MS = 1_000;
+
+/**
+ * A runtime that does not tell its status within this is taken for hanging, and whatever waits for it is given up.
+ * Ten seconds, because a node that pulls and unpacks many images can be that slow.
+ */
+const HANGING_AFTER_MS = 10_000;
+
+/** When a broken connection is tried again: a runtime that is restarted is back within a second. */
+const FIRST_RECONNECT_MS = 100;
+const MAX_RECONNECT_MS = 1_000;
+
+/**
+ * What is known of a remote runtime:
+ *
+ *     connecting ──→ up ⇄ down      nobody answers at its socket, or not as a CRI runtime does
+ *                     ⇅   ⇅
+ *                    hanging        it takes calls and does not answer
+ */
+export type RemoteState =
+  | { kind: "connecting" }
+  | { kind: "up" }
+  | { kind: "down" | "hanging"; error: string };
+
+/**
+ * Another CRI runtime behind its unix socket. Calls pass as wire bytes; what goes wrong between it and us is
+ * UNAVAILABLE with its name, its own errors are passed on word for word.
+ */
+export class RemoteRuntime implements CriBackend {
+  readonly name: string;
+  readonly socketPath: string;
+  readonly #client: Client;
+  readonly #closed = new AbortController();
+  readonly #listeners = new Set<(state: RemoteState) => void>();
+  readonly #calls = new Set<(reason: CriError) => void>();
+  #state: RemoteState = { kind: "connecting" };
+  #status: StatusResponse | undefined;
+  #heart: Promise<void> | undefined;
+
+  constructor(
+    { name, socketPath }: RemoteEndpoint,
+    private readonly clock: Clock,
+    private readonly log: Logger,
+  ) {
+    this.name = name;
+    this.socketPath = socketPath;
+    this.#client = new Client(`unix:${socketPath}`, credentials.createInsecure(), {
+      "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
+      "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
+      "grpc.initial_reconnect_backoff_ms": FIRST_RECONNECT_MS,
+      "grpc.min_reconnect_backoff_ms": FIRST_RECONNECT_MS,
+      "grpc.max_reconnect_backoff_ms": MAX_RECONNECT_MS,
+      // Else a connection would outlive its client.
+      "grpc.use_local_subchannel_pool": 1,
+      // A proxy repeats nothing by itself: its client decides.
+      "grpc.enable_retries": 0,
+    });
+  }
+
+  get state(): RemoteState {
+    return this.#state;
+  }
+
+  /** Its latest Status, also while it is down; undefined until it was up once. */
+  get lastStatus(): StatusResponse | undefined {
+    return this.#status;
+  }
+
+  /** Begins to look at it once a second. Resolves after the first look. */
+  async start(): Promise<void> {
+    await this.#look();
+    this.#heart ??= this.#beat();
+  }
+
+  /** Calls `listener` with each new kind of state, until the returned function is called. */
+  onChange(listener: (state: RemoteState) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  async close(): Promise<void> {
+    this.#closed.abort();
+    await this.#heart;
+    this.#giveUp(this.#unavailable("multicri is shutting down"));
+    this.#client.close();
+  }
+
+  unary(method: CriMethod, request: Uint8Array, context: CallContext): Promise<Uint8Array> {
+    if (this.#state.kind === "hanging") {
+      return Promise.reject(this.#unavailable(this.#state.error));
+    }
+    return this.#unary(method, request, context);
+  }
+
+  #unary(
+    method: CriMethod,
+    request: Uint8Array,
+    { signal, deadlineMs }: Pick<CallContext, "signal" | "deadlineMs">,
+  ): Promise<Uint8Array> {
+    return new Promise((resolve, reject) => {
+      if (signal.aborted) return reject(signal.reason);
+      const end = () => {
+        signal.removeEventListener("abort", cancelled);
+        this.#calls.delete(giveUp);
+      };
+      const call = this.#client.makeUnaryRequest(
+        method.path,
+        toBuffer,
+        (bytes: Buffer) => bytes,
+        request,
+        callOptions(deadlineMs),
+        (error: ServiceError | null, response?: Buffer) => {
+          end();
+          if (error) reject(this.#translate(error));
+          else if (response && isMessage(response)) resolve(response);
+          else reject(this.#unavailable(`its answer to ${method.name} is no protobuf message`));
+        },
+      );
+      // Rejected before the call is: what grpc-js makes of a cancelled call says less.
+      const cancelled = () => {
+        reject(signal.reason);
+        call.cancel();
+      };
+      const giveUp = (reason: CriError) => {
+        reject(reason);
+        call.cancel();
+      };
+      signal.addEventListener("abort", cancelled, { once: true });
+      this.#calls.add(giveUp);
+    });
+  }
+
+  async *serverStream(
+    method: CriMethod,
+    request: Uint8Array,
+    { signal, deadlineMs }: CallContext,
+  ): AsyncGenerator<Uint8Array> {
+    if (this.#state.kind === "hanging") throw this.#unavailable(this.#state.error);
+    signal.throwIfAborted();
+    const call: ClientReadableStream<Buffer> = this.#client.makeServerStreamRequest(
+      method.path,
+      toBuffer,
+      (bytes: Buffer) => bytes,
+      request,
+      callOptions(deadlineMs),
+    );
+    let reason: unknown;
+    const cancelled = () => {
+      reason = signal.reason;
+      call.cancel();
+    };
+    const giveUp = (error: CriError) => {
+      reason = error;
+      call.cancel();
+    };
+    signal.addEventListener("abort", cancelled, { once: true });
+    this.#calls.add(giveUp);
+    try {
+      for await (const bytes of call) yield bytes;
+      if (reason !== undefined) throw reason;
+    } catch (error) {
+      throw reason ?? (isServiceError(error) ? this.#translate(error) : error);
+    } finally {
+      signal.removeEventListener("abort", cancelled);
+      this.#calls.delete(giveUp);
+      call.cancel();
+    }
+  }
+
+  async #beat(): Promise<void> {
+    const { signal } = this.#closed;
+    while (!signal.aborted) {
+      await this.clock.sleep(HEARTBEAT_MS, signal).catch(() => {});
+      if (!signal.aborted) await this.#look();
+    }
+  }
+
+  async #look(): Promise<void> {
+    const { signal } = this.#closed;
+    const deadlineMs = this.clock.now() + HANGING_AFTER_MS;
+    try {
+      const bytes = await this.#unary(methodOf("status"), new Uint8Array(), { signal, deadlineMs });
+      this.#status = StatusResponse.decode(bytes);
+      this.#become({ kind: "up" });
+    } catch (error) {
+      if (signal.aborted) return;
+      const { code } = CriError.from(error);
+      this.#become(
+        code === "DEADLINE_EXCEEDED"
+          ? { kind: "hanging", error: `it tells nothing for ${HANGING_AFTER_MS / 1000} s` }
+          : { kind: "down", error: messageOf(error) },
+      );
+    }
+  }
+
+  #become(state: RemoteState): void {
+    const changed = state.kind !== this.#state.kind;
+    this.#state = state;
+    if (!changed) return;
+    const fields = { runtime: this.name, socket: this.socketPath };
+    if (state.kind === "up") this.log.info("A remote runtime answers", fields);
+    else if ("error" in state) {
+      this.log.warning("A remote runtime does not answer", { ...fields, error: state.error });
+    }
+    if (state.kind === "hanging") this.#giveUp(this.#unavailable(state.error));
+    for (const listener of [...this.#listeners]) listener(state);
+  }
+
+  #giveUp(reason: CriError): void {
+    for (const giveUp of [...this.#calls]) giveUp(reason);
+  }
+
+  #translate(error: ServiceError): CriError {
+    const code = status[error.code] as CriCode;
+    if (isTransport(error)) return this.#unavailable(error.details);
+    return new CriError(code, error.details);
+  }
+
+  #unavailable(why: string): CriError {
+    return new CriError(
+      "UNAVAILABLE",
+      why.startsWith("The runtime '")
+        ? why
+        : `The runtime '${this.name}' at ${this.socketPath} does not answer: ${why}.`,
+    );
+  }
+}
+
+/**
+ * Errors of grpc-js itself rather than the runtime's: a connection that breaks within a call is INTERNAL,
+ * CANCELLED or UNKNOWN there, and so is what is no gRPC at all.
+ */
+const TRANSPORT =
+  /RST_STREAM|GOAWAY|ECONN|EPIPE|socket hang up|Stream (closed|refused)|HTTP status|Protocol error|session/i;
+
+function isTransport({ code, details }: ServiceError): boolean {
+  if (code === status.UNAVAILABLE) return true;
+  const byGrpc = [status.INTERNAL, status.CANCELLED, status.UNKNOWN].includes(code);
+  return byGrpc && TRANSPORT.test(details);
+}
+
+function isServiceError(error: unknown): error is ServiceError {
+  return error instanceof Error && "code" in error && "details" in error;
+}
+
+function callOptions(deadlineMs: number | undefined): { deadline?: number } {
+  return deadlineMs === undefined ? {} : { deadline: deadlineMs };
+}

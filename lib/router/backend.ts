@@ -1,0 +1,119 @@
+import type { Clock } from "../base/clock.ts";
+import { CriError, messageOf } from "../base/error.ts";
+import type { Logger } from "../base/log.ts";
+import { type CallContext, type CriBackend, type CriMethod, methodOf } from "../cri/service.ts";
+import { isMessage } from "../cri/wire.ts";
+import type { RemoteRuntime } from "../remote/remote_runtime.ts";
+import { MarkedImages } from "./image_ids.ts";
+import { LastKnown } from "./last_known.ts";
+
+/**
+ * How long a list waits for one backend before that one's last known entries are given. Long for a runtime at
+ * work (a few milliseconds), short beside the two minutes that the kubelet waits for the whole.
+ */
+const LIST_PATIENCE_MS = 3_000;
+
+/** The call with as much patience as one backend gets for its part in an answer. */
+export function impatient(context: CallContext, clock: Clock): CallContext {
+  const patienceMs = clock.now() + LIST_PATIENCE_MS;
+  return { ...context, deadlineMs: Math.min(context.deadlineMs ?? Infinity, patienceMs) };
+}
+
+/** One CRI behind the router: our own runtime, or a remote one. */
+export interface Backend {
+  readonly name: string;
+  /** Calls for it alone. */
+  readonly cri: CriBackend;
+  /** Absent for our own. */
+  readonly remote?: RemoteRuntime;
+  /**
+   * Its part of a list; never fails because a remote one does not answer, but gives what was last known of it.
+   * Undefined when it has no such list.
+   * @throws {unknown} the signal's reason when that aborts; a CriError of our own runtime.
+   */
+  list(
+    method: CriMethod,
+    request: Uint8Array,
+    context: CallContext,
+  ): Promise<Uint8Array | undefined>;
+}
+
+/** Our own runtime as a backend. `marked`: its image ids carry its name. */
+export function ownBackend(name: string, cri: CriBackend, marked: boolean): Backend {
+  const shown = marked ? new MarkedImages(cri, name) : cri;
+  return {
+    name,
+    cri: shown,
+    list: (method, request, context) => shown.unary(method, request, context).catch(orMissing),
+  };
+}
+
+/** A backend that lacks a list has no part in it. */
+function orMissing(error: unknown): undefined {
+  if (error instanceof CriError && error.code === "UNIMPLEMENTED") return undefined;
+  throw error;
+}
+
+/** A remote runtime as a backend, with what was last known of it. */
+export class RemoteBackend implements Backend {
+  readonly name: string;
+  readonly cri: CriBackend;
+  readonly known = new LastKnown();
+  #refreshing: Promise<void> | undefined;
+  #again = false;
+
+  constructor(
+    readonly remote: RemoteRuntime,
+    private readonly clock: Clock,
+    private readonly log: Logger,
+    marked: boolean,
+  ) {
+    this.name = remote.name;
+    this.cri = marked ? new MarkedImages(remote, remote.name) : remote;
+  }
+
+  async list(
+    method: CriMethod,
+    request: Uint8Array,
+    context: CallContext,
+  ): Promise<Uint8Array | undefined> {
+    const askedAt = this.known.asking();
+    try {
+      const answer = await this.cri.unary(method, request, impatient(context, this.clock));
+      if (!isMessage(answer, 1)) throw new Error("its entries are no protobuf messages");
+      if (request.length === 0) this.known.keep(method, answer, askedAt);
+      return answer;
+    } catch (error) {
+      context.signal.throwIfAborted();
+      if (error instanceof CriError && error.code === "UNIMPLEMENTED") return undefined;
+      context.log.debug("A remote runtime's last known entries are given", {
+        runtime: this.name,
+        error: messageOf(error),
+      });
+      return this.known.answer(method, request);
+    }
+  }
+
+  /**
+   * Asks for sandboxes and containers anew, so that what was just changed is known should the runtime die now.
+   * Calls that come while it asks share one more asking.
+   */
+  refresh(): Promise<void> {
+    if (this.#refreshing !== undefined) {
+      this.#again = true;
+      return this.#refreshing;
+    }
+    return this.#refreshing = this.#refresh().finally(() => this.#refreshing = undefined);
+  }
+
+  async #refresh(): Promise<void> {
+    const context = { signal: new AbortController().signal, log: this.log };
+    do {
+      this.#again = false;
+      await Promise.all(
+        (["listPodSandbox", "listContainers", "listImages"] as const)
+          .map((key) => this.list(methodOf(key), new Uint8Array(), context)),
+      );
+    } while (this.#again);
+  }
+}

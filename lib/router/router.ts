@@ -1,0 +1,253 @@
+import type { Clock } from "../base/clock.ts";
+import { CriError, messageOf } from "../base/error.ts";
+import type { Logger } from "../base/log.ts";
+import { type CallContext, type CriBackend, type CriMethod, methodOf } from "../cri/service.ts";
+import { stringAt, withString } from "../cri/wire.ts";
+import { type Backend, impatient, type RemoteBackend } from "./backend.ts";
+import { createContainer } from "./container_create.ts";
+import { joinEvents } from "./events.ts";
+import type { Handlers } from "./handlers.ts";
+import { markOf } from "./image_ids.ts";
+import { routeImage } from "./image_route.ts";
+import { joinLists } from "./join.ts";
+import { nodeStatus } from "./node_status.ts";
+import type { Owners } from "./owners.ts";
+import { RULES } from "./rules.ts";
+
+/** The id of a sandbox or container in the requests that are routed by it, and what a call made in its answer. */
+const ID = [1];
+
+/** The path of a pod's UID in PodSandboxConfig. */
+const POD_UID = [1, 2];
+
+/** What the router stands before. */
+export interface RouterParts {
+  own: Backend;
+  remotes: readonly RemoteBackend[];
+  handlers: Handlers;
+  owners: Owners;
+  clock: Clock;
+  log: Logger;
+}
+
+/** One CRI made of several: each call goes where `RULES` says. */
+export class Router implements CriBackend {
+  /** The default one first: the kubelet looks at the first entry of some lists only. */
+  readonly #backends: readonly Backend[];
+  readonly #byName: ReadonlyMap<string, Backend>;
+  #runtimeConfigUpdate: Uint8Array | undefined;
+
+  constructor(private readonly parts: RouterParts) {
+    const { own, remotes, handlers } = parts;
+    const others = [...remotes, own].filter((backend) => backend !== handlers.default);
+    this.#backends = [handlers.default, ...others];
+    this.#byName = new Map(this.#backends.map((backend) => [backend.name, backend]));
+    for (const backend of remotes) {
+      backend.remote.onChange(({ kind }) => {
+        if (kind === "up") this.#welcome(backend);
+      });
+    }
+  }
+
+  async unary(method: CriMethod, request: Uint8Array, context: CallContext): Promise<Uint8Array> {
+    const { own, remotes, handlers, clock } = this.parts;
+    const rule = RULES[method.key];
+    switch (rule.by) {
+      case "own":
+        return await own.cri.unary(method, request, context);
+      case "sandbox":
+      case "container":
+        return await this.#byId(method, rule, request, context);
+      case "handler":
+        return await this.#byHandler(method, rule, request, context);
+      case "image": {
+        const route = await routeImage(method, request, context, {
+          backends: this.#byName,
+          handlers,
+          owners: this.parts.owners,
+        });
+        return await route.backend.cri.unary(method, route.request, context);
+      }
+      case "list":
+        return await this.#list(method, request, context);
+      case "status":
+        return await nodeStatus(request, context, own, remotes, handlers, clock);
+      case "runtimeConfig":
+        return await this.#runtimeConfig(method, request, context);
+      case "updateRuntimeConfig":
+        return await this.#updateRuntimeConfig(method, request, context);
+      case "listStream":
+      case "events":
+        throw new TypeError(`${method.name} is answered by a stream`);
+      default:
+        return rule satisfies never;
+    }
+  }
+
+  async *serverStream(
+    method: CriMethod,
+    request: Uint8Array,
+    context: CallContext,
+  ): AsyncGenerator<Uint8Array> {
+    const rule = RULES[method.key];
+    if (rule.by === "events") {
+      yield* joinEvents(this.#backends, method, request, context, this.parts);
+    } else if (rule.by === "listStream") {
+      const list = methodOf(rule.list);
+      for (const backend of this.#backends) {
+        // Whole before the first of it is passed on: half of it and then what was last known would be twice.
+        yield* await streamList(backend, method, list, request, context);
+      }
+    } else throw new TypeError(`${method.name} is no stream`);
+  }
+
+  async #byId(
+    method: CriMethod,
+    { by, changes }: { by: "sandbox" | "container"; changes?: true },
+    request: Uint8Array,
+    context: CallContext,
+  ): Promise<Uint8Array> {
+    const { owners } = this.parts;
+    const id = stringAt(request, ID);
+    const backend = owners.known(by, id) ?? await owners.of(by, id, context);
+    const answer = method.key === "createContainer"
+      ? await createContainer(backend, this.parts.handlers.default, request, context)
+      : await backend.cri.unary(method, request, context);
+    if (method.key === "createContainer") owners.remember(stringAt(answer, ID), backend);
+    if (method.key === "removeContainer" || method.key === "removePodSandbox") owners.forget(id);
+    if (changes) refresh(backend);
+    return answer;
+  }
+
+  async #byHandler(
+    method: CriMethod,
+    rule: { handler: number; config: number },
+    request: Uint8Array,
+    context: CallContext,
+  ): Promise<Uint8Array> {
+    const { handlers, owners } = this.parts;
+    const asked = stringAt(request, [rule.handler]);
+    const { backend, handler } = handlers.target(asked, podName(request, rule.config));
+    const renamed = handler === asked ? request : withString(request, rule.handler, handler);
+    owners.rememberPod(stringAt(request, [rule.config, ...POD_UID]), backend);
+    const answer = await backend.cri.unary(method, renamed, context);
+    owners.remember(stringAt(answer, ID), backend);
+    refresh(backend);
+    return answer;
+  }
+
+  async #list(method: CriMethod, request: Uint8Array, context: CallContext): Promise<Uint8Array> {
+    const parts = await Promise.all(
+      this.#listed(method, request).map((backend) => backend.list(method, request, context)),
+    );
+    const answers = parts.filter((part) => part !== undefined);
+    if (answers.length > 0) return joinLists(method, answers);
+    // Nobody has it: our own runtime says so in its words.
+    return await this.parts.own.cri.unary(method, request, context);
+  }
+
+  /** The backends that can have a part in a list: one when its filter names what only that one has. */
+  #listed(method: CriMethod, request: Uint8Array): readonly Backend[] {
+    if (request.length === 0) return this.#backends;
+    const { owners } = this.parts;
+    const id = stringAt(request, [1, 1]);
+    let only: Backend | undefined;
+    if (method.key === "listPodSandbox") only = owners.known("sandbox", id);
+    if (method.key === "listContainers") only = owners.known("container", id);
+    if (method.key === "listImages") {
+      only = this.#byName.get(markOf(stringAt(request, [1, 1, 1])) ?? "");
+    }
+    return only === undefined ? this.#backends : [only];
+  }
+
+  /** The kubelet ends when this fails, and asks once: so it waits a little for the default runtime, and no longer. */
+  async #runtimeConfig(
+    method: CriMethod,
+    request: Uint8Array,
+    context: CallContext,
+  ): Promise<Uint8Array> {
+    const { own, handlers, clock, log } = this.parts;
+    try {
+      return await handlers.default.cri.unary(method, request, impatient(context, clock));
+    } catch (error) {
+      if (handlers.default === own) throw error;
+      context.signal.throwIfAborted();
+      log.warning("The node's own settings are given instead of the default runtime's", {
+        rpc: method.name,
+        error: messageOf(error),
+      });
+      return await own.cri.unary(method, request, context);
+    }
+  }
+
+  /** Tells every runtime; one that is away is told when it comes back. */
+  async #updateRuntimeConfig(
+    method: CriMethod,
+    request: Uint8Array,
+    context: CallContext,
+  ): Promise<Uint8Array> {
+    this.#runtimeConfigUpdate = request;
+    const answers = await Promise.allSettled(
+      this.#backends.map(({ cri }) => cri.unary(method, request, context)),
+    );
+    context.signal.throwIfAborted();
+    for (const answer of answers) {
+      if (answer.status === "fulfilled") continue;
+      if (answer.reason instanceof CriError && answer.reason.code === "UNAVAILABLE") continue;
+      throw answer.reason;
+    }
+    return new Uint8Array();
+  }
+
+  /** A runtime has come (back): what was last known of it is made new, and it is told what it missed. */
+  #welcome(backend: RemoteBackend): void {
+    const { log } = this.parts;
+    refresh(backend);
+    const update = this.#runtimeConfigUpdate;
+    if (update === undefined) return;
+    const context = { signal: new AbortController().signal, log };
+    backend.cri.unary(methodOf("updateRuntimeConfig"), update, context).catch((error) => {
+      log.warning("A remote runtime did not take the node's configuration", {
+        runtime: backend.name,
+        error: messageOf(error),
+      });
+    });
+  }
+}
+
+/** In the background: the answer to whoever changed something does not wait for it. */
+function refresh(backend: Backend): void {
+  if ("refresh" in backend) (backend as RemoteBackend).refresh();
+}
+
+function podName(request: Uint8Array, configField: number): string {
+  const [name, namespace] = [[1, 1], [1, 3]].map((path) =>
+    stringAt(request, [configField, ...path])
+  );
+  return `the pod ${namespace}/${name}`;
+}
+
+/** A backend's part of a list in several messages, or in one when it has only the list. */
+async function streamList(
+  backend: Backend,
+  stream: CriMethod,
+  list: CriMethod,
+  request: Uint8Array,
+  context: CallContext,
+): Promise<Uint8Array[]> {
+  const messages: Uint8Array[] = [];
+  try {
+    for await (const message of backend.cri.serverStream(stream, request, context)) {
+      messages.push(message);
+    }
+    return messages;
+  } catch (error) {
+    context.signal.throwIfAborted();
+    const askTheList = error instanceof CriError &&
+      (error.code === "UNIMPLEMENTED" || error.code === "UNAVAILABLE");
+    if (!askTheList) throw error;
+  }
+  // Requests and answers of both have the same fields.
+  const whole = await backend.list(list, request, context);
+  return whole === undefined ? [] : [whole];
+}
