@@ -12,8 +12,16 @@ export type CriCode = Exclude<keyof typeof status, "OK">;
 export class CriError extends Error {
   override readonly name = "CriError";
 
-  constructor(readonly code: CriCode, message: string, options?: { cause?: unknown }) {
+  /** The other runtime that said so, when we only pass it on. */
+  readonly runtime: string | undefined;
+
+  constructor(
+    readonly code: CriCode,
+    message: string,
+    options: { cause?: unknown; runtime?: string } = {},
+  ) {
     super(message, options);
+    this.runtime = options.runtime;
   }
 
   /**

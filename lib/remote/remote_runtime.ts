@@ -20,14 +20,18 @@ import {
 } from "../cri/service.ts";
 import { isMessage, toBuffer } from "../cri/wire.ts";
 
-/** Between two looks at a runtime; a look costs it a fraction of a millisecond. */
-const HEARTBEAT_MS = 1_000;
+/** How a runtime is looked at. */
+export interface Heartbeat {
+  /** Between two looks; a look costs the runtime a fraction of a millisecond. */
+  everyMs: number;
+  /**
+   * A runtime that does not tell its status within this is taken for hanging, and whatever waits for it is given
+   * up. Ten seconds unless told, because a node that pulls and unpacks many images can be that slow.
+   */
+  hangingAfterMs: number;
+}
 
-/**
- * A runtime that does not tell its status within this is taken for hanging, and whatever waits for it is given up.
- * Ten seconds, because a node that pulls and unpacks many images can be that slow.
- */
-const HANGING_AFTER_MS = 10_000;
+const HEARTBEAT: Heartbeat = { everyMs: 1_000, hangingAfterMs: 10_000 };
 
 /** When a broken connection is tried again: a runtime that is restarted is back within a second. */
 const FIRST_RECONNECT_MS = 100;
@@ -64,6 +68,7 @@ export class RemoteRuntime implements CriBackend {
     { name, socketPath }: RemoteEndpoint,
     private readonly clock: Clock,
     private readonly log: Logger,
+    private readonly heartbeat: Heartbeat = HEARTBEAT,
   ) {
     this.name = name;
     this.socketPath = socketPath;
@@ -193,14 +198,15 @@ export class RemoteRuntime implements CriBackend {
   async #beat(): Promise<void> {
     const { signal } = this.#closed;
     while (!signal.aborted) {
-      await this.clock.sleep(HEARTBEAT_MS, signal).catch(() => {});
+      await this.clock.sleep(this.heartbeat.everyMs, signal).catch(() => {});
       if (!signal.aborted) await this.#look();
     }
   }
 
   async #look(): Promise<void> {
     const { signal } = this.#closed;
-    const deadlineMs = this.clock.now() + HANGING_AFTER_MS;
+    const { hangingAfterMs } = this.heartbeat;
+    const deadlineMs = this.clock.now() + hangingAfterMs;
     try {
       const bytes = await this.#unary(methodOf("status"), new Uint8Array(), { signal, deadlineMs });
       this.#status = StatusResponse.decode(bytes);
@@ -210,7 +216,7 @@ export class RemoteRuntime implements CriBackend {
       const { code } = CriError.from(error);
       this.#become(
         code === "DEADLINE_EXCEEDED"
-          ? { kind: "hanging", error: `it tells nothing for ${HANGING_AFTER_MS / 1000} s` }
+          ? { kind: "hanging", error: `it has said nothing for ${hangingAfterMs / 1000} s` }
           : { kind: "down", error: messageOf(error) },
       );
     }
@@ -236,7 +242,7 @@ export class RemoteRuntime implements CriBackend {
   #translate(error: ServiceError): CriError {
     const code = status[error.code] as CriCode;
     if (isTransport(error)) return this.#unavailable(error.details);
-    return new CriError(code, error.details);
+    return new CriError(code, error.details, { runtime: this.name });
   }
 
   #unavailable(why: string): CriError {

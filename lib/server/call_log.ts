@@ -54,6 +54,8 @@ export function logCall(log: Logger, end: CallEnd): void {
     return log.info(method.name, { ...fields, ...idFields(method.response, end.response) });
   }
   const message = `${method.name} failed: ${error.message}`;
+  const { runtime } = error;
+  if (runtime !== undefined) return log.warning(message, { ...fields, runtime });
   if (OUR_MISTAKES.has(error.code)) return log.error(message, { ...fields, stack: stackOf(error) });
   return CHANGES.has(method.name) ? log.warning(message, fields) : log.debug(message, fields);
 }

@@ -7,37 +7,53 @@ import { REGISTRY_PORTS } from "./registry.ts";
 
 const START_TIMEOUT_MS = 30_000;
 
-const SOCKET_PATH = "/run/containerd/containerd.sock";
-const CONFIG_PATH = "/etc/containerd/config.toml";
-const CNI_CONFIG_PATH = "/etc/cni/net.d/10-bridge.conflist";
-const LOG_PATH = "/var/log/containerd.log";
+/** What tells one containerd of the node from another. */
+interface Place {
+  name: string;
+  socketPath: string;
+  /** The network of its pods, of no meaning outside the node. */
+  podSubnet: string;
+  bridge: string;
+}
 
-/** The network of containerd's pods, of no meaning outside the node. */
-const POD_SUBNET = "10.88.0.0/16";
-const BRIDGE = "cni0";
+/** One or two are enough to tell runtimes apart. */
+const PLACES = {
+  containerd: { podSubnet: "10.88.0.0/16", bridge: "cni0" },
+  second: { podSubnet: "10.89.0.0/16", bridge: "cni1" },
+} as const;
+
+/** The names a containerd of the node can have. */
+export type ContainerdName = keyof typeof PLACES;
+
+const placeOf = (name: ContainerdName): Place => ({
+  name,
+  socketPath: `/run/${name}/containerd.sock`,
+  ...PLACES[name],
+});
 
 /**
  * containerd's configuration. The lab's machine may lack AppArmor, the hugetlb controller and the right
  * to lower OOM scores.
  */
-const CONFIG = `version = 3
-root = "/var/lib/containerd"
-state = "/run/containerd"
+const configOf = ({ name, socketPath }: Place) =>
+  `version = 3
+root = "/var/lib/${name}"
+state = "/run/${name}"
 [grpc]
-  address = "${SOCKET_PATH}"
+  address = "${socketPath}"
 [plugins.'io.containerd.cri.v1.images']
   snapshotter = "overlayfs"
   [plugins.'io.containerd.cri.v1.images'.pinned_images]
     sandbox = "registry.k8s.io/pause:3.10"
   [plugins.'io.containerd.cri.v1.images'.registry]
-    config_path = "/etc/containerd/certs.d"
+    config_path = "/etc/${name}/certs.d"
 [plugins.'io.containerd.cri.v1.runtime']
   disable_apparmor = true
   restrict_oom_score_adj = true
   tolerate_missing_hugetlb_controller = true
   [plugins.'io.containerd.cri.v1.runtime'.cni]
     bin_dirs = ["/usr/lib/cni"]
-    conf_dir = "/etc/cni/net.d"
+    conf_dir = "/etc/${name}/net.d"
   [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
     [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
@@ -45,33 +61,39 @@ state = "/run/containerd"
 `;
 
 /** The pods' network: a bridge in the node, and host ports. */
-const CNI_CONFIG = {
+const networkOf = ({ name, bridge, podSubnet }: Place) => ({
   cniVersion: "1.0.0",
-  name: "pods",
+  name: `pods-of-${name}`,
   plugins: [
     {
       type: "bridge",
-      bridge: BRIDGE,
+      bridge,
       isGateway: true,
       ipMasq: true,
       promiscMode: true,
       ipam: {
         type: "host-local",
-        ranges: [[{ subnet: POD_SUBNET }]],
+        ranges: [[{ subnet: podSubnet }]],
         routes: [{ dst: "0.0.0.0/0" }],
       },
     },
     { type: "portmap", capabilities: { portMappings: true } },
   ],
-};
+});
 
-/** A containerd in the lab's Kubernetes node; there can be one. */
+/** A containerd in the lab's Kubernetes node; there can be one of each name. */
 export interface Containerd {
   /** Its CRI socket, as a path in the node. */
   readonly socketPath: string;
   readonly crictl: Crictl;
   /** Its log, as a path on the machine. */
   readonly logPath: string;
+  /** Ends it by SIGKILL; its pods run on. */
+  kill(): Promise<void>;
+  /** Sends it a signal, as SIGSTOP. */
+  signal(signal: Deno.Signal): Promise<void>;
+  /** Starts it again after `kill`, with its pods. */
+  restart(): Promise<void>;
   /** Removes all pods and ends it. */
   stop(): Promise<void>;
 }
@@ -85,18 +107,24 @@ export interface Containerd {
 export async function startContainerd(
   lab: Lab,
   progress: Progress = () => {},
+  name: ContainerdName = "containerd",
 ): Promise<Containerd> {
+  const place = placeOf(name);
+  const { socketPath } = place;
+  const logPath = `/var/log/${name}.log`;
   await ensureClient("crictl", progress);
-  await configure(lab);
-  const crictl = new Crictl(lab, SOCKET_PATH);
-  const program = await NodeProgram.start(lab, {
-    name: "containerd",
-    argv: ["containerd", "--config", CONFIG_PATH],
-    logPath: LOG_PATH,
-  }, {
-    answers: async () => (await crictl.run(["version"])).code === 0,
-    timeoutMs: START_TIMEOUT_MS,
-  });
+  await configure(lab, place);
+  const crictl = new Crictl(lab, socketPath);
+  const start = () =>
+    NodeProgram.start(lab, {
+      name,
+      argv: ["containerd", "--config", configPath(place)],
+      logPath,
+    }, {
+      answers: async () => (await crictl.run(["version"])).code === 0,
+      timeoutMs: START_TIMEOUT_MS,
+    });
+  let program = await start();
   const stop = async () => {
     try {
       // A shim outlives containerd, and ends with its pod.
@@ -104,7 +132,7 @@ export async function startContainerd(
     } finally {
       await program.stop();
       // The plugin never removes it. There is none when no pod had a network.
-      await lab.exec("knode", ["ip", "link", "delete", "dev", BRIDGE]);
+      await lab.exec("knode", ["ip", "link", "delete", "dev", place.bridge]);
     }
   };
   try {
@@ -113,16 +141,30 @@ export async function startContainerd(
     await program.stop();
     throw error;
   }
-  return { socketPath: SOCKET_PATH, crictl, logPath: lab.path("knode", LOG_PATH), stop };
+  return {
+    socketPath,
+    crictl,
+    logPath: lab.path("knode", logPath),
+    kill: () => program.kill(),
+    signal: (signal) => program.signal(signal),
+    restart: async () => {
+      program = await start();
+    },
+    stop,
+  };
 }
 
-async function configure(lab: Lab): Promise<void> {
+function configPath({ name }: Place): string {
+  return `/etc/${name}/config.toml`;
+}
+
+async function configure(lab: Lab, place: Place): Promise<void> {
   const registry = `http://${lab.address("registry")}:${REGISTRY_PORTS.numbered}`;
   const files: Record<string, string> = {
-    [CONFIG_PATH]: CONFIG,
-    [CNI_CONFIG_PATH]: JSON.stringify(CNI_CONFIG),
+    [configPath(place)]: configOf(place),
+    [`/etc/${place.name}/net.d/10-bridge.conflist`]: JSON.stringify(networkOf(place)),
     // For every registry that has no folder of its own: none has.
-    "/etc/containerd/certs.d/_default/hosts.toml":
+    [`/etc/${place.name}/certs.d/_default/hosts.toml`]:
       `[host."${registry}"]\n  capabilities = ["pull", "resolve"]\n`,
   };
   for (const [path, content] of Object.entries(files)) {

@@ -68,6 +68,12 @@ export class NodeProgram {
     await this.process.kill();
   }
 
+  /** Sends it a signal. @throws {Error} when it has ended. */
+  async signal(signal: Deno.Signal): Promise<void> {
+    if (await this.process.signal(signal)) return;
+    throw new Error(`Cannot send ${signal} to ${this.spec.name}, as it has ended.`);
+  }
+
   /** What it has logged. */
   log(): Promise<string> {
     return Deno.readTextFile(this.lab.path("knode", this.spec.logPath));
