@@ -3,7 +3,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { credentials, makeGenericClientConstructor, type ServiceError } from "@grpc/grpc-js";
 import { ExecSyncRequest, ExecSyncResponse } from "../../lib/cri/api.generated.ts";
-import { toBuffer } from "../../lib/server/call.ts";
+import { toBuffer } from "../../lib/cri/wire.ts";
 import { BUSYBOX, ENTRY, Harness, type JobSpec } from "./harness.ts";
 
 let harness: Harness;
