@@ -1,7 +1,13 @@
 import type { Clock } from "../base/clock.ts";
 import { CriError, messageOf } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
-import { type CallContext, type CriBackend, type CriMethod, methodOf } from "../cri/service.ts";
+import {
+  type CallContext,
+  type CriBackend,
+  type CriMethod,
+  methodOf,
+  type RpcKey,
+} from "../cri/service.ts";
 import { isMessage } from "../cri/wire.ts";
 import type { RemoteRuntime } from "../remote/remote_runtime.ts";
 import { MarkedImages } from "./image_ids.ts";
@@ -12,6 +18,9 @@ import { LastKnown } from "./last_known.ts";
  * work (a few milliseconds), short beside the two minutes that the kubelet waits for the whole.
  */
 const LIST_PATIENCE_MS = 3_000;
+
+/** Between two times that a busy runtime is asked for everything, so that the asking is no burden to it. */
+const REFRESH_PAUSE_MS = 100;
 
 /** The call with as much patience as one backend gets for its part in an answer. */
 export function impatient(context: CallContext, clock: Clock): CallContext {
@@ -60,7 +69,8 @@ export class RemoteBackend implements Backend {
   readonly cri: CriBackend;
   readonly known = new LastKnown();
   #refreshing: Promise<void> | undefined;
-  #again = false;
+  #stale = false;
+  readonly #closed = new AbortController();
 
   constructor(
     readonly remote: RemoteRuntime,
@@ -99,21 +109,34 @@ export class RemoteBackend implements Backend {
    * Calls that come while it asks share one more asking.
    */
   refresh(): Promise<void> {
-    if (this.#refreshing !== undefined) {
-      this.#again = true;
-      return this.#refreshing;
-    }
-    return this.#refreshing = this.#refresh().finally(() => this.#refreshing = undefined);
+    this.#stale = true;
+    return this.#refreshing ??= this.#refresh().finally(() => this.#refreshing = undefined);
   }
 
   async #refresh(): Promise<void> {
-    const context = { signal: new AbortController().signal, log: this.log };
-    do {
-      this.#again = false;
-      await Promise.all(
-        (["listPodSandbox", "listContainers", "listImages"] as const)
-          .map((key) => this.list(methodOf(key), new Uint8Array(), context)),
-      );
-    } while (this.#again);
+    while (this.#stale && !this.#closed.signal.aborted) {
+      this.#stale = false;
+      await this.#ask(["listPodSandbox", "listContainers"]);
+      await this.clock.sleep(REFRESH_PAUSE_MS, this.#closed.signal).catch(() => {});
+    }
+  }
+
+  /** Asks for everything that would be missed, were the runtime away. */
+  async learn(): Promise<void> {
+    await this.#ask(["listPodSandbox", "listContainers", "listImages"]);
+  }
+
+  async #ask(keys: readonly RpcKey[]): Promise<void> {
+    const context = { signal: this.#closed.signal, log: this.log };
+    const asked = keys.map((key) => this.list(methodOf(key), new Uint8Array(), context));
+    // Only closing keeps a list from its answer.
+    await Promise.allSettled(asked);
+  }
+
+  /** Ends what is asked for in the background, and the connection. */
+  async close(): Promise<void> {
+    this.#closed.abort();
+    await this.#refreshing;
+    await this.remote.close();
   }
 }

@@ -63,12 +63,12 @@ export async function openRouter(
   }
   await Promise.all(remotes.map(async (remote) => {
     await remote.remote.start();
-    await remote.refresh();
+    await remote.learn();
   }));
   return {
     backend,
     close: async () => {
-      await Promise.all(remotes.map(({ remote }) => remote.close()));
+      await Promise.all(remotes.map((remote) => remote.close()));
       for (const remote of remotes) save(remote);
     },
   };

@@ -202,7 +202,7 @@ export class Router implements CriBackend {
   /** A runtime has come (back): what was last known of it is made new, and it is told what it missed. */
   #welcome(backend: RemoteBackend): void {
     const { log } = this.parts;
-    refresh(backend);
+    backend.learn();
     const update = this.#runtimeConfigUpdate;
     if (update === undefined) return;
     const context = { signal: new AbortController().signal, log };

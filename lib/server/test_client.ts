@@ -32,7 +32,7 @@ export class TestClient {
   /** Rejects with a ServiceError (code, details). */
   unary(
     name: string,
-    request = new Uint8Array(),
+    request: Uint8Array = new Uint8Array(),
     settings: CallSettings = {},
   ): Promise<Uint8Array> {
     return new Promise((resolve, reject) => {
@@ -53,7 +53,7 @@ export class TestClient {
     });
   }
 
-  stream(name: string, request = new Uint8Array()): ClientReadableStream<Uint8Array> {
+  stream(name: string, request: Uint8Array = new Uint8Array()): ClientReadableStream<Uint8Array> {
     return this.#client.makeServerStreamRequest(
       rpc(name).path,
       toBuffer,
