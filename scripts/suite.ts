@@ -2,15 +2,18 @@
  * `deno task test`: everything, from a bare checkout. Sets up what is missing, runs the checks, the unit
  * tests and the tests on the lab, and prints `N passed, N failed` last.
  */
-import { fromFileUrl } from "@std/path";
+import { fromFileUrl, join } from "@std/path";
 import { messageOf } from "../lib/base/error.ts";
 import { writeStdoutLine as say } from "../lib/base/log.ts";
+import { parseJunit } from "./junit.ts";
 import { installPrerequisites } from "./lab/debian.ts";
 import { Lab } from "./lab/lab.ts";
 import { prepareNode } from "./lab/node_server.ts";
 import { step } from "./lab/progress.ts";
 
 const ROOT = fromFileUrl(new URL("..", import.meta.url));
+/** Tests with programs that use a runtime in earnest. */
+const CLIENTS = "tests/clients";
 const SOURCES = ["main.ts", "lib", "scripts", "tests", "wasm"];
 
 interface Count {
@@ -42,29 +45,28 @@ async function deno(args: readonly string[], env: Record<string, string> = {}): 
   return (await command.spawn().status).success;
 }
 
-/** Runs `deno test` on paths and counts from its JUnit report, which holds also what failed to load. */
+/** Runs `deno test` on paths, counts from its report, and says the counts. */
 async function runTests(name: string, paths: readonly string[]): Promise<Count> {
-  const report = await Deno.makeTempFile({ suffix: ".xml" });
+  const path = await Deno.makeTempFile({ suffix: ".xml" });
   try {
     const success = await step(
       say,
       name,
-      () => deno(["test", "-A", "--no-check", `--junit-path=${report}`, ...paths]),
+      () => deno(["test", "-A", "--no-check", `--junit-path=${path}`, ...paths]),
     );
-    const xml = await Deno.readTextFile(report);
-    const [, tests = "0", failures = "0", errors = "0"] =
-      /<testsuites\b[^>]*\btests="(\d+)"[^>]*\bfailures="(\d+)"[^>]*\berrors="(\d+)"/.exec(xml) ??
-        [];
-    const failed = Number(failures) + Number(errors);
-    const skipped = xml.match(/<skipped\b/g)?.length ?? 0;
-    // A file that cannot be loaded, or a leak outside of any test, fails the run without a failed test.
-    return {
-      passed: Number(tests) - failed - skipped,
-      failed: success ? failed : Math.max(failed, 1),
-      skipped,
+    const xml = await Deno.readTextFile(path);
+    // A module that is not found leaves no report.
+    const report = xml === "" ? { passed: [], failed: [], skipped: [] } : parseJunit(xml);
+    const count = {
+      passed: report.passed.length,
+      // A file that cannot be loaded, or a leak outside of any test, fails the run without a failed test.
+      failed: success ? report.failed.length : Math.max(report.failed.length, 1),
+      skipped: report.skipped.length,
     };
+    say(`${name}: ${count.passed} passed, ${count.failed} failed, ${count.skipped} skipped`);
+    return count;
   } finally {
-    await Deno.remove(report);
+    await Deno.remove(path);
   }
 }
 
@@ -88,25 +90,34 @@ async function runUnitTests(): Promise<Count> {
   return await runTests("Unit tests", ["lib", "wasm", "scripts"]);
 }
 
-async function runLabTests(): Promise<Count> {
+/** One after the other: the real clients disturb each other, and other tests, in the one Kubernetes node. */
+async function runLabTests(): Promise<Count[]> {
   const lab = new Lab({}, say);
+  const counts: Count[] = [];
   try {
     await prepareNode(lab, say);
-    // The real clients take minutes to build; they are run apart.
-    return await runTests("Tests on the lab", ["--ignore=tests/clients", "tests"]);
+    counts.push(await runTests("Tests on the lab", [`--ignore=${CLIENTS}`, "tests"]));
+    for (const file of await clientTests()) {
+      counts.push(await runTests(`Real clients: ${file}`, [`${CLIENTS}/${file}`]));
+    }
   } catch (error) {
     say(`The lab did not come up: ${messageOf(error)}`);
-    return { passed: 0, failed: 1, skipped: 0 };
+    counts.push({ passed: 0, failed: 1, skipped: 0 });
   } finally {
     await lab.down();
   }
+  return counts;
 }
 
-const counts = [
-  await runChecks(),
-  await runUnitTests(),
-  await runLabTests(),
-];
+async function clientTests(): Promise<string[]> {
+  const names: string[] = [];
+  for await (const { name } of Deno.readDir(join(ROOT, CLIENTS))) {
+    if (name.endsWith("_test.ts")) names.push(name);
+  }
+  return names.sort();
+}
+
+const counts = [await runChecks(), await runUnitTests(), ...await runLabTests()];
 const skipped = counts.reduce((sum, count) => sum + count.skipped, 0);
 const passed = counts.reduce((sum, count) => sum + count.passed, 0);
 const failed = counts.reduce((sum, count) => sum + count.failed, 0);

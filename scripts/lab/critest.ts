@@ -1,7 +1,7 @@
 import { clientFile, ensureClient } from "../clients.ts";
+import { mergeReports, parseJunit, specsOf, type TestReport } from "../junit.ts";
 import { Crictl } from "./crictl.ts";
 import { pushCritestImages } from "./critest_images.ts";
-import { mergeReports, parseJunit, type SpecReport } from "./junit.ts";
 import type { Lab } from "./lab.ts";
 import { unmountBelow } from "./mounts.ts";
 import { lastWords } from "./process.ts";
@@ -46,7 +46,7 @@ export async function runCritest(
   lab: Lab,
   options: CritestOptions,
   progress: Progress = () => {},
-): Promise<SpecReport> {
+): Promise<TestReport> {
   await ensureClient("crictl", progress);
   await ensureClient("critest", progress);
   await pushCritestImages(lab, progress);
@@ -93,7 +93,7 @@ async function runSelection(
   { focus, skip }: Selection,
   folder: string,
   reportName: string,
-): Promise<SpecReport> {
+): Promise<TestReport> {
   const { callTimeoutSeconds = 60, timeoutSeconds = 1200 } = options;
   const report = `${folder}/${reportName}`;
   const { code, stdout, stderr } = await lab.exec("knode", [
@@ -115,5 +115,5 @@ async function runSelection(
     const words = lastWords(stderr || stdout);
     throw new Error(`critest ended with code ${code} and without a report: ${words}`, { cause });
   });
-  return parseJunit(xml);
+  return specsOf(parseJunit(xml));
 }
