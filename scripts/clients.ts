@@ -35,6 +35,7 @@ const CLIENTS = {
   critest: { module: CRI_TOOLS, build: ["test", "-c"], takes: "a minute" },
   kubelet: { module: KUBERNETES, build: ["build"], takes: "five minutes" },
   "kube-apiserver": { module: KUBERNETES, build: ["build"], takes: "two minutes" },
+  "kube-controller-manager": { module: KUBERNETES, build: ["build"], takes: "two minutes" },
   kubectl: { module: KUBERNETES, build: ["build"], takes: "a minute" },
 } as const satisfies Record<string, { module: GoModule; build: string[]; takes: string }>;
 

@@ -10,10 +10,11 @@ const KUBECTL_TIMEOUT_MS = 60_000;
 
 const FOLDER = "/run/control-plane";
 const API_PORT = 6443;
+const CONTROLLER_MANAGER_PORT = 10257;
 const ETCD_PORT = 2379;
 const ETCD_PEER_PORT = 2380;
 
-/** A store and an API server in the lab's Kubernetes node, on its loopback. */
+/** A store, an API server and the controller of Jobs in the lab's Kubernetes node, on its loopback. */
 export interface ControlPlane {
   /** A kubeconfig of an administrator, as a path in the node. */
   readonly kubeconfig: string;
@@ -21,21 +22,22 @@ export interface ControlPlane {
   kubectl(args: readonly string[], stdin?: string): Promise<CommandResult>;
   /** As `kubectl`, for commands that must succeed. @throws Error with what kubectl wrote. */
   kubectlOk(args: readonly string[], stdin?: string): Promise<string>;
-  /** Ends both and removes what they stored. */
+  /** Ends all and removes what they stored. */
   stop(): Promise<void>;
 }
 
 /**
- * Starts etcd and kube-apiserver with an empty store. There is no scheduler and there are no controllers:
- * a pod must name its node. Both die with the caller's program.
+ * Starts etcd and kube-apiserver with an empty store, and kube-controller-manager with its controller of Jobs
+ * alone. There is no scheduler: a pod must name its node. All die with the caller's program.
  *
- * @throws {Error} when they are not ready within two minutes; the message names their logs.
+ * @throws {Error} when one is not ready within two minutes; the message names its log.
  */
 export async function startControlPlane(
   lab: Lab,
   progress: Progress = () => {},
 ): Promise<ControlPlane> {
   await ensureClient("kube-apiserver", progress);
+  await ensureClient("kube-controller-manager", progress);
   await ensureClient("kubectl", progress);
   await lab.exec("knode", ["rm", "-rf", FOLDER]);
   await writeFiles(lab);
@@ -54,22 +56,28 @@ export async function startControlPlane(
     programs.push(await NodeProgram.start(lab, spec, { answers, timeoutMs: START_TIMEOUT_MS }));
   };
   try {
-    const connect = ["bash", "-c", `exec 3<>/dev/tcp/127.0.0.1/${ETCD_PORT}`];
-    await start(
-      "etcd",
-      etcdArgv(),
-      async () => (await lab.exec("knode", connect)).code === 0,
-    );
+    await start("etcd", etcdArgv(), () => listens(lab, ETCD_PORT));
     await start(
       "kube-apiserver",
       apiserverArgv(lab),
       async () => (await plane.kubectl(["get", "--raw", "/readyz"])).code === 0,
+    );
+    await start(
+      "kube-controller-manager",
+      controllerManagerArgv(),
+      () => listens(lab, CONTROLLER_MANAGER_PORT),
     );
   } catch (error) {
     await plane.stop();
     throw error;
   }
   return plane;
+}
+
+/** Whether somebody listens on a port of the node's loopback. */
+async function listens(lab: Lab, port: number): Promise<boolean> {
+  const connect = ["bash", "-c", `exec 3<>/dev/tcp/127.0.0.1/${port}`];
+  return (await lab.exec("knode", connect)).code === 0;
 }
 
 async function kubectl(lab: Lab, args: readonly string[], stdin?: string): Promise<CommandResult> {
@@ -116,6 +124,18 @@ function apiserverArgv(lab: Lab): string[] {
     // Both wait for controllers that are not there.
     "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition",
     "--allow-privileged=true",
+  ];
+}
+
+function controllerManagerArgv(): string[] {
+  return [
+    `${KNODE_PATHS.clients}/${clientFile("kube-controller-manager")}`,
+    `--kubeconfig=${FOLDER}/kubeconfig`,
+    "--bind-address=127.0.0.1",
+    `--secure-port=${CONTROLLER_MANAGER_PORT}`,
+    "--controllers=job-controller",
+    // There is one.
+    "--leader-elect=false",
   ];
 }
 

@@ -2,7 +2,7 @@ import { clientFile, ensureClient } from "../clients.ts";
 import type { ControlPlane } from "./control_plane.ts";
 import type { Lab } from "./lab.ts";
 import { unmountBelow } from "./mounts.ts";
-import { NodeProgram } from "./node_program.ts";
+import { NodeService } from "./node_service.ts";
 import type { Progress } from "./progress.ts";
 import { KNODE_PATHS } from "./settings.ts";
 
@@ -21,7 +21,6 @@ const POD_LOGS_DIR = "/var/log/pods";
 /** The kubelet's links to containers' logs, by other names. */
 const CONTAINER_LOGS_DIR = "/var/log/containers";
 const CONFIG_PATH = `${RUN_DIR}/config.json`;
-const LOG_PATH = "/var/log/kubelet.log";
 
 /** The node's name in the API. */
 export const NODE_NAME = "knode";
@@ -79,13 +78,9 @@ export interface ContainerStatus {
  * A kubelet in the lab's Kubernetes node, against a CRI socket there; there can be one at a time. It runs
  * static pods, and those of a control plane when it has one.
  */
-export class Kubelet {
-  /** Its log, as a path on the machine. */
-  readonly logPath: string;
-  #program: NodeProgram | undefined;
-
-  constructor(readonly lab: Lab, readonly options: KubeletOptions) {
-    this.logPath = lab.path("knode", LOG_PATH);
+export class Kubelet extends NodeService {
+  constructor(lab: Lab, readonly options: KubeletOptions) {
+    super(lab, "/var/log/kubelet.log");
   }
 
   /**
@@ -97,28 +92,16 @@ export class Kubelet {
   async start(progress: Progress = () => {}): Promise<void> {
     await ensureClient("kubelet", progress);
     await this.#configure();
-    this.#program = await NodeProgram.start(this.lab, {
+    await this.launch({
       name: "The kubelet",
       argv: ["sh", "-euc", startScript(this.#flags())],
-      logPath: LOG_PATH,
     }, {
       answers: () => answers(`http://${this.lab.address("knode")}:${HEALTH_PORT}/healthz`),
       timeoutMs: START_TIMEOUT_MS,
     });
   }
 
-  /** Ends it as systemd would. Its pods go on running, as on any node. */
-  async stop(): Promise<void> {
-    await this.#program?.stop();
-    this.#program = undefined;
-  }
-
-  /** Ends it by SIGKILL. */
-  async kill(): Promise<void> {
-    await this.#program?.kill();
-    this.#program = undefined;
-  }
-
+  /** Its pods go on running meanwhile, as on any node. */
   async restart(): Promise<void> {
     await this.stop();
     await this.start();
@@ -132,7 +115,7 @@ export class Kubelet {
     await this.stop();
     await unmountBelow(this.lab, ROOT_DIR);
     const folders = [ROOT_DIR, RUN_DIR, MANIFEST_DIR, POD_LOGS_DIR, CONTAINER_LOGS_DIR];
-    await this.lab.exec("knode", ["rm", "-rf", "--one-file-system", ...folders, LOG_PATH]);
+    await this.lab.exec("knode", ["rm", "-rf", "--one-file-system", ...folders, this.logPath]);
     await this.lab.exec("knode", ["mkdir", "-p", POD_LOGS_DIR]);
   }
 
@@ -162,11 +145,6 @@ export class Kubelet {
   async pod(name: string): Promise<PodStatus | undefined> {
     const names = [name, `${name}-${NODE_NAME}`];
     return (await this.pods()).find(({ metadata }) => names.includes(metadata.name));
-  }
-
-  /** What it has logged. */
-  log(): Promise<string> {
-    return Deno.readTextFile(this.logPath);
   }
 
   #flags(): string[] {

@@ -14,6 +14,13 @@ export interface NodeProgramSpec extends EnterOptions {
   logPath: string;
 }
 
+/** When a program counts as started. */
+export interface StartLimits {
+  /** Whether it is at work. */
+  answers: () => Promise<boolean>;
+  timeoutMs: number;
+}
+
 /** A long-lived program in the lab's Kubernetes node, which dies with the caller's program. */
 export class NodeProgram {
   private constructor(
@@ -30,7 +37,7 @@ export class NodeProgram {
   static async start(
     lab: Lab,
     spec: NodeProgramSpec,
-    { answers, timeoutMs }: { answers: () => Promise<boolean>; timeoutMs: number },
+    { answers, timeoutMs }: StartLimits,
   ): Promise<NodeProgram> {
     const { name, argv, logPath, ...enter } = spec;
     const shell = 'log="$1"; shift; exec "$@" </dev/null >>"$log" 2>&1';

@@ -2,7 +2,7 @@ import { ensureClient } from "../clients.ts";
 import { ENTRY_POINTS } from "../install.ts";
 import { Crictl } from "./crictl.ts";
 import type { Lab } from "./lab.ts";
-import { NodeProgram } from "./node_program.ts";
+import { NodeService } from "./node_service.ts";
 import type { CommandResult } from "./process.ts";
 import type { Progress } from "./progress.ts";
 import { KNODE_PATHS } from "./settings.ts";
@@ -24,24 +24,21 @@ export interface NodeServerOptions {
  * A multicri server in the lab's Kubernetes node, started from the checkout by the launcher, as an
  * administrator would; and crictl to talk to it.
  */
-export class NodeServer {
+export class NodeServer extends NodeService {
   readonly socketPath: string;
   /** Directories in the node. */
   readonly rootDir: string;
   readonly stateDir: string;
   readonly cachePath: string;
-  /** The server's own log, as a path in the node. */
-  readonly logPath: string;
   readonly #crictl: Crictl;
-  #program: NodeProgram | undefined;
 
-  constructor(readonly lab: Lab, readonly options: NodeServerOptions = {}) {
+  constructor(lab: Lab, readonly options: NodeServerOptions = {}) {
     const name = options.name ?? "multicri";
+    super(lab, `/var/log/${name}.log`);
     this.socketPath = `/run/${name}.sock`;
     this.rootDir = `/var/lib/${name}`;
     this.stateDir = `/run/${name}`;
     this.cachePath = `/var/cache/${name}`;
-    this.logPath = `/var/log/${name}.log`;
     this.#crictl = new Crictl(lab, this.socketPath);
   }
 
@@ -75,10 +72,9 @@ export class NodeServer {
 
   /** Starts the server and waits until it answers. @throws Error with the end of its log. */
   async start(): Promise<void> {
-    this.#program = await NodeProgram.start(this.lab, {
+    await this.launch({
       name: "The multicri server",
       argv: this.argv,
-      logPath: this.logPath,
       cwd: KNODE_PATHS.checkout,
       env: this.env,
     }, {
@@ -87,21 +83,9 @@ export class NodeServer {
     });
   }
 
-  /** Ends the server as systemd would, and waits for it. */
-  async stop(): Promise<void> {
-    await this.#program?.stop();
-    this.#program = undefined;
-  }
-
-  /** Ends the server by SIGKILL: nothing of it runs any more, nothing is tidied. */
-  async kill(): Promise<void> {
-    await this.#program?.kill();
-    this.#program = undefined;
-  }
-
-  /** What the server has logged. */
-  log(): Promise<string> {
-    return Deno.readTextFile(this.lab.path("knode", this.logPath));
+  /** Removes what earlier servers of this name recorded and logged. It must not run. */
+  async forget(): Promise<void> {
+    await this.lab.exec("knode", ["rm", "-rf", this.rootDir, this.stateDir, this.logPath]);
   }
 
   /** The command that runs crictl in the node against this server. */

@@ -17,7 +17,7 @@ const server = new NodeServer(lab, {
 
 Deno.test.beforeAll(async () => {
   await prepareNode(lab, () => {});
-  await lab.exec("knode", ["rm", "-rf", server.rootDir, server.stateDir, server.logPath]);
+  await server.forget();
   const { host, port, user, password } = lab.login;
   // critest's containers name no cluster, so they get the default one.
   await server.writeJson("critest-clusters", {

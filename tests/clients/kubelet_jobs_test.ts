@@ -6,19 +6,28 @@
  */
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { Kubelet, type PodStatus } from "../../scripts/lab/kubelet.ts";
+import { Kubelet } from "../../scripts/lab/kubelet.ts";
 import { Lab } from "../../scripts/lab/lab.ts";
 import { NodeServer, prepareNode } from "../../scripts/lab/node_server.ts";
+import {
+  container,
+  jobsOf,
+  onCluster,
+  outputOf,
+  pod,
+  podSpec,
+  removeStaticPod,
+  RUN,
+  type ScriptContainer,
+  untilEnded,
+  untilGone,
+  untilNoJobs,
+  untilPod,
+} from "./pods.ts";
 
 const LONG = Deno.env.get("MULTICRI_LONG") === "1";
 const QUEUE_MS = LONG ? 180_000 : 18_000;
 const CUT_MS = LONG ? 300_000 : 30_000;
-const POD_TIMEOUT_MS = 180_000;
-const POLL_MS = 500;
-const IMAGE = "multicri/docker-repository.lab/busybox:1";
-
-/** Part of every pod's name, because Slurm remembers jobs of an earlier run for minutes. */
-const RUN = Date.now().toString(36);
 
 const lab = new Lab();
 Deno.test.beforeAll(() => prepareNode(lab, () => {}));
@@ -28,13 +37,13 @@ async function withKubelet(
   test: (kubelet: Kubelet, server: NodeServer) => Promise<void>,
 ): Promise<void> {
   const server = new NodeServer(lab, { name: "kubelet-jobs" });
-  await lab.exec("knode", ["rm", "-rf", server.rootDir, server.stateDir, server.logPath]);
+  await server.forget();
   const kubelet = new Kubelet(lab, { socketPath: server.socketPath });
   try {
     await server.start();
     await kubelet.start();
     await test(kubelet, server);
-    await untilNoJobs();
+    await untilNoJobs(lab);
   } finally {
     await kubelet.remove();
     // The kubelet removes ended sandboxes some minutes later.
@@ -43,104 +52,17 @@ async function withKubelet(
     }
     await server.stop();
   }
-  assertEquals(await onCluster("squeue --noheader; ls multi-cri"), "", "something was left");
+  assertEquals(await onCluster(lab, "squeue --noheader; ls multi-cri"), "", "something was left");
 }
 
-interface Container {
-  name: string;
-  script: string;
-  env?: Record<string, string>;
-  more?: Record<string, unknown>;
-}
-
-function container({ name, script, env = {}, more = {} }: Container): Record<string, unknown> {
-  const { host, port, user, password } = lab.login;
-  const variables = {
-    CLUSTER_HOST: host,
-    CLUSTER_PORT: String(port),
-    CLUSTER_USERNAME: user,
-    CLUSTER_PASSWORD: password,
-    ...env,
-  };
-  return {
-    name,
-    image: IMAGE,
-    command: ["/bin/sh", "-c", script],
-    env: Object.entries(variables).map(([name, value]) => ({ name, value })),
-    ...more,
-  };
-}
-
-function pod(
-  name: string,
-  containers: Container[],
-  more: Record<string, unknown> = {},
-): Record<string, unknown> {
-  return {
-    apiVersion: "v1",
-    kind: "Pod",
-    metadata: { name, namespace: "default" },
-    spec: {
-      restartPolicy: "Never",
-      terminationGracePeriodSeconds: 5,
-      containers: containers.map(container),
-      ...more,
-    },
-  };
-}
-
-async function until(
+/** Makes a static pod of containers; `more` are further fields of its PodSpec. */
+async function write(
   kubelet: Kubelet,
   name: string,
-  what: string,
-  holds: (pod: PodStatus | undefined) => boolean,
-): Promise<PodStatus> {
-  const deadline = performance.now() + POD_TIMEOUT_MS;
-  for (;;) {
-    // A kubelet that is being restarted does not answer.
-    const found = await kubelet.pod(name).catch(() => undefined);
-    if (holds(found)) return found as PodStatus;
-    if (performance.now() > deadline) {
-      throw new Error(`The pod ${name} is not ${what}: ${JSON.stringify(found?.status, null, 1)}`);
-    }
-    await delay(POLL_MS);
-  }
-}
-
-const ended = (found: PodStatus | undefined) =>
-  found?.status.phase === "Failed" || found?.status.phase === "Succeeded";
-
-async function onCluster(script: string): Promise<string> {
-  const { code, stdout, stderr } = await lab.exec("ctl", ["bash", "-lc", script], {
-    user: lab.login.user,
-  });
-  assertEquals(code, 0, stderr);
-  return stdout.trim();
-}
-
-/** The kubelet forgets a pod before its grace is over. */
-async function untilNoJobs(): Promise<void> {
-  const deadline = performance.now() + POD_TIMEOUT_MS;
-  for (let left = "?"; left !== "";) {
-    left = await onCluster("squeue --noheader");
-    if (left !== "" && performance.now() > deadline) throw new Error(`Jobs were left: ${left}`);
-    await delay(POLL_MS);
-  }
-}
-
-/** Ids of all jobs of the pod that Slurm knows, also those that ended. */
-async function jobsOf(podName: string): Promise<string[]> {
-  const lines = await onCluster("squeue --noheader --states=all --format='%A %k'");
-  return lines.split("\n").filter((line) => line.includes(` pod=default/${podName}-knode `))
-    .map((line) => line.split(" ")[0] ?? "");
-}
-
-/** The program's stdout of one attempt of a container. */
-async function stdoutOf({ metadata }: PodStatus, name: string, attempt = 0): Promise<string[]> {
-  const folder = `/var/log/pods/${metadata.namespace}_${metadata.name}_${metadata.uid}`;
-  const text = await Deno.readTextFile(lab.path("knode", `${folder}/${name}/${attempt}.log`));
-  return text.trim().split("\n").map((line) => line.replace(/^\S+ /, ""))
-    .filter((line) => line.startsWith("stdout F ")).map((line) => line.slice("stdout F ".length));
+  containers: ScriptContainer[],
+  more: Record<string, unknown> = {},
+): Promise<void> {
+  await kubelet.writeStaticPod(name, pod(name, podSpec(lab, containers, more)));
 }
 
 const COUNT = "for i in $(seq 1 100); do echo line $i; sleep 0.05; done; exit 5";
@@ -175,21 +97,22 @@ for (const [index, [trouble, happens]] of Object.entries(TROUBLES).entries()) {
   Deno.test(`a pod has one job with a whole log when ${trouble} while the job pends`, () =>
     withKubelet(async (kubelet, server) => {
       const name = `waits-${index}-${RUN}`;
-      await kubelet.writeStaticPod(
+      await write(kubelet, name, [{ name: "main", script: COUNT, env: HELD }]);
+      const waiting = await untilPod(
+        kubelet,
         name,
-        pod(name, [{ name: "main", script: COUNT, env: HELD }]),
+        "running",
+        ({ status }) => status.phase === "Running",
       );
-      await until(kubelet, name, "running", (found) => found?.status.phase === "Running");
       await happens(kubelet, server);
-      const [job = ""] = await jobsOf(name);
-      await onCluster(`scontrol release ${job}`);
-      const found = await until(kubelet, name, "ended", ended);
+      const [job = ""] = await jobsOf(lab, waiting);
+      await onCluster(lab, `scontrol release ${job}`);
+      const found = await untilEnded(kubelet, name);
       const [status] = found.status.containerStatuses ?? [];
       assertEquals([status?.state.terminated?.exitCode, status?.restartCount], [5, 0]);
-      assertEquals(await stdoutOf(found, "main"), LINES);
-      assertEquals(await jobsOf(name), [job]);
-      await kubelet.removeStaticPod(name);
-      await until(kubelet, name, "gone", (found) => found === undefined);
+      assertEquals((await outputOf(lab, found)).stdout, LINES);
+      assertEquals(await jobsOf(lab, found), [job]);
+      await removeStaticPod(kubelet, name);
     }));
 }
 
@@ -198,92 +121,53 @@ Deno.test("nothing is left on the cluster when half of 20 pods are deleted while
     const names = Array.from({ length: 20 }, (_, index) => `many-${index}-${RUN}`);
     for (const [index, name] of names.entries()) {
       const pending = index % 4 === 0;
-      await kubelet.writeStaticPod(
-        name,
-        pod(name, [{
-          name: "main",
-          // Half of them stay until they are deleted.
-          script: index % 2 === 0 ? "trap 'exit 0' TERM; sleep 600 & wait" : `echo ${name}; exit 0`,
-          env: pending ? HELD : {},
-        }]),
-      );
+      await write(kubelet, name, [{
+        name: "main",
+        // Half of them stay until they are deleted.
+        script: index % 2 === 0 ? "trap 'exit 0' TERM; sleep 600 & wait" : `echo ${name}; exit 0`,
+        env: pending ? HELD : {},
+      }]);
     }
     for (const name of names) {
-      await until(
+      await untilPod(
         kubelet,
         name,
         "started",
-        (found) => ["Running", "Succeeded"].includes(found?.status.phase ?? ""),
+        ({ status }) => ["Running", "Succeeded"].includes(status.phase ?? ""),
       );
     }
     const [stay, go] = [names.filter((_, i) => i % 2 === 1), names.filter((_, i) => i % 2 === 0)];
     for (const name of go) await kubelet.removeStaticPod(name);
-    for (const name of go) await until(kubelet, name, "gone", (found) => found === undefined);
+    for (const name of go) await untilGone(kubelet, name);
     for (const name of stay) {
-      const found = await until(kubelet, name, "ended", ended);
-      assertEquals([found.status.phase, await stdoutOf(found, "main")], ["Succeeded", [name]]);
-      assertEquals((await jobsOf(name)).length, 1);
+      const found = await untilEnded(kubelet, name);
+      assertEquals([found.status.phase, (await outputOf(lab, found)).stdout], ["Succeeded", [
+        name,
+      ]]);
+      assertEquals((await jobsOf(lab, found)).length, 1);
       await kubelet.removeStaticPod(name);
     }
-    for (const name of stay) await until(kubelet, name, "gone", (found) => found === undefined);
-  }));
-
-Deno.test("a container is run three times when it fails twice and its pod restarts on failure", () =>
-  withKubelet(async (kubelet) => {
-    const name = `retried-${RUN}`;
-    await onCluster("rm -f attempts");
-    // Counted outside the container, whose own files are new each time.
-    const prerun =
-      'echo x >>"$HOME/attempts"; export APPTAINERENV_ATTEMPT=$(wc -l <"$HOME/attempts")';
-    await kubelet.writeStaticPod(
-      name,
-      pod(name, [{
-        name: "main",
-        script: 'echo attempt $ATTEMPT; [ "$ATTEMPT" -ge 3 ]',
-        env: { CLUSTER_CONFIG: prerun },
-      }], { restartPolicy: "OnFailure" }),
-    );
-    // The kubelet keeps the logs of the last attempts only, so they are read as they come.
-    const logs: string[][] = [];
-    const found = await until(kubelet, name, "ended", (found) => {
-      const attempt = found?.status.containerStatuses?.[0]?.restartCount ?? 0;
-      if (found !== undefined) {
-        stdoutOf(found, "main", attempt).then((lines) => logs[attempt] = lines, () => {});
-      }
-      return ended(found);
-    });
-    assertEquals(found.status.phase, "Succeeded");
-    assertEquals(found.status.containerStatuses?.[0]?.restartCount, 2);
-    await delay(POLL_MS);
-    assertEquals(logs, [["attempt 1"], ["attempt 2"], ["attempt 3"]]);
-    assertEquals((await jobsOf(name)).length, 3);
-    await kubelet.removeStaticPod(name);
-    await until(kubelet, name, "gone", (found) => found === undefined);
-    await onCluster("rm attempts");
+    for (const name of stay) await untilGone(kubelet, name);
   }));
 
 Deno.test("init containers run once each and in order before the pod's own", () =>
   withKubelet(async (kubelet) => {
     const name = `staged-${RUN}`;
     const stamp = "date +%s%N";
-    await kubelet.writeStaticPod(
-      name,
-      pod(name, [{ name: "main", script: stamp }], {
-        initContainers: [{ name: "one", script: stamp }, { name: "two", script: stamp }].map(
-          container,
-        ),
-      }),
-    );
-    const found = await until(kubelet, name, "ended", ended);
+    await write(kubelet, name, [{ name: "main", script: stamp }], {
+      initContainers: ["one", "two"].map((name) => container(lab, { name, script: stamp })),
+    });
+    const found = await untilEnded(kubelet, name);
     assertEquals(found.status.phase, "Succeeded");
     const stamps: string[] = [];
-    for (const one of ["one", "two", "main"]) stamps.push(...await stdoutOf(found, one));
+    for (const one of ["one", "two", "main"]) {
+      stamps.push(...(await outputOf(lab, found, one)).stdout);
+    }
     assertEquals(stamps.length, 3);
     // Nanoseconds since the epoch have as many digits for centuries.
     assertEquals(stamps, stamps.toSorted());
-    assertEquals((await jobsOf(name)).length, 3);
-    await kubelet.removeStaticPod(name);
-    await until(kubelet, name, "gone", (found) => found === undefined);
+    assertEquals((await jobsOf(lab, found)).length, 3);
+    await removeStaticPod(kubelet, name);
   }));
 
 const messages: [string, string, Record<string, unknown>, string][] = [
@@ -299,48 +183,44 @@ for (const [index, [name, script, more, message]] of messages.entries()) {
   Deno.test(`a container's termination message comes ${name}`, () =>
     withKubelet(async (kubelet) => {
       const podName = `message-${index}-${RUN}`;
-      await kubelet.writeStaticPod(podName, pod(podName, [{ name: "main", script, more }]));
-      const found = await until(kubelet, podName, "ended", ended);
+      await write(kubelet, podName, [{ name: "main", script, more }]);
+      const found = await untilEnded(kubelet, podName);
       assertStringIncludes(
         found.status.containerStatuses?.[0]?.state.terminated?.message ?? "",
         message,
       );
-      await kubelet.removeStaticPod(podName);
-      await until(kubelet, podName, "gone", (found) => found === undefined);
+      await removeStaticPod(kubelet, podName);
     }));
 }
 
 Deno.test("probes and hooks wait for the queue, and then tell the truth", () =>
   withKubelet(async (kubelet) => {
     const name = `probed-${RUN}`;
-    await kubelet.writeStaticPod(
-      name,
-      pod(name, [{
-        name: "main",
-        script: "touch /tmp/alive; sleep 600",
-        env: HELD,
-        more: {
-          livenessProbe: {
-            exec: { command: ["test", "-e", "/tmp/alive"] },
-            periodSeconds: 1,
-            failureThreshold: 1,
-          },
-          readinessProbe: { exec: { command: ["test", "-e", "/tmp/hooked"] }, periodSeconds: 1 },
-          lifecycle: { postStart: { exec: { command: ["touch", "/tmp/hooked"] } } },
+    await write(kubelet, name, [{
+      name: "main",
+      script: "touch /tmp/alive; sleep 600",
+      env: HELD,
+      more: {
+        livenessProbe: {
+          exec: { command: ["test", "-e", "/tmp/alive"] },
+          periodSeconds: 1,
+          failureThreshold: 1,
         },
-      }]),
-    );
+        readinessProbe: { exec: { command: ["test", "-e", "/tmp/hooked"] }, periodSeconds: 1 },
+        lifecycle: { postStart: { exec: { command: ["touch", "/tmp/hooked"] } } },
+      },
+    }]);
     await delay(QUEUE_MS);
-    const [job = ""] = await jobsOf(name);
-    await onCluster(`scontrol release ${job}`);
-    const found = await until(
+    const waiting = await untilPod(kubelet, name, "known", () => true);
+    const [job = ""] = await jobsOf(lab, waiting);
+    await onCluster(lab, `scontrol release ${job}`);
+    const found = await untilPod(
       kubelet,
       name,
       "ready",
-      (found) => found?.status.containerStatuses?.[0]?.ready === true,
+      ({ status }) => status.containerStatuses?.[0]?.ready === true,
     );
     assertEquals(found.status.containerStatuses?.[0]?.restartCount, 0);
-    assertEquals(await jobsOf(name), [job]);
-    await kubelet.removeStaticPod(name);
-    await until(kubelet, name, "gone", (found) => found === undefined);
+    assertEquals(await jobsOf(lab, found), [job]);
+    await removeStaticPod(kubelet, name);
   }));

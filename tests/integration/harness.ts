@@ -69,8 +69,7 @@ export class Harness {
     const lab = new Lab();
     await prepareNode(lab, () => {});
     const harness = new Harness(lab, options);
-    const { rootDir, stateDir, logPath } = harness.server;
-    await lab.exec("knode", ["rm", "-rf", rootDir, stateDir, logPath]);
+    await harness.server.forget();
     await harness.server.start();
     await harness.server.crictlOk(["pull", BUSYBOX]);
     return harness;

@@ -1,0 +1,190 @@
+/** A real kubelet and the Kubernetes API: pods by RuntimeClass, and Jobs whose attempts are Slurm jobs. */
+import { assert, assertEquals } from "@std/assert";
+import { type ControlPlane, startControlPlane } from "../../scripts/lab/control_plane.ts";
+import { Kubelet, NODE_NAME, type PodStatus } from "../../scripts/lab/kubelet.ts";
+import { Lab } from "../../scripts/lab/lab.ts";
+import { NodeServer, prepareNode } from "../../scripts/lab/node_server.ts";
+import {
+  jobsOf,
+  onCluster,
+  outputOf,
+  pod,
+  podSpec,
+  RUN,
+  type ScriptContainer,
+  until,
+  untilEnded,
+  untilGone,
+  untilNoJobs,
+  untilPod,
+} from "./pods.ts";
+
+const lab = new Lab();
+const server = new NodeServer(lab, { name: "kubelet-api" });
+let plane: ControlPlane;
+let kubelet: Kubelet;
+
+Deno.test.beforeAll(async () => {
+  await prepareNode(lab, () => {});
+  await server.forget();
+  await server.start();
+  plane = await startControlPlane(lab);
+  const runtimeClass = new URL("../../deploy/runtimeclass.yaml", import.meta.url);
+  await plane.kubectlOk(["apply", "-f", "-"], await Deno.readTextFile(runtimeClass));
+  kubelet = new Kubelet(lab, { socketPath: server.socketPath, controlPlane: plane });
+  await kubelet.start();
+});
+Deno.test.afterAll(async () => {
+  await kubelet.remove();
+  await plane.stop();
+  const pods = (await server.crictlOk(["pods", "--quiet"])).split("\n").filter((id) => id !== "");
+  for (const id of pods) await server.crictlOk(["rmp", "--force", id]);
+  await server.stop();
+  assertEquals(await onCluster(lab, "squeue --noheader; ls multi-cri"), "", "something was left");
+});
+
+/** A PodSpec that comes to the lab's node, without a scheduler, and by its RuntimeClass to the server. */
+function classedSpec(one: ScriptContainer, restartPolicy: string): Record<string, unknown> {
+  const place = { runtimeClassName: "multicri", nodeName: NODE_NAME };
+  return podSpec(lab, [one], { ...place, restartPolicy });
+}
+
+Deno.test("a kubelet runs a pod of the API that names the RuntimeClass", async () => {
+  const name = `classed-${RUN}`;
+  const spec = classedSpec({ name: "main", script: "echo out; exit 7" }, "Never");
+  await plane.kubectlOk(["apply", "-f", "-"], JSON.stringify(pod(name, spec)));
+  const found = await untilEnded(kubelet, name);
+  assertEquals(found.status.containerStatuses?.[0]?.state.terminated?.exitCode, 7);
+  assertEquals((await outputOf(lab, found)).stdout, ["out"]);
+  // By the kubelet's own server, as a user reads it.
+  const log = await plane.kubectlOk(["logs", name]);
+  assertEquals(log.split("\n").filter((line) => !line.startsWith("multicri: ")), ["out"]);
+  await plane.kubectlOk(["delete", "pod", name, "--wait"]);
+  await untilGone(kubelet, name);
+});
+
+/** Counted outside the container, whose own files are new each time. */
+const COUNTED = {
+  CLUSTER_CONFIG:
+    'echo x >>"$HOME/attempts"; export APPTAINERENV_ATTEMPT=$(wc -l <"$HOME/attempts")',
+};
+
+/** Runs a Job, hands its name to `during`, and removes it. Returns the reason for each condition that is true. */
+async function runJob(
+  name: string,
+  spec: Record<string, unknown>,
+  during: (names: () => Promise<string[]>) => Promise<void>,
+): Promise<Record<string, string>> {
+  await onCluster(lab, "rm -f attempts");
+  const job = { apiVersion: "batch/v1", kind: "Job", metadata: { name }, spec };
+  await plane.kubectlOk(["apply", "-f", "-"], JSON.stringify(job));
+  const podNames = async () => {
+    const path = "jsonpath={range .items[*]}{.metadata.name} {end}";
+    const pods = await plane.kubectlOk([
+      "get",
+      "pods",
+      "--selector",
+      `job-name=${name}`,
+      "-o",
+      path,
+    ]);
+    return pods.split(" ").filter((name) => name !== "");
+  };
+  await during(podNames);
+  const conditions = await until(async () => {
+    const { status } = JSON.parse(await plane.kubectlOk(["get", "job", name, "-o", "json"]));
+    const conditions: { type: string; status: string; reason?: string }[] = status.conditions ?? [];
+    const isOver = conditions.some(({ type }) => type === "Complete" || type === "Failed");
+    assert(isOver, `The Job ${name} has not ended: ${JSON.stringify(status)}`);
+    return conditions;
+  });
+  const names = await podNames();
+  // No controller collects the pods of a Job that is gone.
+  await plane.kubectlOk(["delete", "job", name]);
+  for (const one of names) {
+    await plane.kubectlOk(["delete", "pod", one, "--wait"]);
+    await untilGone(kubelet, one);
+  }
+  await untilNoJobs(lab);
+  await onCluster(lab, "rm attempts");
+  return Object.fromEntries(
+    conditions.filter(({ status }) => status === "True")
+      .map(({ type, reason }) => [type, reason ?? ""]),
+  );
+}
+
+/** Waits for the Job's first pod. */
+async function firstPod(names: () => Promise<string[]>): Promise<string> {
+  return await until(async (): Promise<string> => {
+    const [name] = await names();
+    if (name === undefined) throw new Error("The Job has no pod");
+    return name;
+  });
+}
+
+Deno.test("a Job that restarts on failure has three attempts with their logs when two fail", async () => {
+  const spec = classedSpec({
+    name: "main",
+    // The kubelet keeps only the last dead container and its log: there must be time to read it.
+    script: 'echo attempt $ATTEMPT; sleep 3; [ "$ATTEMPT" -ge 3 ]',
+    env: COUNTED,
+  }, "OnFailure");
+  const logs: string[][] = [];
+  const conditions = await runJob(`retried-${RUN}`, { template: { spec } }, async (names) => {
+    const name = await firstPod(names);
+    let found: PodStatus | undefined;
+    for (let attempt = 0; attempt < 3; attempt++) {
+      found = await untilPod(kubelet, name, `through attempt ${attempt + 1}`, ({ status }) => {
+        const [main] = status.containerStatuses ?? [];
+        const { restartCount = 0, state } = main ?? {};
+        return restartCount > attempt || state?.terminated !== undefined;
+      });
+      logs.push((await outputOf(lab, found, "main", attempt)).stdout);
+    }
+    if (found !== undefined) assertEquals((await jobsOf(lab, found)).length, 3);
+  });
+  assertEquals(logs, [["attempt 1"], ["attempt 2"], ["attempt 3"]]);
+  assertEquals(Object.keys(conditions).sort(), ["Complete", "SuccessCriteriaMet"]);
+});
+
+/** What a Job that starts no second pod on failure makes of an end, by the end's code. */
+const POLICY = {
+  backoffLimit: 0,
+  podFailurePolicy: {
+    rules: [
+      { action: "FailJob", onExitCodes: { operator: "In", values: [42] } },
+      // Cancelled by others: no fault of the program.
+      { action: "Ignore", onExitCodes: { operator: "In", values: [221] } },
+    ],
+  },
+};
+
+Deno.test("a Job fails for its podFailurePolicy when the program ends with a code of it", async () => {
+  const template = {
+    spec: classedSpec({ name: "main", script: "exit 42", env: COUNTED }, "Never"),
+  };
+  const conditions = await runJob(`hopeless-${RUN}`, { ...POLICY, template }, async (names) => {
+    await untilEnded(kubelet, await firstPod(names));
+  });
+  assertEquals(conditions, { Failed: "PodFailurePolicy", FailureTarget: "PodFailurePolicy" });
+});
+
+Deno.test("a Job tries again for its podFailurePolicy when somebody cancels the Slurm job", async () => {
+  const script = '[ "$ATTEMPT" -ge 2 ] || sleep 600';
+  const template = { spec: classedSpec({ name: "main", script, env: COUNTED }, "Never") };
+  const conditions = await runJob(`cancelled-${RUN}`, { ...POLICY, template }, async (names) => {
+    const name = await firstPod(names);
+    let found = await untilPod(
+      kubelet,
+      name,
+      "running",
+      ({ status }) => status.phase === "Running",
+    );
+    await until(() => onCluster(lab, "cat attempts"));
+    const [job = ""] = await jobsOf(lab, found);
+    await onCluster(lab, `scancel ${job}`);
+    found = await untilPod(kubelet, name, "cancelled", ({ status }) => status.phase === "Failed");
+    assertEquals(found.status.containerStatuses?.[0]?.state.terminated?.exitCode, 221);
+  });
+  assertEquals(Object.keys(conditions).sort(), ["Complete", "SuccessCriteriaMet"]);
+});
