@@ -10,8 +10,8 @@ const KUBELET_EXTRAS = [
 
 /**
  * Checks a container's mounts. The file of the termination message takes part in the job; what else the kubelet
- * adds to every container is left out; a volume that the pod asked for must not be missed silently, so it is
- * refused by name.
+ * adds to every container is left out; a mount that the pod asked for must not be missed silently, so it is
+ * refused by name: a volume of the kubelet's, and a path of the node, which the job's machine does not have.
  * @throws CriError UNIMPLEMENTED, INVALID_ARGUMENT.
  */
 export function checkMounts(
@@ -20,15 +20,24 @@ export function checkMounts(
 ): void {
   const termination = terminationMount(config);
   if (termination !== undefined) checkTermination(termination, kubeletRootDir);
-  for (const mount of config.mounts) {
-    if (mount === termination) continue;
-    if (KUBELET_EXTRAS.some((extra) => extra.test(mount.containerPath))) continue;
+  for (const { containerPath, hostPath } of config.mounts.filter((one) => one !== termination)) {
+    if (KUBELET_EXTRAS.some((extra) => extra.test(containerPath))) continue;
+    const place = JSON.stringify(containerPath);
+    // A volume that is an image has no path.
+    const isBelowRoot = hostPath.startsWith(`${kubeletRootDir}/`) && !hostPath.includes("/../");
+    if (isBelowRoot || hostPath === "") {
+      throw new CriError(
+        "UNIMPLEMENTED",
+        `Cannot mount ${place} into the container: volumes are not available in this version of multicri; ` +
+          "leave the mount out.",
+      );
+    }
     throw new CriError(
-      "UNIMPLEMENTED",
+      "INVALID_ARGUMENT",
       `Cannot mount ${
-        JSON.stringify(mount.containerPath)
-      } into the container: volumes are not available ` +
-        "in this version of multicri; leave the mount out.",
+        JSON.stringify(hostPath)
+      } at ${place} into the container: it is a path of the ` +
+        "Kubernetes node, and the job runs on another machine; leave the mount out.",
     );
   }
 }

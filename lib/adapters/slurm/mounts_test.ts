@@ -3,33 +3,44 @@ import { CriError } from "../../base/error.ts";
 import { ContainerConfig, Mount } from "../../cri/api.generated.ts";
 import { checkMounts } from "./mounts.ts";
 
-const PATHS: readonly [containerPath: string, accepted: boolean][] = [
-  ["/etc/hosts", true],
-  ["/var/run/secrets/kubernetes.io/serviceaccount", true],
-  ["/data", false],
-  ["/etc/hosts/x", false],
-  ["/x/etc/hosts", false],
-  ["/var/run/secrets/kubernetes.io/serviceaccount/token", false],
-  ["", false],
+const KUBELET = "/var/lib/kubelet";
+const VOLUME = `${KUBELET}/pods/u/volumes/kubernetes.io~empty-dir/data`;
+const MOUNTS: readonly [mount: Partial<Mount>, code?: string, words?: string][] = [
+  [{ containerPath: "/etc/hosts" }],
+  [{ containerPath: "/var/run/secrets/kubernetes.io/serviceaccount" }],
+  ...[
+    "/data",
+    "/etc/hosts/x",
+    "/x/etc/hosts",
+    "/var/run/secrets/kubernetes.io/serviceaccount/token",
+    "",
+  ]
+    .map((containerPath): [Partial<Mount>, string, string] => [
+      { containerPath, hostPath: VOLUME },
+      "UNIMPLEMENTED",
+      `Cannot mount "${containerPath}" into the container: volumes are not available`,
+    ]),
+  [{ containerPath: "/image", hostPath: "" }, "UNIMPLEMENTED", "volumes are not available"],
+  ...["/srv/data", `${KUBELET}-x/y`, `${KUBELET}/../x`, KUBELET]
+    .map((hostPath): [Partial<Mount>, string, string] => [
+      { containerPath: "/data", hostPath },
+      "INVALID_ARGUMENT",
+      `Cannot mount "${hostPath}" at "/data" into the container: it is a path of the Kubernetes node`,
+    ]),
 ];
 
-const KUBELET = "/var/lib/kubelet";
 const check = (mounts: Partial<Mount>[], annotations: Record<string, string> = {}) =>
   checkMounts(
     ContainerConfig.fromPartial({ annotations, mounts: mounts.map((m) => Mount.fromPartial(m)) }),
     KUBELET,
   );
 
-for (const [containerPath, accepted] of PATHS) {
-  Deno.test(`checkMounts() ${accepted ? "accepts" : "refuses"} a mount at '${containerPath}'`, () => {
-    const mounts = [{ containerPath: "/etc/hosts" }, { containerPath }];
-    if (accepted) return assertEquals(check(mounts), undefined);
-    const error = assertThrows(
-      () => check(mounts),
-      CriError,
-      `Cannot mount "${containerPath}"`,
-    ) as CriError;
-    assertEquals(error.code, "UNIMPLEMENTED");
+for (const [mount, code, words] of MOUNTS) {
+  Deno.test(`checkMounts() ${code === undefined ? "accepts" : "refuses"} ${JSON.stringify(mount)}`, () => {
+    const mounts = [{ containerPath: "/etc/hosts" }, mount];
+    if (code === undefined) return assertEquals(check(mounts), undefined);
+    const error = assertThrows(() => check(mounts), CriError, words) as CriError;
+    assertEquals(error.code, code);
   });
 }
 
