@@ -137,7 +137,8 @@ Deno.test("a Job that restarts on failure has three attempts with their logs whe
       found = await untilPod(kubelet, name, `through attempt ${attempt + 1}`, ({ status }) => {
         const [main] = status.containerStatuses ?? [];
         const { restartCount = 0, state } = main ?? {};
-        return restartCount > attempt || state?.terminated !== undefined;
+        return restartCount > attempt ||
+          (restartCount === attempt && state?.terminated !== undefined);
       });
       logs.push((await outputOf(lab, found, "main", attempt)).stdout);
     }
