@@ -197,6 +197,8 @@ export interface JobScript {
   /** SLURM_ and SBATCH_ settings, exported in the job. */
   environment: readonly Variable[];
   hasPrerun: boolean;
+  /** Whether the program is to run under the site's default seccomp profile, where it has one. */
+  defaultSeccomp: boolean;
   /** For the runtime, between `exec` and the image; `--no-eval` and `--containall` belong here. */
   runtimeArguments: readonly string[];
   /** The SIF. */
@@ -228,6 +230,7 @@ export function renderJobScript(job: JobScript): string {
   request.list(job.options, ({ name, value }) => request.string(name).optional(value));
   request.list(job.environment, ({ name, value }) => request.string(name).string(value));
   request.flag(job.hasPrerun);
+  request.flag(job.defaultSeccomp);
   request.list(job.runtimeArguments, (word) => request.string(word));
   request.string(job.image);
   request.list(job.argv, (word) => request.string(word));

@@ -71,6 +71,7 @@ export class TestJob implements AsyncDisposable {
       options: [],
       environment: [],
       hasPrerun: prerun !== undefined,
+      defaultSeccomp: false,
       runtimeArguments: ["--no-eval"],
       image,
       argv: ["program"],

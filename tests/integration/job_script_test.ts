@@ -64,6 +64,7 @@ async function submit(
     options: [],
     environment: [],
     hasPrerun: false,
+    defaultSeccomp: false,
     runtimeArguments: ["--no-eval", "--containall"],
     image: `${home}/busybox.sif`,
     ...job,

@@ -150,6 +150,7 @@ fn render_job_script(request: &mut Reader, answer: &mut Writer) -> Result<(), Re
         options: request.list(|request| Ok((request.string()?, request.optional()?)))?,
         environment: request.list(|request| Ok((request.string()?, request.string()?)))?,
         has_prerun: request.flag()?,
+        default_seccomp: request.flag()?,
         runtime_arguments: request.list(|request| request.string())?,
         image: request.string()?,
         program: request.list(|request| request.string())?,

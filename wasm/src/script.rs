@@ -15,6 +15,7 @@ pub struct Job<'a> {
     pub options: Vec<(&'a str, Option<&'a str>)>,
     pub environment: Vec<(&'a str, &'a str)>,
     pub has_prerun: bool,
+    pub default_seccomp: bool,
     pub runtime_arguments: Vec<&'a str>,
     pub image: &'a str,
     pub program: Vec<&'a str>,
@@ -47,7 +48,8 @@ pub fn render(job: &Job) -> Result<String, Refusal> {
     script.push_str("umask 077\n");
     script.push_str(&format!("multicri_directory={}\n", bash_line(job.directory)?));
     script.push_str(&format!("multicri_image={}\n", bash_line(job.image)?));
-    script.push_str(&format!("multicri_prerun={}\n", if job.has_prerun { "yes" } else { "no" }));
+    script.push_str(&format!("multicri_prerun={}\n", yes_or_no(job.has_prerun)));
+    script.push_str(&format!("multicri_default_seccomp={}\n", yes_or_no(job.default_seccomp)));
     script.push_str(&array("multicri_runtime_arguments", &job.runtime_arguments)?);
     script.push_str(&array("multicri_program", &job.program)?);
     // Before the settings below, which may bear any other name of Slurm's.
@@ -57,6 +59,14 @@ pub fn render(job: &Job) -> Result<String, Refusal> {
     }
     script.push_str(BODY);
     Ok(script)
+}
+
+fn yes_or_no(flag: bool) -> &'static str {
+    if flag {
+        "yes"
+    } else {
+        "no"
+    }
 }
 
 fn array(name: &str, words: &[&str]) -> Result<String, Refusal> {
@@ -121,6 +131,7 @@ mod tests {
             options: vec![],
             environment: vec![],
             has_prerun: false,
+            default_seccomp: false,
             runtime_arguments: vec!["--no-eval", "--containall"],
             image: "/home/user/multi-cri/images/perl.sif",
             program: vec!["perl", "-v"],
@@ -140,6 +151,7 @@ mod tests {
             ],
             environment: vec![("SLURM_HINT_X", "'; id #")],
             has_prerun: true,
+            default_seccomp: true,
             runtime_arguments: vec!["--no-eval", "--bind", "/a b:/c'd"],
             image: "/images/`id`.sif",
             program: vec![

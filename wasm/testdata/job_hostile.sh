@@ -10,6 +10,7 @@ umask 077
 multicri_directory='/home/u'\''ser/%j $(id)/x'
 multicri_image='/images/`id`.sif'
 multicri_prerun=yes
+multicri_default_seccomp=yes
 multicri_runtime_arguments=('--no-eval' '--bind' '/a b:/c'\''d')
 multicri_program=('sh' '-c' $'echo "$1"\n#PBS -l x\r\n#SBATCH --uid=0' ''\''\'\'''\''' '' $'é\177')
 multicri_job=${SLURM_JOB_ID:-none}
@@ -20,7 +21,7 @@ export SLURM_HINT_X=''\''; id #'
 # runs the prerun and becomes the container's runtime. bash's `wait` can lose the code of a program that ends
 # just as a signal comes; the keeper handles no signal, so its code is exact.
 readonly multicri_directory multicri_image multicri_prerun multicri_runtime_arguments multicri_program
-readonly multicri_job
+readonly multicri_default_seccomp multicri_job
 
 # multicri_write NAME LINE…: puts status/NAME in place as a whole, by a temporary file and a rename.
 multicri_write() {
@@ -183,6 +184,11 @@ multicri_time=$(date +%s.%N)
         unset -v "$multicri_name"
       done
     fi
+    multicri_seccomp=()
+    if [[ $multicri_default_seccomp == yes && $("$multicri_runtime" buildcfg) =~ _CONFDIR=([^$'\n']*) ]]; then
+      multicri_profile=${BASH_REMATCH[1]}/seccomp-profiles/default.json
+      [[ ! -r $multicri_profile ]] || multicri_seccomp=(--security "seccomp:$multicri_profile")
+    fi
     [[ -r $multicri_image ]] || multicri_refuse 125 "the image $multicri_image cannot be read on $HOSTNAME"
     { : >>stdout && : >>stderr; } || multicri_refuse 125 "stdout and stderr cannot be written in $multicri_directory"
     set -- "${multicri_program[@]}"
@@ -193,7 +199,7 @@ multicri_time=$(date +%s.%N)
     # What other container runtimes give a program.
     umask 022
     shopt -s execfail
-    exec "$multicri_runtime" --silent exec "${multicri_runtime_arguments[@]}" "$multicri_image" "$@" \
+    exec "$multicri_runtime" --silent exec "${multicri_runtime_arguments[@]}" "${multicri_seccomp[@]}" "$multicri_image" "$@" \
       >>stdout 2>>stderr {multicri_pipe}>&- {multicri_log}>&-
     multicri_refuse 125 "$multicri_runtime cannot be run on $HOSTNAME"
   ) </dev/null 2>&"$multicri_log"

@@ -7,6 +7,7 @@ import {
 import type { ImageRecord, OciImageConfig } from "../../store/records.ts";
 import { joinCommand, renderEnvironment, renderJobScript } from "../../../wasm/core.ts";
 import { resourceOptions } from "./resources.ts";
+import { wantsDefaultSeccomp } from "./security.ts";
 import type { ContainerSettings, Variable } from "./settings.ts";
 import { TERMINATION_FILE, terminationMount, withTermination } from "./termination.ts";
 
@@ -80,6 +81,7 @@ export function renderJob(request: JobRequest): JobFiles {
     options,
     environment: settings.submitEnvironment,
     hasPrerun: settings.prerun !== "",
+    defaultSeccomp: wantsDefaultSeccomp(config),
     runtimeArguments: [
       // The environment as it is, not evaluated by a shell; nothing of the host but what is bound here.
       "--no-eval",
