@@ -4,272 +4,95 @@
  * and in the end nothing is left anywhere.
  */
 import { assert, assertEquals } from "@std/assert";
-import { join } from "@std/path";
-import { SlurmAdapter } from "../adapters/slurm/adapter.ts";
 import { TestCluster } from "../adapters/slurm/test_cluster.ts";
-import { KeyedMutex } from "../base/keyed_mutex.ts";
-import { createLogger } from "../base/log.ts";
-import { TestClock } from "../base/test_clock.ts";
-import { parseInvocation } from "../config/flags.ts";
-import { ContainerConfig, CreateContainerRequest, PodSandboxConfig } from "../cri/api.generated.ts";
-import type { ImageService } from "../images/image_service.ts";
-import { imageRecord, TestStore } from "../store/test_store.ts";
-import { createContainer } from "./container_create.ts";
-import { startContainer } from "./container_start.ts";
+import { TestStore } from "../store/test_store.ts";
+import { removeContainer } from "./container_remove.ts";
+import { stopContainer } from "./container_stop.ts";
 import { removePodSandbox } from "./sandbox_remove.ts";
-import { runPodSandbox } from "./sandbox_run.ts";
 import { stopPodSandbox } from "./sandbox_stop.ts";
-import type { Runtime } from "./runtime.ts";
+import { MortalNode } from "./test_mortal_node.ts";
+import { NEVER } from "./test_runtime.ts";
 
-const NEVER = new AbortController().signal;
-
-/** Longer than any verb takes here, so that a wait for the cluster ends in a test's time. */
-const STEP_MS = 1_000;
-
-class Crash extends Error {}
-
-type When = "before" | "after";
-
-/** Counts effects, and lets the process die around one of them: no effect happens after that. */
-class Mortality {
-  #left: number | undefined;
-  #when: When = "before";
-  #dead = false;
-
-  arm(step: number, when: When): void {
-    this.#left = step;
-    this.#when = when;
-  }
-
-  get dead(): boolean {
-    return this.#dead;
-  }
-
-  revive(): void {
-    this.#left = undefined;
-    this.#dead = false;
-  }
-
-  /** Replaces a method by one that is an effect. */
-  watch<K extends string>(target: Record<K, (...args: never[]) => unknown>, name: K): void {
-    const method = target[name].bind(target) as (...args: unknown[]) => unknown;
-    target[name] = ((...args: unknown[]) => {
-      if (this.#dead) throw new Crash("dead");
-      if (this.#left !== undefined && --this.#left === 0) {
-        if (this.#when === "before") return this.#die();
-        const result = method(...args);
-        if (result instanceof Promise) return result.then(() => this.#die());
-        return this.#die();
-      }
-      return method(...args);
-    }) as typeof target[K];
-  }
-
-  #die(): never {
-    this.#dead = true;
-    throw new Crash("crash");
-  }
+interface Subject {
+  pod: string;
+  container: string;
 }
 
-/** A runtime on a cluster in a directory, whose process can die and be followed by the next. */
-class Node {
-  readonly mortality = new Mortality();
-  readonly clock = new TestClock();
-  runtime: Runtime;
-  readonly #image = imageRecord();
-  #timer: ReturnType<typeof setInterval>;
+/** How far a pod is when a verb comes. */
+const STAGES: Record<
+  "nothing" | "sandbox" | "created" | "started",
+  (node: MortalNode) => Promise<Subject>
+> = {
+  nothing: () => Promise.resolve({ pod: "", container: "" }),
+  sandbox: async (node) => ({ pod: await node.run(), container: "" }),
+  created: async (node) => {
+    const pod = await node.run();
+    return { pod, container: await node.create(pod) };
+  },
+  started: async (node) => {
+    const subject = await STAGES.created(node);
+    await node.start(subject.container);
+    return subject;
+  },
+};
 
-  constructor(readonly cluster: TestCluster, readonly records: TestStore) {
-    const { store } = records;
-    type Methods = Record<string, (...args: never[]) => unknown>;
-    for (const table of [store.sandboxes, store.containers, store.jobTags, store.logPositions]) {
-      this.mortality.watch(table as unknown as Methods, "put");
-      this.mortality.watch(table as unknown as Methods, "delete");
-    }
-    this.mortality.watch(store.secrets as unknown as Methods, "write");
-    this.mortality.watch(store.secrets as unknown as Methods, "delete");
-    this.mortality.watch(cluster as unknown as Methods, "run");
-    this.mortality.watch(cluster as unknown as Methods, "upload");
-    this.runtime = this.#boot();
-    // Time passes while verbs wait for jobs to be looked at.
-    this.#timer = setInterval(() => this.clock.advance(STEP_MS), 5);
-  }
-
-  async prepare(): Promise<void> {
-    const sif = this.records.path("image.sif");
-    await Deno.writeTextFile(sif, "sif");
-    const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode("sif"));
-    Object.assign(this.#image, {
-      sif: { path: sif, sizeBytes: 3, sha256: new Uint8Array(digest).toHex() },
-    });
-    this.records.store.images.put(this.#image);
-  }
-
-  #boot(): Runtime {
-    const invocation = parseInvocation(
-      [`--pod-logs-dir=${this.records.directory}`],
-      () => undefined,
-    );
-    if (invocation.kind !== "serve") throw new Error("expected a configuration");
-    const { store } = this.records;
-    return {
-      config: invocation.config,
-      store,
-      adapter: new SlurmAdapter(
-        invocation.config,
-        { allowed: [], named: new Map(), defaultName: undefined },
-        store,
-        this.cluster.sessions,
-        this.clock,
-        createLogger({ threshold: "error", write: () => {} }),
-      ),
-      images: {
-        require: () => this.#image,
-        collectUnused: () => {},
-      } as unknown as ImageService,
-      clock: this.clock,
-      nodeAddress: "10.0.0.1",
-      systemdNode: false,
-      locks: new KeyedMutex(),
-    };
-  }
-
-  /** Runs a verb in a process that dies around its `step`th effect. True when it died. */
-  async dying(step: number, when: When, verb: () => Promise<unknown>): Promise<boolean> {
-    this.mortality.arm(step, when);
-    await verb().catch((error) => {
-      if (!this.mortality.dead) throw error;
-    });
-    const died = this.mortality.dead;
-    await this.runtime.adapter.close().catch(() => {});
-    this.mortality.revive();
-    this.runtime = this.#boot();
-    await this.runtime.adapter.recover();
-    return died;
-  }
-
-  readonly sandboxConfig = PodSandboxConfig.fromPartial({
-    metadata: { name: "p", namespace: "n", uid: "u", attempt: 0 },
-    logDirectory: "/nowhere",
-  });
-
-  run(): Promise<string> {
-    return Promise.resolve().then(() =>
-      runPodSandbox(this.runtime, {
-        config: PodSandboxConfig.fromPartial({
-          ...this.sandboxConfig,
-          logDirectory: this.records.directory,
-        }),
-        runtimeHandler: "",
-      })
-    );
-  }
-
-  create(podSandboxId: string): Promise<string> {
-    const variables = { CLUSTER_HOST: "login", CLUSTER_USERNAME: "u", CLUSTER_PASSWORD: "secret" };
-    const envs = Object.entries(variables).map(([key, value]) => ({
-      key,
-      value: new TextEncoder().encode(value),
-    }));
-    const config = ContainerConfig.fromPartial({
-      metadata: { name: "main", attempt: 0 },
-      image: { image: "perl" },
-      logPath: "main.log",
-      envs,
-    });
-    return createContainer(
-      this.runtime,
-      CreateContainerRequest.fromPartial({ podSandboxId, config }),
-    );
-  }
-
-  async start(container: string): Promise<void> {
-    await startContainer(this.runtime, container, NEVER);
-  }
-
-  /** As the kubelet: what the lists say decides what is done next. */
-  async startUnlessRunning(container: string): Promise<void> {
-    const { state } = this.runtime.store.containers.get(container) ?? {};
-    if (state?.phase === "created") await this.start(container);
-  }
-
-  async jobs(): Promise<string[]> {
-    const names: string[] = [];
-    for await (const { name } of Deno.readDir(join(this.cluster.root, "fake/jobs"))) {
-      names.push(name);
-    }
-    return names;
-  }
-
-  /** Everything that is left of pods, on the node and on the cluster. */
-  async leftovers(): Promise<string[]> {
-    const { store } = this.records;
-    const left = [store.sandboxes, store.containers, store.jobTags, store.logPositions]
-      .flatMap((table) => table.all().map(({ id }) => `record ${id}`));
-    left.push(...(await store.secrets.ids()).map((id) => `secrets ${id}`));
-    for await (const { name } of Deno.readDir(join(this.cluster.home, "multi-cri"))) {
-      if (name !== ".images") left.push(`directory ${name}`);
-    }
-    for (const job of await this.jobs()) {
-      const line = await Deno.readTextFile(join(this.cluster.root, "fake/jobs", job, "line"));
-      if (!line.startsWith("CANCELLED")) left.push(`job ${job} ${line}`);
-    }
-    return left;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    clearInterval(this.#timer);
-    await this.runtime.adapter.close();
-  }
-}
-
-/** A verb, and what must have come before it. */
+/** A verb, what must have come before it, and what the client makes of a call without an answer. */
 const VERBS: readonly {
   name: string;
-  before: (node: Node) => Promise<string>;
-  verb: (node: Node, subject: string) => Promise<unknown>;
+  stage: keyof typeof STAGES;
+  verb: (node: MortalNode, subject: Subject) => Promise<unknown>;
+  /** A pod is wanted: the client goes on until it runs. Otherwise it repeats the verb. */
+  wanted?: true;
 }[] = [
-  { name: "CreateContainer", before: (node) => node.run(), verb: (node, pod) => node.create(pod) },
+  { name: "RunPodSandbox", stage: "nothing", verb: (node) => node.run(), wanted: true },
+  {
+    name: "CreateContainer",
+    stage: "sandbox",
+    verb: (node, { pod }) => node.create(pod),
+    wanted: true,
+  },
   {
     name: "StartContainer",
-    before: async (node) => await node.create(await node.run()),
-    verb: (node, container) => node.start(container),
+    stage: "created",
+    verb: (node, { container }) => node.start(container),
+    wanted: true,
+  },
+  {
+    name: "StopContainer",
+    stage: "started",
+    verb: (node, { container }) => stopContainer(node.runtime, container, 1n, NEVER),
+  },
+  {
+    name: "RemoveContainer",
+    stage: "started",
+    verb: (node, { container }) => removeContainer(node.runtime, container, NEVER),
   },
   {
     name: "StopPodSandbox",
-    before: async (node) => {
-      const pod = await node.run();
-      await node.start(await node.create(pod));
-      return pod;
-    },
-    verb: (node, pod) => stopPodSandbox(node.runtime, pod, NEVER),
+    stage: "started",
+    verb: (node, { pod }) => stopPodSandbox(node.runtime, pod, NEVER),
   },
   {
     name: "RemovePodSandbox",
-    before: async (node) => {
-      const pod = await node.run();
-      await node.start(await node.create(pod));
-      return pod;
-    },
-    verb: (node, pod) => removePodSandbox(node.runtime, pod, NEVER),
+    stage: "started",
+    verb: (node, { pod }) => removePodSandbox(node.runtime, pod, NEVER),
   },
 ];
 
-for (const { name, before, verb } of VERBS) {
+for (const { name, stage, verb, wanted } of VERBS) {
   for (const when of ["before", "after"] as const) {
     Deno.test(`${name} leaves one job or none when the server dies ${when} any of its effects`, async () => {
       let died = true;
       for (let step = 1; died; step++) {
         await using cluster = await TestCluster.create();
         await using records = await TestStore.open();
-        await using node = new Node(cluster, records);
+        await using node = new MortalNode(cluster, records);
         await node.prepare();
-        const subject = await before(node);
+        const subject = await STAGES[stage](node);
         died = await node.dying(step, when, () => verb(node, subject));
         const message = `${name}, died ${when} effect ${step}`;
 
-        // The client goes on: it repeats what was not answered, and the pod runs.
-        if (name === "CreateContainer" || name === "StartContainer") {
+        if (wanted) {
           const container = await node.create(await node.run());
           await node.startUnlessRunning(container);
           await node.runtime.store.containers.waitFor(
@@ -280,6 +103,10 @@ for (const { name, before, verb } of VERBS) {
           const { state, workload } = node.runtime.store.containers.get(container) ?? {};
           assertEquals(state?.phase, "running", message);
           assertEquals(await node.jobs(), [(workload as { jobId: string }).jobId], message);
+        } else {
+          await verb(node, subject);
+          const { state } = node.runtime.store.containers.get(subject.container) ?? {};
+          assertEquals(state?.phase ?? "exited", "exited", message);
         }
         for (const { id } of node.runtime.store.sandboxes.all()) {
           await removePodSandbox(node.runtime, id, NEVER);
