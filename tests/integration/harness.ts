@@ -79,8 +79,8 @@ export class Harness {
     await this.server.stop();
   }
 
-  /** Creates a pod with one container and does not start it. */
-  async create(spec: JobSpec): Promise<{ pod: string; container: string }> {
+  /** Writes crictl's files of a pod with one container, and returns their paths in the node. */
+  async write(spec: JobSpec): Promise<{ sandboxFile: string; containerFile: string }> {
     const name = `${this.server.options.name}-${++this.#pods}`;
     const uid = spec.uid ?? crypto.randomUUID();
     const sandboxFile = await this.server.writeJson(`${name}-pod.json`, {
@@ -101,6 +101,12 @@ export class Harness {
       mounts: spec.mounts ?? [],
       linux: spec.linux ?? {},
     });
+    return { sandboxFile, containerFile };
+  }
+
+  /** Creates a pod with one container and does not start it. */
+  async create(spec: JobSpec): Promise<{ pod: string; container: string }> {
+    const { sandboxFile, containerFile } = await this.write(spec);
     const pod = await this.server.crictlOk(["runp", "--runtime", "multicri", sandboxFile]);
     const container = await this.server.crictlOk(["create", pod, containerFile, sandboxFile]);
     return { pod, container };
@@ -178,9 +184,14 @@ export class Harness {
     return ids.split("\n").filter((id) => id !== "");
   }
 
-  /** Removes the pod and checks that nothing of it is left on the cluster or on the node. */
-  async removeCleanly({ pod, container }: { pod: string; container: string }): Promise<void> {
-    await this.server.crictlOk(["rmp", "--force", pod]);
+  /** Removes the pod and checks that nothing of it is left. */
+  async removeCleanly(made: { pod: string; container: string }): Promise<void> {
+    await this.server.crictlOk(["rmp", "--force", made.pod]);
+    await this.nothingLeft(made);
+  }
+
+  /** Checks that nothing of a pod that was removed is left on the cluster or on the node. */
+  async nothingLeft({ pod, container }: { pod: string; container: string }): Promise<void> {
     // Slurm may list a job that it has just killed for another moment.
     const deadline = performance.now() + WAIT_MS;
     for (let left = "?"; left !== "";) {

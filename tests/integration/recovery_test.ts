@@ -1,6 +1,7 @@
 /** kill -9 of the server at every stage of a job: one job, a whole log, the right exit code. */
 import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
+import { randomSource, seedFor } from "../../wasm/test_random.ts";
 import { Harness } from "./harness.ts";
 
 async function withHarness(
@@ -72,33 +73,63 @@ Deno.test("a job's end is seen when it comes while the server is down", () =>
     await harness.removeCleanly(made);
   }));
 
-Deno.test("one job is submitted when the server is killed at random moments of a start", () =>
-  withHarness("killstart", async (harness) => {
-    const seed = crypto.getRandomValues(new Uint32Array(1))[0] ?? 1;
-    let state = seed;
-    const random = (below: number) => {
-      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-      return (state >>> 8) % below;
-    };
-    for (let round = 0; round < 8; round++) {
-      const message = `seed ${seed}, round ${round}`;
-      const made = await harness.create({ command: sh("echo once; exit 4") });
-      const starting = harness.server.crictl(["start", made.container]);
-      await delay(random(350));
-      await harness.server.kill();
-      await starting;
-      await harness.server.start();
-      const { status } = await harness.inspect(made.container);
-      if (status.state === "CONTAINER_CREATED") {
-        // Killed before anything was done: the client's next try is the first.
-        assertEquals(await harness.jobsOf(made.container), [], message);
-        await harness.server.crictlOk(["start", made.container]);
-      }
-      assertEquals((await harness.exited(made.container)).status.exitCode, 4, message);
-      assertEquals((await harness.logs(made.container)).stdout, ["once"], message);
-      assertEquals((await harness.jobsOf(made.container)).length, 1, message);
-      await harness.removeCleanly(made);
+/** Commands of crictl that the server may not live to answer. */
+class Walk {
+  readonly random = randomSource(seedFor("random moments"));
+
+  constructor(readonly harness: Harness) {}
+
+  /**
+   * Runs a command; in every second case, by chance, the server is killed at a random moment of it, and the command
+   * is then repeated if `repeats` says so. Returns the last answer.
+   */
+  async step(args: string[], repeats = () => Promise.resolve(true)): Promise<string> {
+    const { server } = this.harness;
+    if (this.random.below(2) === 0) {
+      const call = server.crictl(args);
+      await delay(this.random.below(350));
+      await server.kill();
+      const { stdout } = await call;
+      await server.start();
+      if (!await repeats()) return stdout.trim();
     }
+    return await server.crictlOk(args);
+  }
+}
+
+/** A pod's whole life with a program that ends or has to be ended. */
+async function walk(walk: Walk, ends: boolean): Promise<void> {
+  const { harness } = walk;
+  const script = ends ? "echo once; exit 4" : "echo once; sleep 600";
+  const { sandboxFile, containerFile } = await harness.write({ command: sh(script) });
+  const pod = await walk.step(["runp", "--runtime", "multicri", sandboxFile]);
+  const container = await walk.step(["create", pod, containerFile, sandboxFile]);
+  const made = { pod, container };
+  // As the kubelet: the lists say what is done next.
+  const lists = async (command: string[], id: string) =>
+    (await harness.server.crictlOk([...command, "--no-trunc", "--quiet"])).includes(id);
+  await walk.step(["start", container], () => lists(["ps", "--state", "Created"], container));
+  if (ends) {
+    assertEquals((await harness.exited(container)).status.exitCode, 4);
+    assertEquals((await harness.logs(container)).stdout, ["once"]);
+    assertEquals((await harness.jobsOf(container)).length, 1);
+  }
+  if (walk.random.below(2) === 0) await walk.step(["stop", "--timeout", "1", container]);
+  // Without one of these, RemovePodSandbox does it.
+  await walk.step(["stopp", pod]);
+  if (walk.random.below(2) === 0) {
+    await walk.step(["rm", container], () => lists(["ps", "--all"], container));
+  }
+  assertEquals((await harness.jobsOf(container)).length, 1);
+  await walk.step(["rmp", pod], () => lists(["pods"], pod));
+  assertEquals(await lists(["pods"], pod), false);
+  await harness.nothingLeft(made);
+}
+
+Deno.test("a container has one job and leaves nothing when the server is killed at random moments", () =>
+  withHarness("killwalk", async (harness) => {
+    const walker = new Walk(harness);
+    for (let round = 0; round < 8; round++) await walk(walker, walker.random.below(2) === 0);
   }));
 
 Deno.test("records survive in --root-dir when pod persistence is on", () =>
