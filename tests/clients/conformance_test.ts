@@ -1,0 +1,63 @@
+/** Our expectations of a CRI runtime, asked of containerd and of multicri over the same wire. */
+import { assertEquals } from "@std/assert";
+import { type Containerd, startContainerd } from "../../scripts/lab/containerd.ts";
+import { pushCritestImages } from "../../scripts/lab/critest_images.ts";
+import { Lab } from "../../scripts/lab/lab.ts";
+import { NodeServer, prepareNode } from "../../scripts/lab/node_server.ts";
+import { CriClient, IMAGE } from "./cri_client.ts";
+import { FIELD_EXPECTATIONS } from "./cri_fields.ts";
+import { VERB_EXPECTATIONS } from "./cri_verbs.ts";
+import { onCluster, untilNoJobs } from "./pods.ts";
+
+const CLUSTERS = "conformance-clusters";
+
+const lab = new Lab();
+const server = new NodeServer(lab, {
+  name: "conformance",
+  flags: ["--clusters-file", `/run/${CLUSTERS}`],
+});
+let containerd: Containerd;
+const clients: Record<string, CriClient> = {};
+
+Deno.test.beforeAll(async () => {
+  await prepareNode(lab, () => {});
+  // containerd's pause image is among them.
+  await pushCritestImages(lab, () => {});
+  containerd = await startContainerd(lab);
+  await server.forget();
+  const { host, port, user, password } = lab.login;
+  // The containers name no cluster, so that both runtimes are sent the same.
+  await server.writeJson(CLUSTERS, {
+    default: "lab",
+    clusters: { lab: { host, port, user, password } },
+  });
+  await server.start();
+  for (const [name, { socketPath }] of Object.entries({ containerd, multicri: server })) {
+    const client = new CriClient(lab.path("knode", socketPath));
+    await client.call("pullImage", { image: { image: IMAGE } });
+    clients[name] = client;
+  }
+});
+Deno.test.afterAll(async () => {
+  for (const client of Object.values(clients)) {
+    for (const podSandboxId of await client.pods({})) {
+      await client.call("removePodSandbox", { podSandboxId });
+    }
+    client.close();
+  }
+  await containerd.stop();
+  await untilNoJobs(lab);
+  await server.stop();
+  assertEquals(await onCluster(lab, "ls multi-cri"), "", "something was left");
+});
+
+for (const { name, ask, answer, containerd } of [...VERB_EXPECTATIONS, ...FIELD_EXPECTATIONS]) {
+  const answers = { containerd: containerd?.answer ?? answer, multicri: answer };
+  for (const [runtime, expected] of Object.entries(answers)) {
+    Deno.test(`a runtime ${name}: ${runtime}`, async () => {
+      const client = clients[runtime];
+      if (client === undefined) throw new Error(`${runtime} is not there.`);
+      assertEquals(await ask(client), expected);
+    });
+  }
+}
