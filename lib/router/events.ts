@@ -2,7 +2,7 @@ import type { Clock } from "../base/clock.ts";
 import { CriError } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
 import type { CallContext, CriMethod } from "../cri/service.ts";
-import type { Backend, RemoteBackend } from "./backend.ts";
+import { type Backend, RemoteBackend } from "./backend.ts";
 import { EventQueue } from "./event_queue.ts";
 import { EventFollower } from "./event_follower.ts";
 
@@ -23,12 +23,12 @@ export async function* joinEvents(
   const queue = new EventQueue();
   const sources = backends.map(async (backend) => {
     try {
-      if (backend.remote === undefined) {
+      if (backend instanceof RemoteBackend) {
+        const follower = new EventFollower(backend, clock, log);
+        await follower.follow(request, signal, (event) => queue.push(event));
+      } else {
         const events = backend.cri.serverStream(method, request, { ...context, signal });
         for await (const event of events) queue.push(event);
-      } else {
-        const follower = new EventFollower(backend as RemoteBackend, clock, log);
-        await follower.follow(request, signal, (event) => queue.push(event));
       }
     } catch (error) {
       if (error instanceof CriError && error.code === "UNIMPLEMENTED") return;

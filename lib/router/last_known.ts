@@ -12,9 +12,12 @@ import {
   PodSandboxStatsFilter,
 } from "../cri/api.generated.ts";
 import type { CriMethod, RpcKey } from "../cri/service.ts";
-import { contentsOf, field } from "../cri/wire.ts";
+import { contentsOf, field, stringAt } from "../cri/wire.ts";
 import { concat } from "@std/bytes/concat";
 import { matchesLabels } from "../runtime/lookup.ts";
+
+/** Ids that are remembered as removed: many more than go between two lists. */
+const MAX_REMOVED = 1_000;
 
 /** How entries of a list are chosen by the filter in field 1 of its request. */
 interface Choice {
@@ -76,6 +79,8 @@ const CHOICES: { [K in RpcKey]?: Choice } = {
  */
 export class LastKnown {
   readonly #lists = new Map<RpcKey, { bytes: Uint8Array; askedAt: number }>();
+  /** When a sandbox or container was removed, by id, on the same scale as `askedAt`. */
+  readonly #removed = new Map<string, number>();
   #asked = 0;
   #sandboxes: Map<string, PodSandbox> | undefined;
   #containers: Map<string, Container> | undefined;
@@ -93,15 +98,23 @@ export class LastKnown {
     if (key === "listContainers") this.#containers = undefined;
   }
 
+  /** Takes a sandbox or container out of the lists that were asked for until now. */
+  removed(id: string): void {
+    this.#removed.set(id, ++this.#asked);
+    const [oldest] = this.#removed.keys();
+    if (this.#removed.size > MAX_REMOVED && oldest !== undefined) this.#removed.delete(oldest);
+  }
+
   /** What the runtime would have answered then; empty when it was never asked. */
   answer({ key }: CriMethod, request: Uint8Array): Uint8Array {
-    const bytes = this.#lists.get(key)?.bytes ?? new Uint8Array();
+    const { bytes, askedAt } = this.#lists.get(key) ?? { bytes: new Uint8Array(), askedAt: 0 };
     const chosen = CHOICES[key];
-    const filterBytes = contentsOf(request, 1).at(-1);
-    if (chosen === undefined || filterBytes === undefined) return bytes;
-    const filter = chosen.filter.decode(filterBytes);
-    const entries = contentsOf(bytes, 1)
-      .filter((entry) => chosen.matches(chosen.entry.decode(entry), filter, this));
+    if (chosen === undefined) return bytes;
+    const filter = chosen.filter.decode(contentsOf(request, 1).at(-1) ?? new Uint8Array());
+    const entries = contentsOf(bytes, 1).filter((entry) =>
+      askedAt > (this.#removed.get(stringAt(entry, [1])) ?? -1) &&
+      chosen.matches(chosen.entry.decode(entry), filter, this)
+    );
     return concat(entries.map((entry) => field(1, entry)));
   }
 

@@ -3,7 +3,7 @@ import { CriError, messageOf } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
 import { type CallContext, type CriBackend, type CriMethod, methodOf } from "../cri/service.ts";
 import { stringAt, withString } from "../cri/wire.ts";
-import { type Backend, impatient, type RemoteBackend } from "./backend.ts";
+import { type Backend, impatient, RemoteBackend } from "./backend.ts";
 import { createContainer } from "./container_create.ts";
 import { joinEvents } from "./events.ts";
 import type { Handlers } from "./handlers.ts";
@@ -114,7 +114,10 @@ export class Router implements CriBackend {
       ? await createContainer(backend, this.parts.handlers.default, request, context)
       : await backend.cri.unary(method, request, context);
     if (method.key === "createContainer") owners.remember(stringAt(answer, ID), backend);
-    if (method.key === "removeContainer" || method.key === "removePodSandbox") owners.forget(id);
+    if (method.key === "removeContainer" || method.key === "removePodSandbox") {
+      owners.forget(id);
+      if (backend instanceof RemoteBackend) backend.known.removed(id);
+    }
     if (changes) refresh(backend);
     return answer;
   }
@@ -217,7 +220,7 @@ export class Router implements CriBackend {
 
 /** In the background: the answer to whoever changed something does not wait for it. */
 function refresh(backend: Backend): void {
-  if ("refresh" in backend) (backend as RemoteBackend).refresh();
+  if (backend instanceof RemoteBackend) backend.refresh();
 }
 
 function podName(request: Uint8Array, configField: number): string {
