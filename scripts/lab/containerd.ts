@@ -25,9 +25,14 @@ const PLACES = {
 /** The names a containerd of the node can have. */
 export type ContainerdName = keyof typeof PLACES;
 
+/** The CRI socket of a containerd, as a path in the node. */
+export function containerdSocket(name: ContainerdName): string {
+  return `/run/${name}/containerd.sock`;
+}
+
 const placeOf = (name: ContainerdName): Place => ({
   name,
-  socketPath: `/run/${name}/containerd.sock`,
+  socketPath: containerdSocket(name),
   ...PLACES[name],
 });
 

@@ -1,6 +1,10 @@
-/** Our expectations of a CRI runtime, asked of containerd and of multicri over the same wire. */
+/** Our expectations of a CRI runtime, asked of containerd, of it behind multicri, and of multicri itself. */
 import { assertEquals } from "@std/assert";
-import { type Containerd, startContainerd } from "../../scripts/lab/containerd.ts";
+import {
+  type Containerd,
+  containerdSocket,
+  startContainerd,
+} from "../../scripts/lab/containerd.ts";
 import { pushCritestImages } from "../../scripts/lab/critest_images.ts";
 import { Lab } from "../../scripts/lab/lab.ts";
 import { NodeServer, prepareNode } from "../../scripts/lab/node_server.ts";
@@ -15,6 +19,10 @@ const lab = new Lab();
 const server = new NodeServer(lab, {
   name: "conformance",
   flags: ["--clusters-file", `/run/${CLUSTERS}`],
+});
+const router = new NodeServer(lab, {
+  name: "conformance-router",
+  flags: ["--remote-runtime-endpoints", `default:${containerdSocket("containerd")}`],
 });
 let containerd: Containerd;
 const clients: Record<string, CriClient> = {};
@@ -32,7 +40,10 @@ Deno.test.beforeAll(async () => {
     clusters: { lab: { host, port, user, password } },
   });
   await server.start();
-  for (const [name, { socketPath }] of Object.entries({ containerd, multicri: server })) {
+  await router.forget();
+  await router.start();
+  const runtimes = { containerd, "containerd through multicri": router, multicri: server };
+  for (const [name, { socketPath }] of Object.entries(runtimes)) {
     const client = new CriClient(lab.path("knode", socketPath));
     await client.call("pullImage", { image: { image: IMAGE } });
     clients[name] = client;
@@ -45,6 +56,7 @@ Deno.test.afterAll(async () => {
     }
     client.close();
   }
+  await router.stop();
   await containerd.stop();
   await untilNoJobs(lab);
   await server.stop();
@@ -52,7 +64,12 @@ Deno.test.afterAll(async () => {
 });
 
 for (const { name, ask, answer, containerd } of [...VERB_EXPECTATIONS, ...FIELD_EXPECTATIONS]) {
-  const answers = { containerd: containerd?.answer ?? answer, multicri: answer };
+  const itsAnswer = containerd?.answer ?? answer;
+  const answers = {
+    containerd: itsAnswer,
+    "containerd through multicri": itsAnswer,
+    multicri: answer,
+  };
   for (const [runtime, expected] of Object.entries(answers)) {
     Deno.test(`a runtime ${name}: ${runtime}`, async () => {
       const client = clients[runtime];

@@ -223,7 +223,8 @@ export const FIELD_EXPECTATIONS: readonly Expectation[] = [
       name: `tells the times, the code and the reason of a container that runs ${script}`,
       ask: async (cri) => {
         const pod = await cri.runPod();
-        const id = await cri.create(pod, script);
+        // containerd notes the start when the program runs already: a quicker one ends before it has started.
+        const id = await cri.create(pod, `sleep 0.5; ${script}`);
         const created = await cri.status(id);
         await cri.call("startContainer", { containerId: id });
         const ended = await cri.exited(id);
