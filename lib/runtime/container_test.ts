@@ -7,79 +7,9 @@ import { removeContainer } from "./container_remove.ts";
 import { startContainer } from "./container_start.ts";
 import { containerStatusResponse, listContainers } from "./container_status.ts";
 import { stopContainer } from "./container_stop.ts";
-import { runtimeHandlers } from "./handlers.ts";
 import { runPodSandbox } from "./sandbox_run.ts";
 import { stopPodSandbox } from "./sandbox_stop.ts";
-import {
-  containerRequest,
-  createPod,
-  NEVER,
-  sandboxRequest,
-  type TestRuntime,
-  withRuntime,
-} from "./test_runtime.ts";
-
-/** A container in each phase of its life, and what every verb makes of it. */
-const PHASES: Record<string, (test: TestRuntime, id: string) => Promise<void>> = {
-  created: () => Promise.resolve(),
-  running: ({ runtime }, id) => startContainer(runtime, id, NEVER),
-  exited: async ({ runtime, adapter }, id) => {
-    await startContainer(runtime, id, NEVER);
-    adapter.exit(id, 7);
-  },
-  removed: ({ runtime }, id) => removeContainer(runtime, id, NEVER),
-};
-
-/** What a verb does to a container in a phase: the phase afterwards, or the code of its error. */
-const VERBS: Record<string, Record<keyof typeof PHASES, string>> = {
-  start: {
-    created: "running",
-    running: "FAILED_PRECONDITION",
-    exited: "FAILED_PRECONDITION",
-    removed: "NOT_FOUND",
-  },
-  stop: { created: "created", running: "exited", exited: "exited", removed: "removed" },
-  remove: { created: "removed", running: "removed", exited: "removed", removed: "removed" },
-  status: { created: "created", running: "running", exited: "exited", removed: "NOT_FOUND" },
-  reopenLog: {
-    created: "FAILED_PRECONDITION",
-    running: "running",
-    exited: "FAILED_PRECONDITION",
-    removed: "NOT_FOUND",
-  },
-};
-
-async function perform({ runtime }: TestRuntime, verb: string, id: string): Promise<void> {
-  switch (verb) {
-    case "start":
-      return await startContainer(runtime, id, NEVER);
-    case "stop":
-      return await stopContainer(runtime, id, 1n, NEVER);
-    case "remove":
-      return await removeContainer(runtime, id, NEVER);
-    case "status":
-      return void containerStatusResponse(runtime, id, true);
-    default: {
-      const { reopenContainerLog } = runtimeHandlers(runtime);
-      await reopenContainerLog?.({ containerId: id }, { signal: NEVER } as never);
-    }
-  }
-}
-
-for (const [verb, outcomes] of Object.entries(VERBS)) {
-  for (const [phase, outcome] of Object.entries(outcomes)) {
-    Deno.test(`${verb} leads to ${outcome} when the container is ${phase}`, () =>
-      withRuntime(async (test) => {
-        const { container } = await createPod(test.runtime);
-        await PHASES[phase]?.(test, container);
-        const result = await perform(test, verb, container).then(
-          () => test.store.containers.get(container)?.state.phase ?? "removed",
-          (error) => CriError.from(error).code,
-        );
-        assertEquals(result, outcome);
-      }));
-  }
-}
+import { containerRequest, createPod, NEVER, sandboxRequest, withRuntime } from "./test_runtime.ts";
 
 Deno.test("createContainer() returns the same id when it is repeated", () =>
   withRuntime(async ({ runtime, adapter }) => {
