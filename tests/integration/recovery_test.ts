@@ -17,6 +17,11 @@ async function withHarness(
   }
 }
 
+async function readyPods({ server }: Harness): Promise<string[]> {
+  const ids = await server.crictlOk(["pods", "--state", "Ready", "--quiet", "--no-trunc"]);
+  return ids.split("\n").filter((id) => id !== "");
+}
+
 const sh = (script: string) => ["/bin/sh", "-c", script];
 
 /** The program's lines, numbered, so that a lost or doubled one shows. */
@@ -132,15 +137,18 @@ Deno.test("a container has one job and leaves nothing when the server is killed 
     for (let round = 0; round < 8; round++) await walk(walker, walker.random.below(2) === 0);
   }));
 
-Deno.test("records survive in --root-dir when pod persistence is on", () =>
+Deno.test("a pod and its job go on over a reboot when pod persistence is on", () =>
   withHarness("persist", async (harness) => {
-    const made = await harness.run({ command: sh("exit 6") });
-    await harness.exited(made.container);
+    const made = await harness.run({ command: sh("echo before; sleep 4; echo after; exit 6") });
+    await harness.running(made.container);
     await harness.stop();
     // A reboot empties /run.
     await harness.lab.exec("knode", ["rm", "-rf", harness.server.stateDir]);
     await harness.server.start();
-    assertEquals((await harness.inspect(made.container)).status.exitCode, 6);
+    assertEquals(await readyPods(harness), [made.pod]);
+    assertEquals((await harness.exited(made.container)).status.exitCode, 6);
+    assertEquals((await harness.logs(made.container)).stdout, ["before", "after"]);
+    assertEquals((await harness.jobsOf(made.container)).length, 1);
     await harness.removeCleanly(made);
   }, ["--enable-pod-persistence"]));
 
@@ -162,6 +170,14 @@ Deno.test("the old job ends when a pod starts anew after a reboot that lost the 
     await harness.removeCleanly(after);
   }));
 
+Deno.test("a container's log has only what its program writes when lines of our own are switched off", () =>
+  withHarness("silent", async (harness) => {
+    const made = await harness.run({ command: sh("echo out; echo err >&2") });
+    await harness.exited(made.container);
+    assertEquals(await harness.logs(made.container), { stdout: ["out"], stderr: ["err"], own: [] });
+    await harness.removeCleanly(made);
+  }, ["--job-log-lines=false"]));
+
 Deno.test("last known states stand when the cluster cannot be reached", () =>
   withHarness("cutoff", async (harness) => {
     const made = await harness.run({ command: sh("echo before; sleep 6; echo after; exit 2") });
@@ -177,6 +193,15 @@ Deno.test("last known states stand when the cluster cannot be reached", () =>
       await harness.server.kill();
       await harness.server.start();
       assertEquals((await harness.inspect(made.container)).status.state, "CONTAINER_RUNNING");
+      assertEquals(await readyPods(harness), [made.pod]);
+      // A kubelet that starts meanwhile ends itself without the one, and runs no pod without the other.
+      await harness.server.crictlOk(["runtime-config"]);
+      const { status } = JSON.parse(await harness.server.crictlOk(["info"]));
+      const conditions: { type: string; status: boolean }[] = status.conditions;
+      assertEquals(
+        conditions.map(({ type, status }) => [type.replace(/\/.*/, ""), status]),
+        [["RuntimeReady", true], ["NetworkReady", true], ["ClusterReachable", false]],
+      );
       const stop = await harness.server.crictl(["stop", "--timeout", "1", made.container]);
       assert(stop.code !== 0 && /Unavailable/.test(stop.stderr), stop.stderr);
     } finally {
