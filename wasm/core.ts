@@ -199,6 +199,8 @@ export interface JobScript {
   hasPrerun: boolean;
   /** Whether the program is to run under the site's default seccomp profile, where it has one. */
   defaultSeccomp: boolean;
+  /** How often the job writes `status/usage`, in whole seconds; 0: never. */
+  usageSeconds: number;
   /** For the runtime, between `exec` and the image; `--no-eval` and `--containall` belong here. */
   runtimeArguments: readonly string[];
   /** The SIF. */
@@ -215,6 +217,9 @@ export interface JobScript {
  * - `status/claim`: a symbolic link whose target is the id of the job that runs this container; another job
  *   ends at once with 0 and changes nothing;
  * - `status/start`: lines `job=`, `host=`, `pid=` (the runtime's), `time=` (seconds, nanoseconds);
+ * - `status/usage`, anew every `usageSeconds`, sooner at first: lines `time=`, `cpu=` (nanoseconds, never fewer than before),
+ *   `resident=` (bytes, counted for each process that has them in memory), `own=` (those of them that no file and
+ *   no other process can share), `minor=`, `major=` (page faults), `processes=`: of the runtime and what it runs;
  * - `status/exit`: lines `job=`, `code=`, `time=`, `signal=` when one came to the job, and `error=` when the program
  *   never ran.
  *
@@ -230,7 +235,7 @@ export function renderJobScript(job: JobScript): string {
   request.list(job.options, ({ name, value }) => request.string(name).optional(value));
   request.list(job.environment, ({ name, value }) => request.string(name).string(value));
   request.flag(job.hasPrerun);
-  request.flag(job.defaultSeccomp);
+  request.flag(job.defaultSeccomp).number(job.usageSeconds);
   request.list(job.runtimeArguments, (word) => request.string(word));
   request.string(job.image);
   request.list(job.argv, (word) => request.string(word));

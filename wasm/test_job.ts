@@ -9,6 +9,7 @@ const TOOLS = [
     "cat",
     "date",
     "env",
+    "getconf",
     "grep",
     "kill",
     "ln",
@@ -72,6 +73,7 @@ export class TestJob implements AsyncDisposable {
       environment: [],
       hasPrerun: prerun !== undefined,
       defaultSeccomp: false,
+      usageSeconds: 1,
       runtimeArguments: ["--no-eval"],
       image,
       argv: ["program"],
@@ -109,7 +111,7 @@ export class TestJob implements AsyncDisposable {
   }
 
   /** The `key=value` lines of a status file. */
-  async status(name: "start" | "exit"): Promise<Record<string, string>> {
+  async status(name: "start" | "exit" | "usage"): Promise<Record<string, string>> {
     const lines = (await this.read(`status/${name}`) ?? "").split("\n").filter((line) =>
       line !== ""
     );

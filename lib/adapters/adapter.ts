@@ -17,6 +17,23 @@ export interface AdapterCondition {
   message: string;
 }
 
+/** What a container's processes use, where they run. */
+export interface ContainerUsage {
+  /** Milliseconds since the epoch on the clock of where they run. */
+  measuredAtMs: number;
+  /** Processor time of all of them since the start, ended ones included; never less than before. */
+  cpuNanoseconds: bigint;
+  /** Processor nanoseconds a second, between the last two measurements; absent after the first. */
+  nanoCores?: bigint;
+  /** Memory; what processes share is counted for each. */
+  residentBytes: bigint;
+  /** The part of it that belongs to one process alone (anonymous memory). */
+  ownBytes: bigint;
+  minorFaults: bigint;
+  majorFaults: bigint;
+  processes: bigint;
+}
+
 /** How a command in a container ended. */
 export interface ExecResult {
   stdout: Uint8Array;
@@ -74,6 +91,9 @@ export interface Adapter {
 
   /** Continues the log in a new file, after the old one was renamed away. */
   reopenLog(id: string): Promise<void>;
+
+  /** What the container's processes use as far as it is known; undefined before anything is. */
+  usage(id: string): ContainerUsage | undefined;
 
   /** What `crictl inspect` shows beyond the CRI fields; no secrets. */
   describeContainer(container: ContainerRecord): Record<string, unknown>;

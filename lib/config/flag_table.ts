@@ -145,6 +145,12 @@ export const FLAGS: readonly Flag[] = [
     help: "The port of the streaming server.",
   },
   {
+    name: "usage-interval",
+    value: "seconds",
+    default: "10",
+    help: "How often jobs write down what they use, for statistics and metrics. 0: never.",
+  },
+  {
     name: "v",
     value: "level",
     default: "0",

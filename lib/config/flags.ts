@@ -44,6 +44,8 @@ export interface Config {
   logThreshold: Severity;
   streamAddr: string;
   streamPort: number;
+  /** How often jobs tell what they use; 0: never. */
+  usageIntervalSeconds: number;
   slurm: SlurmSettings;
 }
 
@@ -68,6 +70,9 @@ export class UsageError extends Error {
 
 /** Where sshd listens unless told otherwise. */
 export const SSH_PORT = 22;
+
+/** Rarer figures would say nothing of a container's use now. */
+const MAX_USAGE_INTERVAL_SECONDS = 3600;
 
 /**
  * Parses the command line (without the program's name) and the environment.
@@ -113,6 +118,7 @@ export function parseInvocation(
       logThreshold: logThreshold(values("stderrthreshold"), values("v")),
       streamAddr: values("stream-addr") || "127.0.0.1",
       streamPort: port("--stream-port", values("stream-port")),
+      usageIntervalSeconds: usageInterval(values("usage-interval")),
       slurm: slurmSettings(env),
     },
   };
@@ -214,6 +220,15 @@ function port(what: string, value: string): number {
     throw badValue(what, value, "a port number from 1 to 65535");
   }
   return number;
+}
+
+function usageInterval(value: string): number {
+  if (/^\d{1,4}$/.test(value) && Number(value) <= MAX_USAGE_INTERVAL_SECONDS) return Number(value);
+  throw badValue(
+    "--usage-interval",
+    value,
+    `a number of seconds from 0 (off) to ${MAX_USAGE_INTERVAL_SECONDS}`,
+  );
 }
 
 function clusterAddresses(list: string): ClusterAddress[] {

@@ -32,6 +32,7 @@ Deno.test("parseInvocation() gives the documented defaults when there are no fla
     logThreshold: "error",
     streamAddr: "127.0.0.1",
     streamPort: 10010,
+    usageIntervalSeconds: 10,
     slurm: { mountPath: "multi-cri", imageRemoteMount: undefined },
   });
 });
@@ -45,6 +46,7 @@ Deno.test("parseInvocation() reads flags in every usual spelling", () => {
   assertEquals(config(["--stderrthreshold", "1"]).logThreshold, "warning");
   assertEquals(config(["--enable-pod-persistence"]).enablePodPersistence, true);
   assertEquals(config(["--enable-pod-persistence=false"]).enablePodPersistence, false);
+  assertEquals(config(["--usage-interval=0"]).usageIntervalSeconds, 0);
   assertEquals(config(["--job-log-lines=false"]).jobLogLines, false);
   assertEquals(config(["--allowed-clusters", "a,b:2222,[::1]:23"]).allowedClusters, [
     { host: "a", port: 22 },
@@ -85,6 +87,8 @@ const refusals: [string[], Record<string, string>, string][] = [
   [["--root-dir", "/a,b"], {}, "without commas"],
   [["--resources-cache-path", "/a:b"], {}, "without colons"],
   [["--stream-port", "0"], {}, "a port number from 1 to 65535"],
+  [["--usage-interval", "10s"], {}, "a number of seconds from 0 (off) to 3600"],
+  [["--usage-interval", "3601"], {}, "a number of seconds from 0 (off) to 3600"],
   [["--stderrthreshold", "loud"], {}, "0 (info), 1 (warning) or 2 (error)"],
   [["-v", "x"], {}, "a number from 0 to 10"],
   [["--adapter-name", "docker"], {}, "it must be slurm"],

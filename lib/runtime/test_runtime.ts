@@ -3,6 +3,7 @@ import type {
   Adapter,
   AdapterCondition,
   ContainerRequest,
+  ContainerUsage,
   ExecResult,
 } from "../adapters/adapter.ts";
 import { createLogger } from "../base/log.ts";
@@ -34,6 +35,7 @@ export class TestAdapter implements Adapter {
   /** A stop waits for this. */
   stopGate: Promise<void> = Promise.resolve();
   conditionList: AdapterCondition[] = [];
+  readonly usages = new Map<string, ContainerUsage>();
 
   constructor(readonly store: Store, readonly clock: TestClock) {}
 
@@ -79,6 +81,10 @@ export class TestAdapter implements Adapter {
       stderr: new Uint8Array([2]),
       exitCode: 3,
     });
+  }
+
+  usage(id: string): ContainerUsage | undefined {
+    return this.usages.get(id);
   }
 
   describeContainer(container: ContainerRecord): Record<string, unknown> {

@@ -65,6 +65,7 @@ async function submit(
     environment: [],
     hasPrerun: false,
     defaultSeccomp: false,
+    usageSeconds: 1,
     runtimeArguments: ["--no-eval", "--containall"],
     image: `${home}/busybox.sif`,
     ...job,

@@ -1,10 +1,8 @@
-# From here on the text is the same in every job.
-#
 # Three processes work together: this shell hands signals on, a second one (the keeper) waits for the third, which
 # runs the prerun and becomes the container's runtime. bash's `wait` can lose the code of a program that ends
 # just as a signal comes; the keeper handles no signal, so its code is exact.
 readonly multicri_directory multicri_image multicri_prerun multicri_runtime_arguments multicri_program
-readonly multicri_default_seccomp multicri_job
+readonly multicri_default_seccomp multicri_job multicri_usage_seconds
 
 # multicri_write NAME LINE…: puts status/NAME in place as a whole, by a temporary file and a rename.
 multicri_write() {
@@ -117,7 +115,7 @@ if ! ln -s -n -- "$multicri_job" status/claim 2>/dev/null; then
     exit 0
   fi
 fi
-rm -f -- status/exit
+rm -f -- status/exit status/usage
 trap 'multicri_finish "$?" "the job script ended before its program did"' EXIT
 
 # What the submitting shell had set for containers is not the pod's.
@@ -200,6 +198,11 @@ for multicri_signal in "${multicri_pending[@]}"; do
   multicri_deliver "$multicri_signal"
 done
 multicri_write start "job=$multicri_job" "host=${SLURMD_NODENAME:-$HOSTNAME}" "pid=$multicri_runtime_pid" "time=$multicri_time"
+if ((multicri_usage_seconds > 0)) && [[ -n $multicri_runtime_pid ]]; then
+  exec {multicri_bell}<> <(:)
+  multicri_report &
+  multicri_reporter=$!
+fi
 
 # Each signal ends a `wait` early.
 wait "$multicri_keeper"
@@ -209,6 +212,10 @@ while kill -0 "$multicri_keeper" 2>/dev/null; do
   multicri_waited=$?
 done
 trap '' TERM INT HUP QUIT USR1 USR2
+if [[ -n ${multicri_reporter-} ]]; then
+  printf '\n' >&"$multicri_bell"
+  wait "$multicri_reporter"
+fi
 multicri_code=
 until [[ -n $multicri_code ]] || ! multicri_hear; do :; done
 # Only a keeper that was killed has not told.

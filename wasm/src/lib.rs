@@ -151,6 +151,7 @@ fn render_job_script(request: &mut Reader, answer: &mut Writer) -> Result<(), Re
         environment: request.list(|request| Ok((request.string()?, request.string()?)))?,
         has_prerun: request.flag()?,
         default_seccomp: request.flag()?,
+        usage_seconds: request.number()?,
         runtime_arguments: request.list(|request| request.string())?,
         image: request.string()?,
         program: request.list(|request| request.string())?,

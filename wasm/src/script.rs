@@ -16,12 +16,14 @@ pub struct Job<'a> {
     pub environment: Vec<(&'a str, &'a str)>,
     pub has_prerun: bool,
     pub default_seccomp: bool,
+    /// How often the job tells what it uses; 0: never.
+    pub usage_seconds: u32,
     pub runtime_arguments: Vec<&'a str>,
     pub image: &'a str,
     pub program: Vec<&'a str>,
 }
 
-const BODY: &str = include_str!("job_body.sh");
+const BODY: &str = concat!(include_str!("job_usage.sh"), include_str!("job_body.sh"));
 
 /// The script for this job.
 pub fn render(job: &Job) -> Result<String, Refusal> {
@@ -50,6 +52,7 @@ pub fn render(job: &Job) -> Result<String, Refusal> {
     script.push_str(&format!("multicri_image={}\n", bash_line(job.image)?));
     script.push_str(&format!("multicri_prerun={}\n", yes_or_no(job.has_prerun)));
     script.push_str(&format!("multicri_default_seccomp={}\n", yes_or_no(job.default_seccomp)));
+    script.push_str(&format!("multicri_usage_seconds={}\n", job.usage_seconds));
     script.push_str(&array("multicri_runtime_arguments", &job.runtime_arguments)?);
     script.push_str(&array("multicri_program", &job.program)?);
     // Before the settings below, which may bear any other name of Slurm's.
@@ -132,6 +135,7 @@ mod tests {
             environment: vec![],
             has_prerun: false,
             default_seccomp: false,
+            usage_seconds: 0,
             runtime_arguments: vec!["--no-eval", "--containall"],
             image: "/home/user/multi-cri/images/perl.sif",
             program: vec!["perl", "-v"],
@@ -152,6 +156,7 @@ mod tests {
             environment: vec![("SLURM_HINT_X", "'; id #")],
             has_prerun: true,
             default_seccomp: true,
+            usage_seconds: 10,
             runtime_arguments: vec!["--no-eval", "--bind", "/a b:/c'd"],
             image: "/images/`id`.sif",
             program: vec![

@@ -11,17 +11,76 @@ multicri_directory='/home/u'\''ser/%j $(id)/x'
 multicri_image='/images/`id`.sif'
 multicri_prerun=yes
 multicri_default_seccomp=yes
+multicri_usage_seconds=10
 multicri_runtime_arguments=('--no-eval' '--bind' '/a b:/c'\''d')
 multicri_program=('sh' '-c' $'echo "$1"\n#PBS -l x\r\n#SBATCH --uid=0' ''\''\'\'''\''' '' $'é\177')
 multicri_job=${SLURM_JOB_ID:-none}
 export SLURM_HINT_X=''\''; id #'
 # From here on the text is the same in every job.
 #
+# What the container uses, read from /proc of its node, so that nobody else has to ask there: a step of the job for
+# every look would cost Slurm more than the job itself.
+
+# More processes than this are not looked at, so that a look takes some 100 ms at most.
+readonly multicri_most_processes=4096
+multicri_ticks=0
+
+# multicri_measure: sums over the runtime's process and all that descend from it; false when that is gone. A parent
+# is read before its children: the time of a child that ends in between is missing from one look, never counted twice.
+multicri_measure() {
+  local queue=("$multicri_runtime_pid") pid task stat resident shared children index=0
+  local ticks=0 pages=0 own=0 minor=0 major=0 processes=0
+  while ((index < ${#queue[@]} && index < multicri_most_processes)); do
+    pid=${queue[index++]}
+    read -r stat <"/proc/$pid/stat" || continue
+    read -r _ resident shared _ <"/proc/$pid/statm" || continue
+    # The fields of proc_pid_stat(5) from the third on; what stands before may hold anything.
+    # shellcheck disable=SC2086,SC2295 # numbers and one letter
+    set -- ${stat##*) }
+    # Times and faults of children that have been waited for are in their parent's own.
+    ((ticks += ${12} + ${13} + ${14} + ${15}, minor += $8 + $9, major += ${10} + ${11}, processes += 1))
+    ((pages += resident, own += resident - shared))
+    for task in "/proc/$pid/task/"*/children; do
+      read -r -a children <"$task"
+      queue+=("${children[@]}")
+    done
+  done
+  # Only the total of what ended unseen, which nobody waited for, could make it smaller.
+  ((ticks > multicri_ticks)) && multicri_ticks=$ticks
+  multicri_usage=(
+    "time=$(date +%s.%N)"
+    "cpu=$((multicri_ticks * (1000000000 / multicri_hertz)))"
+    "resident=$((pages * multicri_page))"
+    "own=$((own * multicri_page))"
+    "minor=$minor"
+    "major=$major"
+    "processes=$processes"
+  )
+  ((processes > 0))
+} 2>/dev/null
+
+# multicri_report: writes status/usage a second after the start, then at growing intervals up to
+# $multicri_usage_seconds, until a line comes to $multicri_bell.
+multicri_report() {
+  local multicri_page multicri_hertz multicri_usage pause=1
+  trap '' TERM INT HUP QUIT USR1 USR2
+  multicri_page=$(getconf PAGESIZE) && multicri_hertz=$(getconf CLK_TCK) || return
+  while
+    read -r -t "$pause" -u "$multicri_bell"
+    # Nothing came.
+    (($? > 128))
+  do
+    multicri_measure || return
+    multicri_write usage "${multicri_usage[@]}" 2>/dev/null
+    ((pause *= 2, pause <= multicri_usage_seconds)) || pause=$multicri_usage_seconds
+  done
+}
+
 # Three processes work together: this shell hands signals on, a second one (the keeper) waits for the third, which
 # runs the prerun and becomes the container's runtime. bash's `wait` can lose the code of a program that ends
 # just as a signal comes; the keeper handles no signal, so its code is exact.
 readonly multicri_directory multicri_image multicri_prerun multicri_runtime_arguments multicri_program
-readonly multicri_default_seccomp multicri_job
+readonly multicri_default_seccomp multicri_job multicri_usage_seconds
 
 # multicri_write NAME LINE…: puts status/NAME in place as a whole, by a temporary file and a rename.
 multicri_write() {
@@ -134,7 +193,7 @@ if ! ln -s -n -- "$multicri_job" status/claim 2>/dev/null; then
     exit 0
   fi
 fi
-rm -f -- status/exit
+rm -f -- status/exit status/usage
 trap 'multicri_finish "$?" "the job script ended before its program did"' EXIT
 
 # What the submitting shell had set for containers is not the pod's.
@@ -217,6 +276,11 @@ for multicri_signal in "${multicri_pending[@]}"; do
   multicri_deliver "$multicri_signal"
 done
 multicri_write start "job=$multicri_job" "host=${SLURMD_NODENAME:-$HOSTNAME}" "pid=$multicri_runtime_pid" "time=$multicri_time"
+if ((multicri_usage_seconds > 0)) && [[ -n $multicri_runtime_pid ]]; then
+  exec {multicri_bell}<> <(:)
+  multicri_report &
+  multicri_reporter=$!
+fi
 
 # Each signal ends a `wait` early.
 wait "$multicri_keeper"
@@ -226,6 +290,10 @@ while kill -0 "$multicri_keeper" 2>/dev/null; do
   multicri_waited=$?
 done
 trap '' TERM INT HUP QUIT USR1 USR2
+if [[ -n ${multicri_reporter-} ]]; then
+  printf '\n' >&"$multicri_bell"
+  wait "$multicri_reporter"
+fi
 multicri_code=
 until [[ -n $multicri_code ]] || ! multicri_hear; do :; done
 # Only a keeper that was killed has not told.

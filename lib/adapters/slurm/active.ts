@@ -7,6 +7,7 @@ import type { Config } from "../../config/flags.ts";
 import type { ClusterSessions } from "../../executors/ssh/sessions.ts";
 import { ContainerLog } from "../../logs/container_log.ts";
 import type { Store } from "../../store/store.ts";
+import type { ContainerUsage } from "../adapter.ts";
 import { ClusterAccount } from "./account.ts";
 import { readSecrets } from "./secrets.ts";
 import { loginOf } from "./settings.ts";
@@ -26,6 +27,8 @@ export interface ActiveContainer {
 /** The containers in use, and the accounts they share. */
 export class ActiveContainers {
   readonly #containers = new Map<string, Promise<ActiveContainer>>();
+  /** What containers use as far as it is known, ended ones too until their records go. */
+  readonly usages = new Map<string, ContainerUsage>();
   readonly #accounts = new Map<
     string,
     { account: ClusterAccount; watch: JobWatch; users: number }
@@ -38,7 +41,11 @@ export class ActiveContainers {
     readonly sessions: ClusterSessions,
     readonly clock: Clock,
     readonly log: Logger,
-  ) {}
+  ) {
+    store.containers.onChange((change) => {
+      if (change.kind === "deleted") this.usages.delete(change.before.id);
+    });
+  }
 
   /**
    * The container, activated if it was not.
@@ -141,6 +148,7 @@ export class ActiveContainers {
     const watch = new JobWatch(
       account,
       this.store.containers,
+      this.usages,
       (job, message) => this.note(job, message),
       (id) => this.#releaseLater(id),
       this.clock,

@@ -10,7 +10,13 @@ import type { ClusterSessions } from "../../executors/ssh/sessions.ts";
 import { beginStart, markRunning, undoStart } from "../../store/container_state.ts";
 import type { ContainerRecord } from "../../store/records.ts";
 import type { Store } from "../../store/store.ts";
-import type { Adapter, AdapterCondition, ContainerRequest, ExecResult } from "../adapter.ts";
+import type {
+  Adapter,
+  AdapterCondition,
+  ContainerRequest,
+  ContainerUsage,
+  ExecResult,
+} from "../adapter.ts";
 import { type ActiveContainer, ActiveContainers } from "./active.ts";
 import { execSync } from "./exec_sync.ts";
 import { renderJob } from "./job.ts";
@@ -60,6 +66,7 @@ export class SlurmAdapter implements Adapter {
       image: request.image,
       settings,
       mapResources: this.config.mapResources,
+      usageSeconds: this.config.usageIntervalSeconds,
       directory: "/x",
       imagePath: "/x",
     });
@@ -146,6 +153,10 @@ export class SlurmAdapter implements Adapter {
     signal: AbortSignal,
   ): Promise<ExecResult> {
     return execSync(this.#active, this.store, this.clock, id, argv, timeoutMs, signal);
+  }
+
+  usage(id: string): ContainerUsage | undefined {
+    return this.#active.usages.get(id);
   }
 
   describeContainer(container: ContainerRecord): Record<string, unknown> {

@@ -35,6 +35,8 @@ export interface JobRequest {
   settings: ContainerSettings;
   /** Whether Kubernetes resources count where the settings say nothing. */
   mapResources: boolean;
+  /** How often the job tells what it uses, in whole seconds; 0: never. */
+  usageSeconds: number;
   /** Absolute paths on the cluster. */
   directory: string;
   imagePath: string;
@@ -82,6 +84,7 @@ export function renderJob(request: JobRequest): JobFiles {
     environment: settings.submitEnvironment,
     hasPrerun: settings.prerun !== "",
     defaultSeccomp: wantsDefaultSeccomp(config),
+    usageSeconds: request.usageSeconds,
     runtimeArguments: [
       // The environment as it is, not evaluated by a shell; nothing of the host but what is bound here.
       "--no-eval",

@@ -31,6 +31,7 @@ function request(changes: Partial<JobRequest> = {}): JobRequest {
       program: [{ name: "LANG", value: "de" }, { name: "TOKEN", value: "token's value" }],
     },
     mapResources: true,
+    usageSeconds: 10,
     directory: "/home/u/it's/s1/c1",
     imagePath: "/home/u/.images/i.sif",
     ...changes,

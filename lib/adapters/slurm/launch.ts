@@ -36,6 +36,7 @@ export interface LaunchRequest {
   /** @throws CriError when the container cannot be run any more. */
   plan: () => Promise<LaunchPlan>;
   mapResources: boolean;
+  usageSeconds: number;
   account: ClusterAccount;
   /** Writes a line into the container's log. */
   note: (message: string) => Promise<void>;
@@ -160,6 +161,7 @@ async function prepare(
     image,
     settings,
     mapResources: request.mapResources,
+    usageSeconds: request.usageSeconds,
     directory,
     imagePath,
   });

@@ -42,7 +42,8 @@ export function parseExit(bytes: Uint8Array): JobExit | undefined {
   return { exitCode, timeMs, error: fields.get("error"), signalled };
 }
 
-function parseFields(bytes: Uint8Array): Map<string, string> {
+/** The `key=value` lines of a status file. */
+export function parseFields(bytes: Uint8Array): Map<string, string> {
   const lines = new TextDecoder().decode(bytes).split("\n").filter((line) => line.includes("="));
   return new Map(
     lines.map((line) => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)]),
@@ -50,6 +51,6 @@ function parseFields(bytes: Uint8Array): Map<string, string> {
 }
 
 /** `date +%s.%N` as milliseconds since the epoch. */
-function parseTime(seconds: string | undefined): number | undefined {
+export function parseTime(seconds: string | undefined): number | undefined {
   return /^\d+(\.\d+)?$/.test(seconds ?? "") ? Number(seconds) * 1000 : undefined;
 }

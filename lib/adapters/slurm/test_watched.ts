@@ -7,6 +7,7 @@ import { Mount } from "../../cri/api.generated.ts";
 import { ContainerLog } from "../../logs/container_log.ts";
 import type { ContainerState } from "../../store/container_state.ts";
 import { containerRecord, TestStore } from "../../store/test_store.ts";
+import type { ContainerUsage } from "../adapter.ts";
 import { ClusterAccount } from "./account.ts";
 import { TestCluster } from "./test_cluster.ts";
 import { JobWatch } from "./watch.ts";
@@ -21,6 +22,7 @@ export class Watched {
   readonly clock = new TestClock(NOW_MS);
   readonly notes: string[] = [];
   readonly ended: string[] = [];
+  readonly usages = new Map<string, ContainerUsage>();
   readonly watch: JobWatch;
   readonly logs: ContainerLog[] = [];
 
@@ -28,6 +30,7 @@ export class Watched {
     this.watch = new JobWatch(
       new ClusterAccount(cluster.session, { mountPath: "m", imageRemoteMount: undefined }),
       records.store.containers,
+      this.usages,
       ({ id }, message) => Promise.resolve(void this.notes.push(`${id}: ${message}`)),
       (id) => this.ended.push(id),
       this.clock,

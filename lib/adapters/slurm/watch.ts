@@ -5,6 +5,7 @@ import type { ContainerLog } from "../../logs/container_log.ts";
 import { type ContainerEnd, markExited } from "../../store/container_state.ts";
 import type { ContainerRecord } from "../../store/records.ts";
 import type { Table } from "../../store/table.ts";
+import type { ContainerUsage } from "../adapter.ts";
 import type { ClusterAccount } from "./account.ts";
 import { type QueueEntry, readQueue } from "./queue.ts";
 import { copyTermination, lookAtFiles } from "./watch_files.ts";
@@ -51,6 +52,7 @@ export class JobWatch {
   constructor(
     readonly account: ClusterAccount,
     readonly containers: Table<ContainerRecord>,
+    usages: Map<string, ContainerUsage>,
     readonly notes: (job: { id: string; log: ContainerLog }, message: string) => Promise<void>,
     readonly ended: (containerId: string) => void,
     readonly clock: Clock,
@@ -58,7 +60,7 @@ export class JobWatch {
   ) {
     const note = (job: WatchedJob, message: string) =>
       notes({ id: job.containerId, log: job.log }, message);
-    this.#place = { account, containers, clock, log, note };
+    this.#place = { account, containers, usages, clock, log, note };
   }
 
   add(job: WatchedJob): void {

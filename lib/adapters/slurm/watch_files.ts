@@ -8,6 +8,7 @@ import { LOST_EXIT_CODE } from "./queue.ts";
 import { MAX_STATUS_BYTES, parseExit, parseStart } from "./status_files.ts";
 import { copyTerminationMessage, terminationMount } from "./termination.ts";
 import type { WatchedJob, WatchPlace } from "./watched_job.ts";
+import { nextUsage, parseUsage } from "./usage.ts";
 import { type SlurmWorkload, withWorkload, workloadOf } from "./workload.ts";
 
 /**
@@ -26,8 +27,24 @@ export async function lookAtFiles(place: WatchPlace, job: WatchedJob): Promise<b
       else if (exit === undefined) return true;
     }
     if (exit !== undefined) takeExit(place, job, exit, workloadOf(container));
+    else await lookAtUsage(place, job);
   }
   return await copyOutput(place, job);
+}
+
+/** A job writes its usage every ten seconds unless told otherwise; a look costs one read. */
+const USAGE_INTERVAL_MS = 2_000;
+
+/** Takes in what the job says that it uses; what was known before stands when it says nothing. */
+async function lookAtUsage(place: WatchPlace, job: WatchedJob): Promise<void> {
+  const now = place.clock.now();
+  if (job.usageReadAtMs !== undefined && now - job.usageReadAtMs < USAGE_INTERVAL_MS) return;
+  job.usageReadAtMs = now;
+  const bytes = await readStatus(place, job, "usage");
+  const usage = bytes === undefined ? undefined : parseUsage(bytes);
+  // Removed meanwhile: nobody would forget its use again.
+  if (usage === undefined || place.containers.get(job.containerId) === undefined) return;
+  place.usages.set(job.containerId, nextUsage(place.usages.get(job.containerId), usage));
 }
 
 /** Copies the termination message. Comes before the end is told: the kubelet reads the message once. */

@@ -4,6 +4,7 @@ import type { ContainerLog } from "../../logs/container_log.ts";
 import type { ContainerEnd } from "../../store/container_state.ts";
 import type { ContainerRecord } from "../../store/records.ts";
 import type { Table } from "../../store/table.ts";
+import type { ContainerUsage } from "../adapter.ts";
 import type { ClusterAccount } from "./account.ts";
 
 /** A job that is watched. */
@@ -18,6 +19,8 @@ export interface WatchedJob {
   end?: ContainerEnd;
   /** When its exit file told of a signal that was not ours: Slurm is asked why, before the end is told. */
   doubtedSinceMs?: number;
+  /** When its usage was looked at last. */
+  usageReadAtMs?: number;
   /** Whether its log says so already. */
   endNoted?: boolean;
   /** Whether it was said that its files cannot be read. */
@@ -28,6 +31,8 @@ export interface WatchedJob {
 export interface WatchPlace {
   readonly account: ClusterAccount;
   readonly containers: Table<ContainerRecord>;
+  /** What containers use, by their ids. */
+  readonly usages: Map<string, ContainerUsage>;
   readonly clock: Clock;
   readonly log: Logger;
   /** Writes a line into the container's log. */
