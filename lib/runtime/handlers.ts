@@ -3,13 +3,16 @@ import { type CriHandlers } from "../cri/service.ts";
 import { createContainer } from "./container_create.ts";
 import { execSync } from "./container_exec.ts";
 import { removeContainer } from "./container_remove.ts";
+import { containerStats, listContainerStats } from "./container_stats.ts";
 import { startContainer } from "./container_start.ts";
 import { containerStatusResponse, listContainers } from "./container_status.ts";
 import { stopContainer } from "./container_stop.ts";
 import { requireById } from "./lookup.ts";
+import { listPodSandboxMetrics, metricDescriptors } from "./metrics.ts";
 import type { Runtime } from "./runtime.ts";
 import { removePodSandbox } from "./sandbox_remove.ts";
 import { runPodSandbox } from "./sandbox_run.ts";
+import { listPodSandboxStats, podSandboxStats } from "./sandbox_stats.ts";
 import { listPodSandboxes, podSandboxStatus } from "./sandbox_status.ts";
 import { stopPodSandbox } from "./sandbox_stop.ts";
 import { runtimeConfig, runtimeStatus, version } from "./status.ts";
@@ -70,10 +73,22 @@ export function runtimeHandlers(runtime: Runtime): Partial<CriHandlers> {
 
     execSync: async (request, { signal }) => await execSync(runtime, request, signal),
 
-    // Our containers use nothing of this node. An error here would cost the kubelet its stats of the whole node, and
-    // with them eviction (kubelet 1.37, cri_stats_provider.go).
-    listContainerStats: () => Promise.resolve({ stats: [] }),
-    listPodSandboxStats: () => Promise.resolve({ stats: [] }),
+    // An error of one of the lists would cost the kubelet its statistics of the whole node, and with them eviction
+    // (kubelet 1.37, cri_stats_provider.go).
+    containerStats: async (request) => ({
+      stats: await containerStats(runtime, request.containerId),
+    }),
+    listContainerStats: async (request) => ({
+      stats: await listContainerStats(runtime, request.filter),
+    }),
+    podSandboxStats: async (request) => ({
+      stats: await podSandboxStats(runtime, request.podSandboxId),
+    }),
+    listPodSandboxStats: async (request) => ({
+      stats: await listPodSandboxStats(runtime, request.filter),
+    }),
+    listMetricDescriptors: () => Promise.resolve({ descriptors: metricDescriptors() }),
+    listPodSandboxMetrics: async () => ({ podMetrics: await listPodSandboxMetrics(runtime) }),
 
     listImages: async (request) => ({ images: await images.list(request.filter?.image?.image) }),
     imageStatus: async (request) => await images.status(request.image, request.verbose),

@@ -1,0 +1,96 @@
+import { assertEquals, assertRejects } from "@std/assert";
+import { CriError } from "../base/error.ts";
+import { ContainerStatsFilter } from "../cri/api.generated.ts";
+import { startContainer } from "./container_start.ts";
+import { containerStats, listContainerStats } from "./container_stats.ts";
+import { runPodSandbox } from "./sandbox_run.ts";
+import { createPod, NEVER, sandboxRequest, withRuntime } from "./test_runtime.ts";
+import { addContainer, figures, MEBIBYTE, nanoseconds, usage } from "./test_usage.ts";
+
+Deno.test("containerStats() has times and no figures while nothing is known", () =>
+  withRuntime(async (test) => {
+    const { container } = await createPod(test.runtime);
+    const created = nanoseconds(test.clock.now());
+    const unknown = (since: bigint) => ({
+      cpu: [since, undefined, undefined],
+      memory: [since, undefined, undefined],
+    });
+    assertEquals(figures(containerStats(test.runtime, container)), unknown(created));
+    test.clock.advance(1000);
+    await startContainer(test.runtime, container, NEVER);
+    const stats = containerStats(test.runtime, container.slice(0, 10));
+    assertEquals(figures(stats), unknown(created + nanoseconds(1000)));
+    assertEquals(stats.attributes?.metadata?.name, "main");
+    assertEquals(stats.writableLayer?.usedBytes?.value, 0n);
+    assertEquals(stats.writableLayer?.fsId?.mountpoint, test.runtime.images.directory);
+  }));
+
+Deno.test("containerStats() tells what is known, and of an ended container its cpu only", () =>
+  withRuntime(async (test) => {
+    const { pod } = await createPod(test.runtime);
+    const container = await addContainer(test, pod);
+    await startContainer(test.runtime, container, NEVER);
+    test.clock.advance(9000);
+    test.adapter.usages.set(container, usage(test, 2000));
+    const measured = nanoseconds(test.clock.now() - 2000);
+    const stats = containerStats(test.runtime, container);
+    assertEquals(figures(stats), {
+      cpu: [measured, 3_700_000_000n, 500_000_000n],
+      memory: [measured, 96n * MEBIBYTE, 64n * MEBIBYTE],
+    });
+    assertEquals(stats.memory?.availableBytes?.value, 32n * MEBIBYTE);
+    assertEquals([stats.memory?.pageFaults?.value, stats.memory?.majorPageFaults?.value], [
+      12n,
+      3n,
+    ]);
+    assertEquals(stats.attributes?.labels, { app: "side" });
+    assertEquals(stats.attributes?.annotations, { note: "x" });
+    test.adapter.exit(container, 0);
+    assertEquals(figures(containerStats(test.runtime, container)), {
+      cpu: [measured, 3_700_000_000n, undefined],
+      memory: [nanoseconds(test.clock.now()), undefined, undefined],
+    });
+  }));
+
+Deno.test("containerStats() tells no time of a node whose clock is ahead", () =>
+  withRuntime(async (test) => {
+    const { container } = await createPod(test.runtime);
+    test.adapter.usages.set(container, usage(test, -60_000));
+    const { cpu } = containerStats(test.runtime, container);
+    assertEquals(cpu?.timestamp, nanoseconds(test.clock.now()));
+  }));
+
+Deno.test("containerStats() fails with NOT_FOUND without the container", () =>
+  withRuntime(async ({ runtime }) => {
+    const error = await assertRejects(async () => await containerStats(runtime, "ffff"), CriError);
+    assertEquals(error.code, "NOT_FOUND");
+  }));
+
+Deno.test("listContainerStats() chooses by id, sandbox and labels", () =>
+  withRuntime(async (test) => {
+    const { pod, container } = await createPod(test.runtime);
+    const side = await addContainer(test, pod);
+    const other = runPodSandbox(
+      test.runtime,
+      sandboxRequest({ config: { metadata: { name: "o", uid: "2" }, labels: { app: "o" } } }),
+    );
+    const cases: [Parameters<typeof ContainerStatsFilter.fromPartial>[0] | undefined, string[]][] =
+      [
+        [undefined, [container, side]],
+        [{}, [container, side]],
+        [{ id: side }, [side]],
+        [{ id: side.slice(0, 9) }, [side]],
+        [{ podSandboxId: pod }, [container, side]],
+        [{ podSandboxId: other }, []],
+        [{ labelSelector: { app: "side" } }, [side]],
+        [{ labelSelector: { app: "main" } }, []],
+        [{ id: container, labelSelector: { app: "side" } }, []],
+      ];
+    for (const [filter, found] of cases) {
+      const stats = listContainerStats(
+        test.runtime,
+        filter && ContainerStatsFilter.fromPartial(filter),
+      );
+      assertEquals(stats.map(({ attributes }) => attributes?.id), found, JSON.stringify(filter));
+    }
+  }));
