@@ -10,6 +10,7 @@ import type { Clock } from "../base/clock.ts";
 import { CriError, messageOf } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
 import type { CallContext, CriBackend, CriMethod } from "../cri/service.ts";
+import { Backlog } from "./backlog.ts";
 import { idFields, logCall } from "./call_log.ts";
 import type { OpenCalls } from "./open_calls.ts";
 
@@ -18,6 +19,11 @@ import type { OpenCalls } from "./open_calls.ts";
  * most three times its size, which must stay within one header frame (16,384 bytes).
  */
 export const MAX_STATUS_DETAILS_BYTES = 4096;
+
+/** What waits for a client that does not read before its stream does: some hundreds of events. */
+const MAX_BACKLOG_BYTES = 1024 * 1024;
+/** How often such a client is looked at; nothing tells when it reads again. */
+const BACKLOG_INTERVAL_MS = 50;
 
 /** Timers may fire this much before the time they were set for. */
 const TIMER_SLACK_MS = 5;
@@ -48,12 +54,8 @@ export function unaryHandler(
 }
 
 /**
- * Answers a server-streaming RPC, one message at a time: the next is asked of the backend once the last has
- * been written. Never rejects.
- *
- * Deno 2.9 reports a write as done when HTTP/2 has queued it, also while the client's flow-control window is
- * shut (Node waits), and tells the length of that queue nowhere. So a client that stops reading costs the
- * memory of what the backend goes on to yield: a list at most once, events as they happen.
+ * Answers a server-streaming RPC, one message at a time: the next is asked of the backend once the client has taken
+ * most of the last ones (see `Backlog`). Never rejects.
  */
 export function streamHandler(
   method: CriMethod,
@@ -62,11 +64,16 @@ export function streamHandler(
   return async (call) => {
     const open = new OpenCall(method, call, environment);
     const { signal } = open.context;
+    const backlog = new Backlog(call);
     const { error } = await open.answer(async () => {
       const answers = environment.backend.serverStream(method, call.request, open.context);
       for await (const bytes of answers) {
         signal.throwIfAborted();
         await write(call, bytes, signal);
+        backlog.add(bytes.length);
+        while (backlog.bytes > MAX_BACKLOG_BYTES) {
+          await environment.clock.sleep(BACKLOG_INTERVAL_MS, signal);
+        }
       }
       signal.throwIfAborted();
     });
