@@ -1,6 +1,15 @@
 import { CriError } from "../base/error.ts";
+import {
+  Container,
+  ContainerStats,
+  Image,
+  PodSandbox,
+  PodSandboxMetrics,
+  PodSandboxStats,
+} from "../cri/api.generated.ts";
 import { type CriHandlers } from "../cri/service.ts";
 import { createContainer } from "./container_create.ts";
+import { containerEvents } from "./container_events.ts";
 import { execSync } from "./container_exec.ts";
 import { removeContainer } from "./container_remove.ts";
 import { containerStats, listContainerStats } from "./container_stats.ts";
@@ -15,6 +24,7 @@ import { runPodSandbox } from "./sandbox_run.ts";
 import { listPodSandboxStats, podSandboxStats } from "./sandbox_stats.ts";
 import { listPodSandboxes, podSandboxStatus } from "./sandbox_status.ts";
 import { stopPodSandbox } from "./sandbox_stop.ts";
+import { streamedList } from "./streamed_list.ts";
 import { runtimeConfig, runtimeStatus, version } from "./status.ts";
 
 /** Our own CRI, RPC by RPC; what is missing here answers `notBuiltYet`. */
@@ -89,6 +99,36 @@ export function runtimeHandlers(runtime: Runtime): Partial<CriHandlers> {
     }),
     listMetricDescriptors: () => Promise.resolve({ descriptors: metricDescriptors() }),
     listPodSandboxMetrics: async () => ({ podMetrics: await listPodSandboxMetrics(runtime) }),
+    getContainerEvents: (_request, { signal }) => containerEvents(runtime, signal),
+
+    streamPodSandboxes: ({ filter }) =>
+      streamedList(
+        listPodSandboxes(runtime, filter),
+        PodSandbox,
+        (podSandboxes) => ({ podSandboxes }),
+      ),
+    streamContainers: ({ filter }) =>
+      streamedList(listContainers(runtime, filter), Container, (containers) => ({ containers })),
+    streamContainerStats: ({ filter }) =>
+      streamedList(
+        listContainerStats(runtime, filter),
+        ContainerStats,
+        (containerStats) => ({ containerStats }),
+      ),
+    streamPodSandboxStats: ({ filter }) =>
+      streamedList(
+        listPodSandboxStats(runtime, filter),
+        PodSandboxStats,
+        (podSandboxStats) => ({ podSandboxStats }),
+      ),
+    streamPodSandboxMetrics: () =>
+      streamedList(
+        listPodSandboxMetrics(runtime),
+        PodSandboxMetrics,
+        (podSandboxMetrics) => ({ podSandboxMetrics }),
+      ),
+    streamImages: ({ filter }) =>
+      streamedList(images.list(filter?.image?.image), Image, (images) => ({ images })),
 
     listImages: async (request) => ({ images: await images.list(request.filter?.image?.image) }),
     imageStatus: async (request) => await images.status(request.image, request.verbose),

@@ -1,4 +1,5 @@
 import {
+  type ContainerStatus,
   NamespaceMode,
   type PodSandbox,
   type PodSandboxFilter,
@@ -21,23 +22,33 @@ export function podSandboxStatus(
   verbose: boolean,
 ): PodSandboxStatusResponse {
   const sandbox = requireById(runtime.store.sandboxes, "pod sandbox", sandboxId);
-  const options = sandbox.config.linux?.securityContext?.namespaceOptions;
-  const hostNetwork = options?.network === NamespaceMode.NODE;
   return PodSandboxStatusResponse.fromPartial({
-    status: PodSandboxStatus.fromPartial({
-      ...listed(sandbox),
-      // The kubelet recreates a pod without an address for ever, and fills in its own with hostNetwork.
-      network: { ip: hostNetwork ? "" : runtime.nodeAddress },
-      linux: { namespaces: { options: options ?? {} } },
-    }),
+    status: sandboxStatus(runtime, sandbox),
     info: verbose
       ? { info: toInfo({ adapter: runtime.adapter.name, config: sandbox.config }) }
       : {},
-    containersStatuses: runtime.store.containers.all()
-      .filter((container) => container.sandboxId === sandbox.id)
-      .map((container) => containerStatus(runtime, container)),
+    containersStatuses: containerStatusesOf(runtime, sandbox.id),
     timestamp: toNanoseconds(runtime.clock.now()),
   });
+}
+
+/** The status of one sandbox. */
+export function sandboxStatus(runtime: Runtime, sandbox: SandboxRecord): PodSandboxStatus {
+  const options = sandbox.config.linux?.securityContext?.namespaceOptions;
+  const hostNetwork = options?.network === NamespaceMode.NODE;
+  return PodSandboxStatus.fromPartial({
+    ...listed(sandbox),
+    // The kubelet recreates a pod without an address for ever, and fills in its own with hostNetwork.
+    network: { ip: hostNetwork ? "" : runtime.nodeAddress },
+    linux: { namespaces: { options: options ?? {} } },
+  });
+}
+
+/** The statuses of a sandbox's containers. */
+export function containerStatusesOf(runtime: Runtime, sandboxId: string): ContainerStatus[] {
+  return runtime.store.containers.all()
+    .filter((container) => container.sandboxId === sandboxId)
+    .map((container) => containerStatus(runtime, container));
 }
 
 /** ListPodSandbox. */

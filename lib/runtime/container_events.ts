@@ -1,0 +1,104 @@
+import { CriError } from "../base/error.ts";
+import { ContainerEventResponse, ContainerEventType } from "../cri/api.generated.ts";
+import type { ContainerRecord, SandboxRecord } from "../store/records.ts";
+import type { TableChange } from "../store/table.ts";
+import { type Runtime, toNanoseconds } from "./runtime.ts";
+import { containerStatusesOf, sandboxStatus } from "./sandbox_status.ts";
+
+/**
+ * Events that wait for a client which does not read as fast as they happen; as many as the kubelet holds itself
+ * (pleg/evented.go).
+ */
+export const MAX_WAITING_EVENTS = 1_000;
+
+const {
+  CONTAINER_CREATED_EVENT: CREATED,
+  CONTAINER_STARTED_EVENT: STARTED,
+  CONTAINER_STOPPED_EVENT: STOPPED,
+  CONTAINER_DELETED_EVENT: DELETED,
+} = ContainerEventType;
+
+/**
+ * GetContainerEvents: every change from the call on, each once and in order, with the pod as it was then; also those
+ * of sandboxes, as other runtimes tell them. Ends when `signal` aborts.
+ * @throws CriError RESOURCE_EXHAUSTED when a client has left too many waiting, after those.
+ */
+export async function* containerEvents(
+  runtime: Runtime,
+  signal: AbortSignal,
+): AsyncGenerator<ContainerEventResponse> {
+  const { containers, sandboxes } = runtime.store;
+  const waiting: ContainerEventResponse[] = [];
+  let overrun = false;
+  let wake = () => {};
+  const tell = (sandbox: SandboxRecord | undefined, id: string, types: ContainerEventType[]) => {
+    for (const type of types) {
+      overrun ||= waiting.length >= MAX_WAITING_EVENTS;
+      if (!overrun) waiting.push(eventOf(runtime, sandbox, id, type));
+    }
+    wake();
+  };
+  const stops = [
+    containers.onChange((change) => {
+      const { id, sandboxId } = change.kind === "put" ? change.record : change.before;
+      tell(sandboxes.get(sandboxId), id, eventsOfContainer(change));
+    }),
+    sandboxes.onChange((change) => {
+      const sandbox = change.kind === "put" ? change.record : change.before;
+      tell(sandbox, sandbox.id, eventsOfSandbox(change));
+    }),
+  ];
+  const onAbort = () => wake();
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    while (!signal.aborted) {
+      const event = waiting.shift();
+      if (event !== undefined) {
+        yield event;
+      } else if (overrun) {
+        throw new CriError(
+          "RESOURCE_EXHAUSTED",
+          `Cannot tell further events: ${MAX_WAITING_EVENTS} were waiting because the client did not read ` +
+            "them. Call again, and list what has changed meanwhile.",
+        );
+      } else {
+        await new Promise<void>((resolve) => wake = resolve);
+      }
+    }
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+    for (const stop of stops) stop();
+  }
+}
+
+function eventOf(
+  runtime: Runtime,
+  sandbox: SandboxRecord | undefined,
+  containerId: string,
+  containerEventType: ContainerEventType,
+): ContainerEventResponse {
+  return {
+    containerId,
+    containerEventType,
+    createdAt: toNanoseconds(runtime.clock.now()),
+    podSandboxStatus: sandbox === undefined ? undefined : sandboxStatus(runtime, sandbox),
+    containersStatuses: sandbox === undefined ? [] : containerStatusesOf(runtime, sandbox.id),
+  };
+}
+
+/** What a change means; most only tell how a job goes. */
+function eventsOfContainer(change: TableChange<ContainerRecord>): ContainerEventType[] {
+  if (change.kind === "deleted") return [DELETED];
+  const [before, after] = [change.before?.state.phase, change.record.state.phase];
+  if (before === undefined) return [CREATED];
+  if (before === after) return [];
+  if (after === "running") return [STARTED];
+  return after === "exited" ? [STOPPED] : [];
+}
+
+/** A sandbox is ready as soon as there is one. */
+function eventsOfSandbox(change: TableChange<SandboxRecord>): ContainerEventType[] {
+  if (change.kind === "deleted") return [DELETED];
+  if (change.before === undefined) return [CREATED, STARTED];
+  return change.before.state === "ready" && change.record.state === "notready" ? [STOPPED] : [];
+}
