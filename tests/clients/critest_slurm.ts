@@ -26,7 +26,6 @@ const NETWORK =
   "port 80, and none is reached at the Kubernetes node's address.";
 const SECCOMP =
   "A profile file of the node says what its own kernel and programs need; the job runs on another machine.";
-const STATISTICS = "Not built yet: statistics of containers.";
 const STREAMS = "Not built yet: Exec and Attach, which stream.";
 const NODE_PATHS =
   "The directory lies on the Kubernetes node and is no volume of the kubelet's; the job runs on another machine.";
@@ -36,8 +35,6 @@ const SECURITY = "Security Context bucket runtime should support ";
 const NAMESPACES = "Security Context NamespaceOption runtime should support ";
 const SECCOMP_PROFILES = "Security Context SeccompProfilePath ";
 const USER_NAMESPACES = "Security Context UserNamespaces when Host idmap mount support is ";
-const CONTAINERS =
-  "Container runtime should support basic operations on container runtime should support listing ";
 const VOLUME =
   "Container runtime should support adding volume and device runtime should support starting container with volume";
 const READ_ONLY_MOUNTS = "Container Mount Readonly runtime should support readonly mounts should ";
@@ -180,18 +177,6 @@ export const EXCEPTIONS: readonly Exceptions[] = [
     message: /to equal\n\s*<v1.ContainerState>: 2/,
     under: "Container OOM runtime should output OOMKilled reason ",
     specs: ["should terminate with exitCode 137 and reason OOMKilled"],
-  },
-  {
-    reason: STATISTICS,
-    message: /ContainerStats is not available|(Stats|Container) should be (found|created)/,
-    under: CONTAINERS,
-    specs: [
-      "container stats [Conformance]",
-      "stats for started containers [Conformance]",
-      "stats for started containers when filter is nil [Conformance]",
-      "stats for three created containers when filter is nil. [Conformance]",
-      "stats for containers filtered by labels [Conformance]",
-    ],
   },
   {
     reason: STREAMS,
