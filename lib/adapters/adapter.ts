@@ -1,4 +1,8 @@
-import type { ContainerConfig, PodSandboxConfig } from "../cri/api.generated.ts";
+import type {
+  ContainerConfig,
+  LinuxContainerResources,
+  PodSandboxConfig,
+} from "../cri/api.generated.ts";
 import type { ContainerRecord, ImageRecord } from "../store/records.ts";
 
 /** What CreateContainer asks for, with the environment's values. */
@@ -32,6 +36,13 @@ export interface ContainerUsage {
   minorFaults: bigint;
   majorFaults: bigint;
   processes: bigint;
+}
+
+/** What UpdateContainerResources asks for. */
+export interface ResourceChange {
+  before: LinuxContainerResources | undefined;
+  after: LinuxContainerResources;
+  annotations: Readonly<Record<string, string>>;
 }
 
 /** How a command in a container ended. */
@@ -85,6 +96,12 @@ export interface Adapter {
     timeoutMs: number,
     signal: AbortSignal,
   ): Promise<ExecResult>;
+
+  /**
+   * Gives a container that has not ended other resources. The record is the caller's to change.
+   * @throws CriError FAILED_PRECONDITION when that is impossible, UNAVAILABLE when it is now.
+   */
+  updateResources(container: ContainerRecord, change: ResourceChange): Promise<void>;
 
   /** Removes what an ended or never started container left behind, secrets included. */
   removeContainer(container: ContainerRecord, signal: AbortSignal): Promise<void>;

@@ -16,6 +16,7 @@ import { containerStats, listContainerStats } from "./container_stats.ts";
 import { startContainer } from "./container_start.ts";
 import { containerStatusResponse, listContainers } from "./container_status.ts";
 import { stopContainer } from "./container_stop.ts";
+import { updateContainerResources } from "./container_update.ts";
 import { requireById } from "./lookup.ts";
 import { listPodSandboxMetrics, metricDescriptors } from "./metrics.ts";
 import type { Runtime } from "./runtime.ts";
@@ -50,6 +51,12 @@ export function runtimeHandlers(runtime: Runtime): Partial<CriHandlers> {
       await podSandboxStatus(runtime, request.podSandboxId, request.verbose),
     listPodSandbox: async (request) => ({ items: await listPodSandboxes(runtime, request.filter) }),
 
+    // A sandbox has no resources of its own: what is asked for are its containers' sums.
+    updatePodSandboxResources: async (request) => {
+      await requireById(runtime.store.sandboxes, "pod sandbox", request.podSandboxId);
+      return {};
+    },
+
     createContainer: async (request) => ({ containerId: await createContainer(runtime, request) }),
     startContainer: async (request, { signal }) => {
       await startContainer(runtime, request.containerId, signal);
@@ -68,6 +75,10 @@ export function runtimeHandlers(runtime: Runtime): Partial<CriHandlers> {
     listContainers: async (request) => ({
       containers: await listContainers(runtime, request.filter),
     }),
+    updateContainerResources: async (request) => {
+      await updateContainerResources(runtime, request);
+      return {};
+    },
     reopenContainerLog: async (request) => {
       const container = requireById(runtime.store.containers, "container", request.containerId);
       if (container.state.phase !== "running") {
@@ -141,7 +152,18 @@ export function runtimeHandlers(runtime: Runtime): Partial<CriHandlers> {
   };
 }
 
-/** What an RPC that is not built yet answers. */
+/** RPCs that no adapter will have, and why. */
+const IMPOSSIBLE: Readonly<Record<string, string>> = Object.fromEntries(
+  ["CheckpointContainer", "CheckpointPod", "RestorePod"].map((rpc) => [
+    rpc,
+    `${rpc} is not possible: CRIU needs rights on the compute node that a job of an ordinary user does not ` +
+    "have. Let the program write checkpoints of its own into $MULTICRI_RESULTS_DIR.",
+  ]),
+);
+
+/** What an RPC answers that is not here. */
 export function notBuiltYet(rpc: string): string {
+  const why = IMPOSSIBLE[rpc];
+  if (why !== undefined) return why;
   return `${rpc} is not available in this version of multicri; the README lists what is.`;
 }

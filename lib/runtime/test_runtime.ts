@@ -5,6 +5,7 @@ import type {
   ContainerRequest,
   ContainerUsage,
   ExecResult,
+  ResourceChange,
 } from "../adapters/adapter.ts";
 import { createLogger } from "../base/log.ts";
 import { KeyedMutex } from "../base/keyed_mutex.ts";
@@ -29,12 +30,14 @@ import { runPodSandbox } from "./sandbox_run.ts";
 export class TestAdapter implements Adapter {
   readonly name = "test";
   readonly calls: string[] = [];
-  readonly failures: Partial<Record<"prepare" | "start" | "stop" | "remove", Error>> = {};
+  readonly failures: Partial<Record<"prepare" | "start" | "stop" | "update" | "remove", Error>> =
+    {};
   /** A start waits for this. */
   startGate: Promise<void> = Promise.resolve();
   /** A stop waits for this. */
   stopGate: Promise<void> = Promise.resolve();
   conditionList: AdapterCondition[] = [];
+  readonly changes: ResourceChange[] = [];
   readonly usages = new Map<string, ContainerUsage>();
 
   constructor(readonly store: Store, readonly clock: TestClock) {}
@@ -58,6 +61,12 @@ export class TestAdapter implements Adapter {
     await this.stopGate;
     if (phase() === "starting") await this.startGate;
     if (phase() === "running") this.exit(id, 143);
+  }
+
+  async updateResources({ id }: ContainerRecord, change: ResourceChange): Promise<void> {
+    this.#called("update", id);
+    this.changes.push(change);
+    await Promise.resolve();
   }
 
   async removeContainer({ id }: ContainerRecord): Promise<void> {

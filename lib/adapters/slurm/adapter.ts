@@ -16,8 +16,10 @@ import type {
   ContainerRequest,
   ContainerUsage,
   ExecResult,
+  ResourceChange,
 } from "../adapter.ts";
 import { type ActiveContainer, ActiveContainers } from "./active.ts";
+import { describeJob } from "./describe.ts";
 import { execSync } from "./exec_sync.ts";
 import { renderJob } from "./job.ts";
 import { checkMounts } from "./mounts.ts";
@@ -26,6 +28,7 @@ import { refuseUnavailable } from "./security.ts";
 import { loginOf, readSettings } from "./settings.ts";
 import { launch } from "./start.ts";
 import { cleanContainer, stopContainer } from "./stop.ts";
+import { updateJob } from "./update.ts";
 import { changeState, containerOf, type SlurmWorkload, workloadOf } from "./workload.ts";
 
 /** StartContainer answers within this, because the kubelet gives it two minutes; the rest happens behind it. */
@@ -120,6 +123,10 @@ export class SlurmAdapter implements Adapter {
     await stopContainer(this.#active, id, graceMs, signal);
   }
 
+  async updateResources(container: ContainerRecord, change: ResourceChange): Promise<void> {
+    await updateJob(this.#active, container, change);
+  }
+
   async removeContainer(container: ContainerRecord, _signal: AbortSignal): Promise<void> {
     const { directory } = workloadOf(container);
     if (directory !== undefined) {
@@ -162,7 +169,7 @@ export class SlurmAdapter implements Adapter {
   describeContainer(container: ContainerRecord): Record<string, unknown> {
     const stale = this.#active.watchOf(container.id)?.staleSince;
     return {
-      slurm: workloadOf(container),
+      slurm: describeJob(workloadOf(container), this.usage(container.id)),
       ...(stale === undefined
         ? {}
         : { stale: { since: new Date(stale.atMs).toISOString(), error: stale.error } }),

@@ -177,6 +177,12 @@ export function killScript(jobId: string): string {
   return `scancel --signal=KILL --full ${job}; scancel ${job}; exit 0`;
 }
 
+/** Changes a job (scontrol(1), `update job`); fails with Slurm's words on stdout where it does not allow that. */
+export function updateScript(jobId: string, settings: readonly string[]): string {
+  const words = [`JobId=${jobId}`, ...settings].map((word) => quoteShell(word));
+  return `exec scontrol update ${words.join(" ")} 2>&1`;
+}
+
 /** Kills a job and waits until Slurm no longer has it; fails when it is still there after 30 s. */
 export function endJobScript(jobId: string): string {
   const job = quoteShell(jobId);
@@ -223,9 +229,9 @@ exec srun --quiet --overlap --jobid=${quoteShell(jobId)} --nodelist=${
 `;
 }
 
-/** A line for each of the account's jobs: id|state|expected start|priority|nodes|reason. */
+/** A line for each of the account's jobs: id|partition|state|expected start|priority|nodes|reason. */
 export const SQUEUE_SCRIPT =
-  `squeue --noheader --states=all --user="$(id -un)" --format='%A|%T|%S|%Q|%N|%r'`;
+  `squeue --noheader --states=all --user="$(id -un)" --format='%A|%P|%T|%S|%Q|%N|%r'`;
 
 /**
  * What Slurm knows of a job that ended without a word, in three parts separated by a line `--`. Fails when

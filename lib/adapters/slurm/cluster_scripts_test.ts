@@ -32,7 +32,10 @@ testInShells({
   "terminateScript() cancels a pending job": async (place) => {
     await place.submit();
     assertEquals((await place.cluster.run(terminateScript("101"))).code, 0);
-    assertStringIncludes(text((await place.cluster.run(SQUEUE_SCRIPT)).stdout), "101|CANCELLED|");
+    assertStringIncludes(
+      text((await place.cluster.run(SQUEUE_SCRIPT)).stdout),
+      "101|main|CANCELLED|",
+    );
   },
 
   "terminateScript() sends TERM once to a running job": async (place) => {
@@ -48,7 +51,10 @@ testInShells({
     await place.cluster.fake("on_kill", `printf 'kill ' >>"$FAKE/signals"`);
     assertEquals((await place.cluster.run(killScript("101"))).code, 0);
     assertEquals(await Deno.readTextFile(join(place.cluster.root, "fake/signals")), "kill ");
-    assertStringIncludes(text((await place.cluster.run(SQUEUE_SCRIPT)).stdout), "101|CANCELLED|");
+    assertStringIncludes(
+      text((await place.cluster.run(SQUEUE_SCRIPT)).stdout),
+      "101|main|CANCELLED|",
+    );
   },
 
   "postMortemScript() prints three parts": async (place) => {

@@ -6,8 +6,8 @@ import {
 } from "../../cri/api.generated.ts";
 import type { ImageRecord, OciImageConfig } from "../../store/records.ts";
 import { joinCommand, renderEnvironment, renderJobScript } from "../../../wasm/core.ts";
-import { resourceOptions } from "./resources.ts";
 import { wantsDefaultSeccomp } from "./security.ts";
+import { countingResources, resourceOptions } from "./resources.ts";
 import type { ContainerSettings, Variable } from "./settings.ts";
 import { TERMINATION_FILE, terminationMount, withTermination } from "./termination.ts";
 
@@ -73,7 +73,10 @@ export function renderJob(request: JobRequest): JobFiles {
   const options = [
     // A second run of one container is Kubernetes' decision, not Slurm's.
     { name: "no-requeue" },
-    ...(request.mapResources ? resourceOptions(config.linux?.resources, settings.options) : []),
+    ...resourceOptions(
+      config.linux?.resources,
+      countingResources(request.mapResources, settings.options),
+    ),
     ...settings.options,
   ];
   const script = renderJobScript({

@@ -7,6 +7,7 @@ import type { ContainerRecord, ImageRecord } from "../../store/records.ts";
 import type { ClusterAccount } from "./account.ts";
 import { endPredecessors } from "./predecessors.ts";
 import { type JobFiles, jobName, renderJob } from "./job.ts";
+import { countingResources } from "./resources.ts";
 import type { ContainerSettings } from "./settings.ts";
 import { findJob, submitJob } from "./submit.ts";
 import { withWorkload, workloadOf } from "./workload.ts";
@@ -143,7 +144,11 @@ async function prepare(
   const { container, account } = request;
   const { sandbox, image, settings } = await request.plan();
   const directory = await account.containerDirectory(container.sandboxId, container.id);
-  store.containers.update(container.id, withWorkload((workload) => ({ ...workload, directory })));
+  const counts = countingResources(request.mapResources, settings.options);
+  store.containers.update(
+    container.id,
+    withWorkload((workload) => ({ ...workload, directory, counts })),
+  );
   const tag = {
     id: container.id,
     podUid: sandbox.metadata?.uid ?? "",

@@ -5,6 +5,8 @@ import { postMortemScript, SQUEUE_SCRIPT } from "./cluster_scripts.ts";
 
 /** What squeue says of one job. */
 export interface QueueEntry {
+  /** Several, separated by commas, where Slurm may choose. */
+  partition: string;
   state: string;
   phase: "pending" | "running" | "ended";
   reason: string;
@@ -37,9 +39,10 @@ export async function readQueue(account: ClusterAccount): Promise<Map<string, Qu
 export function parseQueue(text: string): Map<string, QueueEntry> {
   const entries = new Map<string, QueueEntry>();
   for (const line of text.split("\n")) {
-    const [id, state, expectedStart, priority, nodes, ...reason] = line.split("|");
+    const [id, partition, state, expectedStart, priority, nodes, ...reason] = line.split("|");
     if (id === undefined || state === undefined || !/^\d+$/.test(id)) continue;
     entries.set(id, {
+      partition: partition ?? "",
       state,
       phase: slurmState(state).phase,
       reason: reason.join("|"),

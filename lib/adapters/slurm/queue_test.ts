@@ -4,12 +4,12 @@ import { judgeEnd, LOST_EXIT_CODE, parseQueue } from "./queue.ts";
 Deno.test("parseQueue() reads squeue's lines and leaves others out", () => {
   const text = [
     "Warning: something|about|the|weather",
-    "101|PENDING|2026-01-02T03:04:05|4294901759||Resources",
-    "102|RUNNING|2026-01-02T03:04:05|10|n[1-2]|None",
-    "103|PENDING|N/A|10||(ReqNodeNotAvail, UnavailableNodes:n|1)",
-    "104|COMPLETING|N/A|10|n1|None",
-    "105|CANCELLED|N/A|10||None",
-    "106|NEWSTATE|N/A|10||None",
+    "101|main|PENDING|2026-01-02T03:04:05|4294901759||Resources",
+    "102|main|RUNNING|2026-01-02T03:04:05|10|n[1-2]|None",
+    "103|main|PENDING|N/A|10||(ReqNodeNotAvail, UnavailableNodes:n|1)",
+    "104|main|COMPLETING|N/A|10|n1|None",
+    "105|main|CANCELLED|N/A|10||None",
+    "106|main|NEWSTATE|N/A|10||None",
     "107",
     "",
   ].join("\n");
@@ -19,6 +19,7 @@ Deno.test("parseQueue() reads squeue's lines and leaves others out", () => {
     reason: string,
     rest: Record<string, string> = {},
   ) => ({
+    partition: "main",
     state,
     phase,
     reason,

@@ -22,32 +22,54 @@ export interface SbatchOption {
   value?: string;
 }
 
-/**
- * sbatch options for a container's Kubernetes resources, where the job's own settings say nothing: cores from
- * the cpu limit (cpu_quota / cpu_period), else from the request (cpu_shares), rounded up; memory from the limit, in
- * MiB, rounded up. Without a limit or request Slurm's defaults stand.
- */
+/** Which of a container's Kubernetes resources count for its job. */
+export interface CountingResources {
+  readonly cores: boolean;
+  readonly memory: boolean;
+}
+
+/** Those count of which the job's own settings say nothing, unless the administrator maps none (`mapResources`). */
+export function countingResources(
+  mapResources: boolean,
+  chosen: readonly SbatchOption[],
+): CountingResources {
+  const names = new Set(chosen.map(({ name }) => name));
+  return {
+    cores: mapResources && names.isDisjointFrom(CORE_OPTIONS),
+    memory: mapResources && names.isDisjointFrom(MEMORY_OPTIONS),
+  };
+}
+
+/** sbatch options for a container's Kubernetes resources. Without a limit or request Slurm's defaults stand. */
 export function resourceOptions(
   resources: LinuxContainerResources | undefined,
-  chosen: readonly SbatchOption[],
+  counting: CountingResources,
 ): SbatchOption[] {
-  if (resources === undefined) return [];
-  const names = new Set(chosen.map(({ name }) => name));
   const options: SbatchOption[] = [];
   const cores = coresOf(resources);
-  if (cores > 0n && names.isDisjointFrom(CORE_OPTIONS)) {
+  if (cores > 0n && counting.cores) {
     options.push({ name: "cpus-per-task", value: String(cores) });
   }
-  if (resources.memoryLimitInBytes > 0n && names.isDisjointFrom(MEMORY_OPTIONS)) {
-    const mebibytes = ceilDivide(resources.memoryLimitInBytes, BYTES_PER_MEBIBYTE);
-    options.push({ name: "mem", value: `${mebibytes}M` });
-  }
+  const mebibytes = mebibytesOf(resources);
+  if (mebibytes > 0n && counting.memory) options.push({ name: "mem", value: `${mebibytes}M` });
   return options;
 }
 
-function coresOf({ cpuQuota, cpuPeriod, cpuShares }: LinuxContainerResources): bigint {
+/**
+ * The cores that a job gets: those of the cpu limit (cpu_quota / cpu_period), else of the request (cpu_shares),
+ * rounded up; 0 without either.
+ */
+export function coresOf(resources: LinuxContainerResources | undefined): bigint {
+  if (resources === undefined) return 0n;
+  const { cpuQuota, cpuPeriod, cpuShares } = resources;
   if (cpuQuota > 0n && cpuPeriod > 0n) return ceilDivide(cpuQuota, cpuPeriod);
   return cpuShares > MIN_SHARES ? ceilDivide(cpuShares, SHARES_OF_A_CORE) : 0n;
+}
+
+/** The memory that a job gets: that of the limit in MiB, rounded up; 0 without one. */
+export function mebibytesOf(resources: LinuxContainerResources | undefined): bigint {
+  const bytes = resources?.memoryLimitInBytes ?? 0n;
+  return bytes > 0n ? ceilDivide(bytes, BYTES_PER_MEBIBYTE) : 0n;
 }
 
 function ceilDivide(a: bigint, b: bigint): bigint {

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { LinuxContainerResources } from "../../cri/api.generated.ts";
-import { resourceOptions } from "./resources.ts";
+import { countingResources, resourceOptions } from "./resources.ts";
 
 const GIBIBYTE = 1024n * 1024n * 1024n;
 
@@ -57,12 +57,16 @@ for (const [what, resources, chosen, expected] of CASES) {
   Deno.test(`resourceOptions() gives ${expected.join(" ") || "nothing"} when ${what}`, () => {
     const options = resourceOptions(
       LinuxContainerResources.fromPartial(resources),
-      chosen.map((name) => ({ name })),
+      countingResources(true, chosen.map((name) => ({ name }))),
     );
     assertEquals(options.map(({ name, value }) => `${name}=${value}`), expected);
   });
 }
 
 Deno.test("resourceOptions() gives nothing when the container has no resources", () => {
-  assertEquals(resourceOptions(undefined, []), []);
+  assertEquals(resourceOptions(undefined, countingResources(true, [])), []);
+});
+
+Deno.test("countingResources() says that none counts when none is to be mapped", () => {
+  assertEquals(countingResources(false, []), { cores: false, memory: false });
 });

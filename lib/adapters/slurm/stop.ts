@@ -111,12 +111,15 @@ function markStopping(store: Store, id: string, killed: boolean): void {
   store.containers.update(id, withWorkload((workload) => ({ ...workload, stop: { killed } })));
 }
 
+/** What Slurm's commands say when their controller does not answer. */
+export const NO_ANSWER = /Unable to contact|timed out|refused|not responding/i;
+
 /** Runs a script of scancel commands and returns what they say, on one line; only silence of the cluster is an error. */
 async function tellSlurm(account: ClusterAccount, script: string): Promise<string> {
   const { stderr } = await account.session.run(script, { timeoutMs: KILL_WAIT_MS });
   const lines = new TextDecoder().decode(stderr).split("\n").map((line) => line.trim());
   const words = [...new Set(lines.filter((line) => line !== ""))].join("; ");
-  if (/Unable to contact|timed out|refused|not responding/i.test(words)) {
+  if (NO_ANSWER.test(words)) {
     throw new CriError("UNAVAILABLE", `Slurm on ${account.name} does not answer: ${words}`);
   }
   return words;

@@ -33,12 +33,13 @@ for argument; do case $argument in
   --states=all) all=yes ;;
   --format=%A) ids=yes ;;
 esac; done
+partition=$(cat "$FAKE/partition" 2>/dev/null) || partition=main
 for job in "$FAKE"/jobs/*; do
   [ -e "$job/line" ] || continue
   id=\${job##*/} line=$(cat "$job/line")
   if [ -z "$all" ]; then case $line in PENDING*|RUNNING*) ;; *) continue ;; esac; fi
   [ -z "$wanted" ] || [ "$(cat "$job/name")" = "$wanted" ] || continue
-  if [ -n "$ids" ]; then echo "$id"; else echo "$id|$line"; fi
+  if [ -n "$ids" ]; then echo "$id"; else echo "$id|$partition|$line"; fi
 done`,
   // A pending job is cancelled; \`on_term\` and \`on_kill\` are what a running one does; \`scancel.says\` is why not.
   scancel: `
@@ -50,7 +51,10 @@ case "$1 $line" in
   --signal=KILL*) [ ! -e "$FAKE/on_kill" ] || . "$FAKE/on_kill" ;;
   *PENDING*) printf '%s' 'CANCELLED|N/A|10||None' >"$FAKE/jobs/$id/line" ;;
 esac`,
+  // \`update.says\` is why a job cannot be changed.
   scontrol: `
+if [ "$1" = update ] && [ -e "$FAKE/update.says" ]; then cat "$FAKE/update.says" >&2; exit 1; fi
+[ "$1" != update ] || exit 0
 if [ -e "$FAKE/scontrol.fails" ]; then cat "$FAKE/scontrol.fails" >&2; exit 1; fi
 for id; do :; done
 if [ -e "$FAKE/jobs/$id/scontrol" ]; then cat "$FAKE/jobs/$id/scontrol"; exit 0; fi

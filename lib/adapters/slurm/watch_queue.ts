@@ -73,6 +73,13 @@ async function noteQueue(
   entry: QueueEntry,
 ): Promise<void> {
   const before = workloadOf(container);
+  const { partition } = entry;
+  if (before.partition !== partition) {
+    place.containers.update(
+      job.containerId,
+      withWorkload((workload) => ({ ...workload, partition })),
+    );
+  }
   if (entry.phase !== "pending" || before.job !== undefined) return;
   const { reason, expectedStart, priority } = entry;
   const same = before.slurmState === entry.state && before.pending?.reason === reason &&

@@ -41,6 +41,15 @@ watchTest("tells where the job runs, once", async (watched) => {
   assertEquals([pending, slurmState], [undefined, "RUNNING"]);
 });
 
+watchTest("notes in which queue the job is", async (watched) => {
+  assertEquals(watched.workload().partition, "main");
+  await watched.write("status/start", START);
+  await watched.queue("RUNNING|N/A|10|n1|None");
+  await watched.cluster.fake("partition", "big");
+  await watched.pass();
+  assertEquals([watched.workload().partition, watched.workload().job?.host], ["big", "n1"]);
+});
+
 watchTest("lets a job live that Slurm put back into the queue", async (watched) => {
   await watched.write("status/start", START);
   await watched.queue("NODE_FAIL|N/A|10|n1|None");

@@ -2,6 +2,7 @@ import { CriError } from "../../base/error.ts";
 import type { ContainerState } from "../../store/container_state.ts";
 import type { ContainerRecord } from "../../store/records.ts";
 import type { Store } from "../../store/store.ts";
+import type { CountingResources } from "./resources.ts";
 
 /**
  * What is known of a container's job, kept in its record. It grows in this order, and each step is durable
@@ -17,6 +18,8 @@ export interface SlurmWorkload {
   readonly account: string;
   /** The container's directory on the cluster, absolute. */
   readonly directory?: string;
+  /** Which of the container's Kubernetes resources the job was asked for. */
+  readonly counts?: CountingResources;
   readonly jobId?: string;
   readonly submittedAtMs?: number;
   readonly job?: { readonly host: string; readonly startedAtMs: number };
@@ -26,6 +29,8 @@ export interface SlurmWorkload {
     readonly expectedStart: string;
     readonly priority: string;
   };
+  /** The queue that it is or was in. */
+  readonly partition?: string;
   /** What squeue said last. */
   readonly slurmState?: string;
   /** The job is to be ended: by us, not by its program. */

@@ -1,0 +1,88 @@
+import { CriError } from "../../base/error.ts";
+import type { ContainerRecord } from "../../store/records.ts";
+import type { ResourceChange } from "../adapter.ts";
+import { SLURM_COMMAND_TIMEOUT_MS } from "./account.ts";
+import type { ActiveContainers } from "./active.ts";
+import { updateScript } from "./cluster_scripts.ts";
+import { coresOf, mebibytesOf } from "./resources.ts";
+import { NO_ANSWER } from "./stop.ts";
+import { workloadOf } from "./workload.ts";
+
+/** The annotation of UpdateContainerResources with another time limit for the job. */
+export const TIME_LIMIT_ANNOTATION = "multicri.io/time-limit";
+
+/** sbatch(1), --time: minutes, minutes:seconds, hours:minutes:seconds, days-hours… */
+const TIME_LIMIT = /^(\d+-\d+(:\d+){0,2}|\d+(:\d+){0,2}|UNLIMITED|INFINITE)$/;
+
+/**
+ * Gives a container's job other resources: cores and memory while it waits, and another time limit, at any time as
+ * far as Slurm lets a user go. Only what changes for Slurm is asked of it: not what is rounded to the same, the
+ * processors' numbers on the Kubernetes node, or what the job's own settings decide.
+ * @throws CriError FAILED_PRECONDITION with Slurm's words when it does not allow it; UNAVAILABLE when it cannot be
+ * asked now; INVALID_ARGUMENT for no time limit.
+ */
+export async function updateJob(
+  containers: ActiveContainers,
+  container: ContainerRecord,
+  { before, after, annotations }: ResourceChange,
+): Promise<void> {
+  const { id } = container;
+  const { jobId, job, counts, directory } = workloadOf(container);
+  const settings: string[] = [];
+  if (counts?.cores && coresOf(after) > 0n && coresOf(before) !== coresOf(after)) {
+    settings.push(`CPUsPerTask=${coresOf(after)}`);
+  }
+  if (counts?.memory && mebibytesOf(after) > 0n && mebibytesOf(before) !== mebibytesOf(after)) {
+    settings.push(`MinMemoryNode=${mebibytesOf(after)}`);
+  }
+  if (settings.length > 0 && job !== undefined) {
+    throw new CriError(
+      "FAILED_PRECONDITION",
+      `Cannot give the container ${id} other cores or memory: its job ${jobId} runs on ${job.host}, and ` +
+        "Slurm changes them of waiting jobs only. Delete the pod and make another one.",
+    );
+  }
+  const limit = annotations[TIME_LIMIT_ANNOTATION];
+  if (limit !== undefined) settings.push(`TimeLimit=${timeLimit(id, limit, directory)}`);
+  if (settings.length === 0) return;
+  if (jobId === undefined) {
+    throw new CriError(
+      "UNAVAILABLE",
+      `Cannot change the job of the container ${id}: it is being submitted; call again.`,
+    );
+  }
+  const active = await containers.of(id);
+  const { account } = active;
+  await account.reach();
+  const { code, stdout } = await account.session.run(updateScript(jobId, settings), {
+    timeoutMs: SLURM_COMMAND_TIMEOUT_MS,
+  });
+  const words = new TextDecoder().decode(stdout).trim().replaceAll(/\s*\n\s*/g, "; ");
+  if (code !== 0) {
+    throw new CriError(
+      NO_ANSWER.test(words) ? "UNAVAILABLE" : "FAILED_PRECONDITION",
+      `Cannot change the job ${jobId} on ${account.name} (${settings.join(", ")}): ${words}`,
+    );
+  }
+  await containers.note(active, `job ${jobId} changed: ${settings.join(", ")}`);
+}
+
+function timeLimit(id: string, limit: string, directory: string | undefined): string {
+  if (!TIME_LIMIT.test(limit)) {
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      `Cannot use the time limit ${
+        JSON.stringify(limit)
+      } of the annotation ${TIME_LIMIT_ANNOTATION}: it must ` +
+        "be one of sbatch's --time, as 90, 1:30:00 or 2-12.",
+    );
+  }
+  if (directory === undefined) {
+    throw new CriError(
+      "FAILED_PRECONDITION",
+      `Cannot change the time limit of the container ${id} before it is started: there is no job yet; set it ` +
+        "by JOB_CUSTOM_CONFIG.",
+    );
+  }
+  return limit;
+}

@@ -1,0 +1,51 @@
+import { CriError } from "../base/error.ts";
+import {
+  LinuxContainerResources,
+  type UpdateContainerResourcesRequest,
+} from "../cri/api.generated.ts";
+import { requireById } from "./lookup.ts";
+import type { Runtime } from "./runtime.ts";
+
+/**
+ * UpdateContainerResources, as the kubelet's in-place resize of a pod asks for. Nothing is changed unless all is.
+ * Before the start only the record changes: the start asks for what it says.
+ * @throws CriError NOT_FOUND without the container, FAILED_PRECONDITION when it ended or the adapter cannot; the
+ * kubelet then keeps the resize in progress and tries again (kuberuntime_manager.go).
+ */
+export async function updateContainerResources(
+  runtime: Runtime,
+  { containerId, linux, annotations }: UpdateContainerResourcesRequest,
+): Promise<void> {
+  const { containers } = runtime.store;
+  const { id } = requireById(containers, "container", containerId);
+  await runtime.locks.runExclusive(id, async () => {
+    const container = requireById(containers, "container", id);
+    if (container.state.phase === "exited") {
+      throw new CriError(
+        "FAILED_PRECONDITION",
+        `Cannot change the resources of the container ${id}: it has exited.`,
+      );
+    }
+    const before = container.config.linux?.resources;
+    const after = combine(before, linux);
+    await runtime.adapter.updateResources(container, { before, after, annotations });
+    containers.update(id, (record) => ({
+      ...record,
+      config: {
+        ...record.config,
+        linux: { securityContext: undefined, ...record.config.linux, resources: after },
+      },
+    }));
+  });
+}
+
+/** What is not given, zero or empty (api.proto: "not specified"), stays as it was. */
+function combine(
+  before: LinuxContainerResources | undefined,
+  change: LinuxContainerResources | undefined,
+): LinuxContainerResources {
+  const given = Object.entries(change ?? {}).filter(([, value]) =>
+    typeof value === "object" ? Object.keys(value).length > 0 : Boolean(value)
+  );
+  return LinuxContainerResources.fromPartial({ ...before, ...Object.fromEntries(given) });
+}
