@@ -46,6 +46,7 @@ export interface KubeletOptions {
   controlPlane?: ControlPlane;
   /** How much it logs (klog's -v). */
   verbosity?: number;
+  featureGates?: Readonly<Record<string, boolean>>;
 }
 
 /** The parts of a Pod's status that tests look at, as the kubelet's API writes them. */
@@ -133,11 +134,17 @@ export class Kubelet extends NodeService {
     await Deno.remove(this.lab.path("knode", `${MANIFEST_DIR}/${name}.json`));
   }
 
+  /** What it answers at a path of its read-only port. @throws {Error} with what it says instead. */
+  async get(path: string): Promise<string> {
+    const response = await fetch(`http://${this.lab.address("knode")}:${READ_ONLY_PORT}${path}`);
+    const text = await response.text();
+    if (!response.ok) throw new Error(`The kubelet answered ${text}`);
+    return text;
+  }
+
   /** All pods of the node as the kubelet sees them. */
   async pods(): Promise<PodStatus[]> {
-    const response = await fetch(`http://${this.lab.address("knode")}:${READ_ONLY_PORT}/pods`);
-    if (!response.ok) throw new Error(`The kubelet answered ${await response.text()}`);
-    const { items } = await response.json();
+    const { items } = JSON.parse(await this.get("/pods"));
     return items ?? [];
   }
 
@@ -170,7 +177,10 @@ export class Kubelet extends NodeService {
     for (const [path, value] of Object.entries(DEMANDED_SYSCTLS)) {
       await write(sysctlFile(path), `${value}\n`);
     }
-    const config = kubeletConfig(this.lab.address("knode"), this.options.socketPath);
+    const config = {
+      ...kubeletConfig(this.lab.address("knode"), this.options.socketPath),
+      featureGates: this.options.featureGates ?? {},
+    };
     await write(CONFIG_PATH, JSON.stringify(config, null, 1));
   }
 }

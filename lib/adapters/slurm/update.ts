@@ -29,11 +29,14 @@ export async function updateJob(
   const { id } = container;
   const { jobId, job, counts, directory } = workloadOf(container);
   const settings: string[] = [];
-  if (counts?.cores && coresOf(after) > 0n && coresOf(before) !== coresOf(after)) {
-    settings.push(`CPUsPerTask=${coresOf(after)}`);
+  const cores = coresOf(after);
+  if (counts?.cores && cores > 0n && cores !== coresOf(before)) {
+    // What sbatch makes of --cpus-per-task at once; scontrol changes neither of them with another.
+    settings.push(`CPUsPerTask=${cores}`, `NumCPUs=${cores}`, `MinCPUsNode=${cores}`);
   }
-  if (counts?.memory && mebibytesOf(after) > 0n && mebibytesOf(before) !== mebibytesOf(after)) {
-    settings.push(`MinMemoryNode=${mebibytesOf(after)}`);
+  const mebibytes = mebibytesOf(after);
+  if (counts?.memory && mebibytes > 0n && mebibytes !== mebibytesOf(before)) {
+    settings.push(`MinMemoryNode=${mebibytes}`);
   }
   if (settings.length > 0 && job !== undefined) {
     throw new CriError(

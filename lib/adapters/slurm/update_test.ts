@@ -43,12 +43,14 @@ async function told(place: Place): Promise<string[]> {
 
 const ASKED: [what: string, after: Resources, limit: string | undefined, asked: string[]][] = [
   ["nothing changes", {}, undefined, []],
-  ["the cores change", { cpuQuota: 150_000n }, undefined, ["CPUsPerTask=2"]],
+  ["the cores change", { cpuQuota: 150_000n }, undefined, [
+    "CPUsPerTask=2 NumCPUs=2 MinCPUsNode=2",
+  ]],
   ["the memory changes", { memoryLimitInBytes: 200n * MEBIBYTE + 1n }, undefined, [
     "MinMemoryNode=201",
   ]],
   ["both change", { cpuQuota: 400_000n, memoryLimitInBytes: MEBIBYTE }, undefined, [
-    "CPUsPerTask=4 MinMemoryNode=1",
+    "CPUsPerTask=4 NumCPUs=4 MinCPUsNode=4 MinMemoryNode=1",
   ]],
   [
     "it is rounded to the same",
@@ -67,7 +69,9 @@ for (const [what, after, limit, asked] of ASKED) {
       await place.start();
       await update(place, after, limit);
       assertEquals(await told(place), asked);
-      const notes = asked.map((line) => `job ${place.jobId} changed: ${line.replace(" ", ", ")}`);
+      const notes = asked.map((line) =>
+        `job ${place.jobId} changed: ${line.replaceAll(" ", ", ")}`
+      );
       for (const note of notes) assertStringIncludes(await place.notes(), note);
     },
   );

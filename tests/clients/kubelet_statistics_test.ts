@@ -1,0 +1,134 @@
+/** What a real kubelet makes of the statistics, metrics, events and streamed lists of Slurm pods. */
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { delay } from "@std/async/delay";
+import { Kubelet } from "../../scripts/lab/kubelet.ts";
+import { Lab } from "../../scripts/lab/lab.ts";
+import { NodeServer, prepareNode } from "../../scripts/lab/node_server.ts";
+
+const TIMEOUT_MS = 120_000;
+const POLL_MS = 1_000;
+const IMAGE = "multicri/docker-repository.lab/busybox:1";
+const POD = "busy";
+/** The name of a static pod's mirror. */
+const MIRROR = "busy-knode";
+
+const lab = new Lab();
+Deno.test.beforeAll(() => prepareNode(lab, () => {}));
+
+function busyPod(): unknown {
+  const { host, port, user, password } = lab.login;
+  const variables = {
+    CLUSTER_HOST: host,
+    CLUSTER_PORT: String(port),
+    CLUSTER_USERNAME: user,
+    CLUSTER_PASSWORD: password,
+  };
+  return {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name: POD, namespace: "default" },
+    spec: {
+      restartPolicy: "Never",
+      terminationGracePeriodSeconds: 1,
+      containers: [{
+        name: "main",
+        image: IMAGE,
+        command: ["/bin/sh", "-c", "while :; do :; done"],
+        env: Object.entries(variables).map(([name, value]) => ({ name, value })),
+      }],
+    },
+  };
+}
+
+/** The parts of /stats/summary that the test looks at. */
+interface Summary {
+  pods: {
+    podRef: { name: string };
+    cpu?: { usageNanoCores?: number };
+    memory?: { workingSetBytes?: number };
+    containers: { cpu?: { usageNanoCores?: number; usageCoreNanoSeconds?: number } }[];
+  }[];
+}
+
+/** The value of a line of Prometheus' text format; of several the last. */
+function metric(text: string, name: string): number {
+  const lines = text.split("\n").filter((line) =>
+    line.startsWith(`${name}{`) && line.includes(`pod="${MIRROR}"`)
+  );
+  return Number(lines.at(-1)?.split("} ")[1]?.split(" ")[0] ?? NaN);
+}
+
+/** A kubelet by default, and one that asks for all that is not its default yet. */
+const KUBELETS: { name: string; featureGates: Record<string, boolean>; rpcs: string[] }[] = [
+  { name: "by default", featureGates: {}, rpcs: ["ListContainerStats"] },
+  {
+    name: "with all of the CRI",
+    featureGates: {
+      PodAndContainerStatsFromCRI: true,
+      CRIListStreaming: true,
+      EventedPLEG: true,
+    },
+    rpcs: [
+      "GetContainerEvents",
+      "ListMetricDescriptors",
+      "StreamContainers",
+      "StreamImages",
+      "StreamPodSandboxMetrics",
+      "StreamPodSandboxStats",
+      "StreamPodSandboxes",
+    ],
+  },
+];
+for (const { name, featureGates, rpcs } of KUBELETS) {
+  Deno.test(`a kubelet ${name} shows what a Slurm pod uses`, async () => {
+    const server = new NodeServer(lab, { name: "kubelet-statistics" });
+    await lab.exec("knode", ["rm", "-rf", server.rootDir, server.stateDir, server.logPath]);
+    const kubelet = new Kubelet(lab, { socketPath: server.socketPath, featureGates });
+    try {
+      await server.start();
+      await kubelet.start();
+      await kubelet.writeStaticPod(POD, busyPod());
+      const found = async () => {
+        const { pods }: Summary = JSON.parse(await kubelet.get("/stats/summary"));
+        return pods.find(({ podRef }) => podRef.name === MIRROR);
+      };
+      const deadline = performance.now() + TIMEOUT_MS;
+      let pod = await found();
+      while ((pod?.cpu?.usageNanoCores ?? 0) < 500_000_000) {
+        assert(performance.now() < deadline, JSON.stringify(pod));
+        await delay(POLL_MS);
+        pod = await found();
+      }
+      assert((pod?.memory?.workingSetBytes ?? 0) > 1_000_000, JSON.stringify(pod));
+      assert((pod?.containers[0]?.cpu?.usageCoreNanoSeconds ?? 0) > 0, JSON.stringify(pod));
+
+      const resources = await kubelet.get("/metrics/resource");
+      assert(metric(resources, "pod_cpu_usage_seconds_total") > 0, resources);
+      assert(metric(resources, "container_cpu_usage_seconds_total") > 0, resources);
+      assert(metric(resources, "container_memory_working_set_bytes") > 1_000_000, resources);
+      if (featureGates.PodAndContainerStatsFromCRI) {
+        const cadvisor = await kubelet.get("/metrics/cadvisor");
+        assert(metric(cadvisor, "container_cpu_usage_seconds_total") > 0, cadvisor);
+        assert(metric(cadvisor, "container_processes") > 0, cadvisor);
+      }
+      await kubelet.removeStaticPod(POD);
+      while (await kubelet.pod(POD) !== undefined) await delay(POLL_MS);
+    } finally {
+      await kubelet.stop();
+      const log = await kubelet.log();
+      await kubelet.remove();
+      const left = (await server.crictlOk(["pods", "--quiet"])).split("\n").filter(Boolean);
+      for (const id of left) await server.crictlOk(["rmp", "--force", id]);
+      await server.stop();
+      const errors = log.split("\n").filter((line) =>
+        /^E.*([Ss]tats|[Mm]etric|[Ee]vent)/.test(line)
+      );
+      assertEquals(errors.filter((line) => !line.includes("apiserver")), []);
+    }
+    const log = await server.log();
+    // A kubelet that ends cancels its stream of events.
+    for (const rpc of rpcs) {
+      assertMatch(log, new RegExp(` ${rpc} (code=OK|failed: The call was cancelled)`));
+    }
+  });
+}
