@@ -3,7 +3,7 @@ import { CriError } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
 import type { CallContext, CriMethod } from "../cri/service.ts";
 import { type Backend, RemoteBackend } from "./backend.ts";
-import { EventQueue } from "./event_queue.ts";
+import { eventQueue } from "../runtime/container_events.ts";
 import { EventFollower } from "./event_follower.ts";
 
 /**
@@ -20,7 +20,7 @@ export async function* joinEvents(
 ): AsyncGenerator<Uint8Array> {
   const ended = new AbortController();
   const signal = AbortSignal.any([context.signal, ended.signal]);
-  const queue = new EventQueue();
+  const queue = eventQueue<Uint8Array>();
   const sources = backends.map(async (backend) => {
     try {
       if (backend instanceof RemoteBackend) {

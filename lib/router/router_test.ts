@@ -58,7 +58,7 @@ for (const [handler, names, flags, digit, asked] of HANDLERS) {
     withNode(names, async (node) => {
       const id = await runPod(node, "one", handler);
       assertEquals(id.charAt(0), digit);
-      const runtimes = [node.own, ...Object.values(node.remotes).map(({ runtime }) => runtime)];
+      const runtimes = [node.own, ...node.remotes.map(({ runtime }) => runtime)];
       const calls = runtimes.flatMap(({ calls }) => calls);
       assertEquals(calls, [`run one '${asked}'`]);
     }, { flags }));
@@ -115,11 +115,11 @@ Deno.test("unary() asks our own runtime for an id that nobody has, which answers
 Deno.test("unary() passes a runtime's own errors on word for word", () =>
   withNode(REMOTES, async (node) => {
     const sandbox = await runPod(node, "one");
-    node.remotes["default"]!.runtime.changes.createContainer = () => {
+    node.remote("default").runtime.changes.createContainer = () => {
       throw new CriError("RESOURCE_EXHAUSTED", 'it says "no": 100 % full');
     };
-    await node.remotes["default"]!.down();
-    await node.remotes["default"]!.up();
+    await node.remote("default").down();
+    await node.remote("default").up();
     await until(() => node.call("listPodSandbox").then(({ items }) => items.length === 1));
     const create = () => failure(runContainer(node, sandbox));
     await until(async () => (await create()).code !== "UNAVAILABLE");
@@ -182,14 +182,14 @@ Deno.test("unary() tells every runtime the node's configuration, one that is awa
   withNode(REMOTES, async (node) => {
     const update = { runtimeConfig: { networkConfig: { podCidr: "10.0.0.0/24" } } };
     await node.call("updateRuntimeConfig", update);
-    const { default: up, extra: away } = node.remotes;
-    assertEquals([node.own.calls, up!.runtime.calls], [["update 10.0.0.0/24"], [
+    const [up, away] = [node.remote("default"), node.remote("extra")];
+    assertEquals([node.own.calls, up.runtime.calls], [["update 10.0.0.0/24"], [
       "update 10.0.0.0/24",
     ]]);
-    assertEquals(away!.runtime.calls, []);
-    await away!.up();
-    await until(() => away!.runtime.calls.length === 1);
-    assertEquals(away!.runtime.calls, ["update 10.0.0.0/24"]);
+    assertEquals(away.runtime.calls, []);
+    await away.up();
+    await until(() => away.runtime.calls.length === 1);
+    assertEquals(away.runtime.calls, ["update 10.0.0.0/24"]);
   }, { up: ["default"] }));
 
 const IMAGES: [what: string, request: Record<string, unknown>, runtime: string][] = [
@@ -212,7 +212,7 @@ for (const [what, image, runtime] of IMAGES) {
   Deno.test(`unary() pulls an image in ${runtime} when ${what}`, () =>
     withNode(REMOTES, async (node) => {
       await node.call("pullImage", { image });
-      const runtimes = [node.own, ...Object.values(node.remotes).map(({ runtime }) => runtime)];
+      const runtimes = [node.own, ...node.remotes.map(({ runtime }) => runtime)];
       assertEquals(runtimes.filter(({ calls }) => calls.length > 0).map(({ name }) => name), [
         runtime,
       ]);
@@ -246,7 +246,7 @@ Deno.test("unary() keeps the ids of one image in two runtimes apart", () =>
     // A container of each, and its image under the name that the lists have.
     const sandbox = await runPod(node, "one", "extra");
     const container = await runContainer(node, sandbox, `${id}@extra`);
-    const extra = node.remotes["extra"]!.runtime;
+    const extra = node.remote("extra").runtime;
     assertEquals(extra.calls.at(-1), `create ${id}`);
     const { status } = await node.call("containerStatus", { containerId: container });
     assertEquals([status?.imageId, status?.imageRef], [`${id}@extra`, "name@sha256:0"]);
@@ -287,7 +287,7 @@ Deno.test("unary() creates a container of its runtime's own image when it is giv
     assertStringIncludes(error.message, "multicri.io/runtime-handler");
     await node.call("pullImage", imageRequest("perl", { runtimeHandler: "extra" }));
     await create("perl");
-    assertEquals(node.remotes["extra"]!.runtime.calls.at(-1), "create perl");
+    assertEquals(node.remote("extra").runtime.calls.at(-1), "create perl");
   }));
 
 Deno.test("unary() keeps a dead runtime's entries in the lists, filtered too, and across restarts", () =>
@@ -299,7 +299,7 @@ Deno.test("unary() keeps a dead runtime's entries in the lists, filtered too, an
     const known = async (expected: number) =>
       (await node.call("listContainers")).containers.length === expected;
     await until(() => known(2));
-    await node.remotes["extra"]!.down();
+    await node.remote("extra").down();
     for (let process = 0; process < 2; process++) {
       const { items } = await node.call("listPodSandbox");
       assertEquals(items.map(({ id }) => id).sort(), sandboxes.toSorted());
@@ -328,7 +328,7 @@ Deno.test("unary() keeps a dead runtime's entries in the lists, filtered too, an
     // Of what nobody here knows, the dead one may know: the answer must wait for it.
     const unknown = await failure(node.call("removeContainer", { containerId: "f".repeat(64) }));
     assertEquals(unknown.code, "UNAVAILABLE");
-    await node.remotes["extra"]!.up();
+    await node.remote("extra").up();
     await until(() =>
       node.call("containerStatus", { containerId: containers[1] ?? "" }).then(
         () => true,
@@ -359,10 +359,10 @@ Deno.test("unary() gives a list without the runtime that hangs when that is not 
     const sandbox = await runPod(node, "one");
     await until(async () => (await node.call("listPodSandbox")).items.length === 1);
     const released = Promise.withResolvers<void>();
-    node.remotes["default"]!.runtime.gates.listPodSandbox = released.promise;
+    node.remote("default").runtime.gates.listPodSandbox = released.promise;
     try {
-      await node.remotes["default"]!.down();
-      await node.remotes["default"]!.up();
+      await node.remote("default").down();
+      await node.remote("default").up();
       const { items } = await node.call("listPodSandbox");
       assertEquals(items.map(({ id }) => id), [sandbox]);
     } finally {

@@ -218,7 +218,9 @@ function imageOf({ config }: CreateContainerRequest): string {
 /** A router before our own runtime and remote ones. */
 export interface TestNode {
   own: BookRuntime;
-  remotes: { [name: string]: ServedRuntime };
+  remotes: readonly ServedRuntime[];
+  /** The remote of a name. */
+  remote(name: string): ServedRuntime;
   call<K extends RpcKey>(key: K, request?: DeepPartial<RequestOf<K>>): Promise<ResponseOf<K>>;
   backend: CriBackend;
   /** Closes the router and opens one that knows only what the first has saved. */
@@ -254,12 +256,10 @@ export async function withNode(
 ): Promise<void> {
   const directory = await Deno.makeTempDir({ prefix: "multicri-router-" });
   const own = new BookRuntime("multicri", "0");
-  const remotes: TestNode["remotes"] = {};
-  for (const name of names) {
-    const runtime = new BookRuntime(name, name.charAt(0));
-    remotes[name] = new ServedRuntime(runtime, `${directory}/${name}.sock`);
-    if (up.includes(name)) await remotes[name].up();
-  }
+  const remotes = names.map((name) =>
+    new ServedRuntime(new BookRuntime(name, name.charAt(0)), `${directory}/${name}.sock`)
+  );
+  for (const remote of remotes) if (up.includes(remote.runtime.name)) await remote.up();
   const invocation = parseInvocation([
     `--remote-runtime-endpoints=${
       names.map((name) => `${name}:${directory}/${name}.sock`).join(",")
@@ -286,12 +286,17 @@ export async function withNode(
   let router: OpenRouter = await open();
   const close = async () => {
     await router.close();
-    if (!Object.values(remotes).every(({ isUp }) => isUp)) await delay(RECONNECT_MS);
+    if (!remotes.every(({ isUp }) => isUp)) await delay(RECONNECT_MS);
   };
   try {
     await use({
       own,
       remotes,
+      remote: (name) => {
+        const found = remotes.find(({ runtime }) => runtime.name === name);
+        if (found === undefined) throw new Error(`There is no remote ${name}.`);
+        return found;
+      },
       get backend() {
         return router.backend;
       },
@@ -303,7 +308,7 @@ export async function withNode(
     });
   } finally {
     await close();
-    for (const remote of Object.values(remotes)) await remote.down();
+    for (const remote of remotes) await remote.down();
     await Deno.remove(directory, { recursive: true });
   }
 }

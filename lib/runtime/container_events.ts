@@ -1,3 +1,4 @@
+import { BoundedQueue } from "../base/bounded_queue.ts";
 import { CriError } from "../base/error.ts";
 import { ContainerEventResponse, ContainerEventType } from "../cri/api.generated.ts";
 import type { ContainerRecord, SandboxRecord } from "../store/records.ts";
@@ -18,6 +19,16 @@ const {
   CONTAINER_DELETED_EVENT: DELETED,
 } = ContainerEventType;
 
+/** A queue of events for one client. */
+export function eventQueue<T>(): BoundedQueue<T> {
+  return new BoundedQueue(MAX_WAITING_EVENTS, () =>
+    new CriError(
+      "RESOURCE_EXHAUSTED",
+      `Cannot tell further events: ${MAX_WAITING_EVENTS} were waiting because the client did not read ` +
+        "them. Call again, and list what has changed meanwhile.",
+    ));
+}
+
 /**
  * GetContainerEvents: every change from the call on, each once and in order, with the pod as it was then; also those
  * of sandboxes, as other runtimes tell them. Ends when `signal` aborts.
@@ -28,15 +39,9 @@ export async function* containerEvents(
   signal: AbortSignal,
 ): AsyncGenerator<ContainerEventResponse> {
   const { containers, sandboxes } = runtime.store;
-  const waiting: ContainerEventResponse[] = [];
-  let overrun = false;
-  let wake = () => {};
+  const queue = eventQueue<ContainerEventResponse>();
   const tell = (sandbox: SandboxRecord | undefined, id: string, types: ContainerEventType[]) => {
-    for (const type of types) {
-      overrun ||= waiting.length >= MAX_WAITING_EVENTS;
-      if (!overrun) waiting.push(eventOf(runtime, sandbox, id, type));
-    }
-    wake();
+    for (const type of types) queue.push(eventOf(runtime, sandbox, id, type));
   };
   const stops = [
     containers.onChange((change) => {
@@ -48,23 +53,10 @@ export async function* containerEvents(
       tell(sandbox, sandbox.id, eventsOfSandbox(change));
     }),
   ];
-  const onAbort = () => wake();
+  const onAbort = () => queue.end();
   signal.addEventListener("abort", onAbort, { once: true });
   try {
-    while (!signal.aborted) {
-      const event = waiting.shift();
-      if (event !== undefined) {
-        yield event;
-      } else if (overrun) {
-        throw new CriError(
-          "RESOURCE_EXHAUSTED",
-          `Cannot tell further events: ${MAX_WAITING_EVENTS} were waiting because the client did not read ` +
-            "them. Call again, and list what has changed meanwhile.",
-        );
-      } else {
-        await new Promise<void>((resolve) => wake = resolve);
-      }
-    }
+    if (!signal.aborted) yield* queue;
   } finally {
     signal.removeEventListener("abort", onAbort);
     for (const stop of stops) stop();
