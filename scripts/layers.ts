@@ -10,7 +10,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ["lib/base"],
   ["wasm", "lib/cri"],
   ["lib/executors", "lib/store"],
-  ["lib/config", "lib/logs"],
+  ["lib/config", "lib/logs", "lib/streaming"],
   ["lib/images"],
   ["lib/adapters"],
   ["lib/runtime"],
