@@ -18,6 +18,7 @@ import { Puller } from "./lib/images/puller.ts";
 import { notBuiltYet, runtimeHandlers } from "./lib/runtime/handlers.ts";
 import { MULTICRI_VERSION } from "./lib/runtime/status.ts";
 import { serveCri } from "./lib/server/server.ts";
+import { StreamingServer } from "./lib/streaming/server.ts";
 import { Store } from "./lib/store/store.ts";
 
 /** sysexits-like codes that a unit file can tell apart. */
@@ -45,12 +46,19 @@ async function serve(config: Config, log: Logger): Promise<void> {
   const hostKeys = new HostKeys(join(config.rootDir, "known_hosts"), log);
   const sessions = new ClusterSessions({ hostKeys, logger: log, clock });
   const adapter = new SlurmAdapter(config, readClusters(config), store, sessions, clock, log);
+  const streams = await StreamingServer.listen({
+    address: config.streamAddr,
+    port: config.streamPort,
+    log,
+    clock,
+  });
   const backend = backendFromHandlers(
     runtimeHandlers({
       config,
       store,
       adapter,
       images,
+      streams,
       clock,
       nodeAddress: config.nodeIp ?? firstAddress(),
       systemdNode: await exists(SYSTEMD_SIGN),
@@ -67,6 +75,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
     await untilSignal(["SIGINT", "SIGTERM"]);
     await server.close();
   } finally {
+    await streams.close();
     await adapter.close();
   }
 }

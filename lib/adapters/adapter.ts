@@ -1,4 +1,5 @@
 import type { ContainerConfig, PodSandboxConfig } from "../cri/api.generated.ts";
+import type { CommandRunner, PortForwarder } from "../streaming/process.ts";
 import type { ContainerRecord, ImageRecord } from "../store/records.ts";
 
 /** What CreateContainer asks for, with the environment's values. */
@@ -68,6 +69,23 @@ export interface Adapter {
     timeoutMs: number,
     signal: AbortSignal,
   ): Promise<ExecResult>;
+
+  /**
+   * Prepares a command in a container that is running; the runner begins it, once, on a terminal if `tty`.
+   * @throws CriError UNAVAILABLE while nobody can tell whether it can be run, as in a queue. The runner: as `execSync`.
+   */
+  openExec(
+    id: string,
+    argv: readonly string[],
+    tty: boolean,
+    signal: AbortSignal,
+  ): Promise<CommandRunner>;
+
+  /**
+   * Prepares connections to ports of any of the containers, which belong to one pod.
+   * @throws CriError UNAVAILABLE, FAILED_PRECONDITION when none of them runs.
+   */
+  openPortForward(ids: readonly string[], signal: AbortSignal): Promise<PortForwarder>;
 
   /** Removes what an ended or never started container left behind, secrets included. */
   removeContainer(container: ContainerRecord, signal: AbortSignal): Promise<void>;

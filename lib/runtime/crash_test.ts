@@ -20,6 +20,7 @@ import { removePodSandbox } from "./sandbox_remove.ts";
 import { runPodSandbox } from "./sandbox_run.ts";
 import { stopPodSandbox } from "./sandbox_stop.ts";
 import type { Runtime } from "./runtime.ts";
+import { TEST_STREAMS } from "./test_runtime.ts";
 
 const NEVER = new AbortController().signal;
 
@@ -127,6 +128,7 @@ class Node {
         require: () => this.#image,
         collectUnused: () => {},
       } as unknown as ImageService,
+      streams: TEST_STREAMS,
       clock: this.clock,
       nodeAddress: "10.0.0.1",
       systemdNode: false,

@@ -5,6 +5,7 @@ import { execSync } from "./container_exec.ts";
 import { removeContainer } from "./container_remove.ts";
 import { startContainer } from "./container_start.ts";
 import { containerStatusResponse, listContainers } from "./container_status.ts";
+import { exec, portForward } from "./container_stream.ts";
 import { stopContainer } from "./container_stop.ts";
 import { requireById } from "./lookup.ts";
 import type { Runtime } from "./runtime.ts";
@@ -69,6 +70,10 @@ export function runtimeHandlers(runtime: Runtime): Partial<CriHandlers> {
     },
 
     execSync: async (request, { signal }) => await execSync(runtime, request, signal),
+    exec: async (request, { signal }) => ({ url: await exec(runtime, request, signal) }),
+    portForward: async (request, { signal }) => ({
+      url: await portForward(runtime, request, signal),
+    }),
 
     // Our containers use nothing of this node. An error here would cost the kubelet its stats of the whole node, and
     // with them eviction (kubelet 1.37, cri_stats_provider.go).

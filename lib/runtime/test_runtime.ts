@@ -17,6 +17,7 @@ import {
 import { ImageService } from "../images/image_service.ts";
 import type { Puller } from "../images/puller.ts";
 import { beginStart, markExited, markRunning } from "../store/container_state.ts";
+import type { CommandRunner, PortForwarder } from "../streaming/process.ts";
 import type { ContainerRecord } from "../store/records.ts";
 import type { Store } from "../store/store.ts";
 import { imageRecord, TestStore } from "../store/test_store.ts";
@@ -28,7 +29,7 @@ import { runPodSandbox } from "./sandbox_run.ts";
 export class TestAdapter implements Adapter {
   readonly name = "test";
   readonly calls: string[] = [];
-  readonly failures: Partial<Record<"prepare" | "start" | "stop" | "remove", Error>> = {};
+  readonly failures: Partial<Record<"prepare" | "start" | "stop" | "remove" | "open", Error>> = {};
   /** A start waits for this. */
   startGate: Promise<void> = Promise.resolve();
   /** A stop waits for this. */
@@ -81,6 +82,16 @@ export class TestAdapter implements Adapter {
     });
   }
 
+  openExec(id: string, argv: readonly string[], tty: boolean): Promise<CommandRunner> {
+    this.#called("open", `exec ${id} ${tty} ${argv.join(" ")}`);
+    return Promise.resolve(() => Promise.resolve(3));
+  }
+
+  openPortForward(ids: readonly string[]): Promise<PortForwarder> {
+    this.#called("open", `ports ${ids.join(" ")}`);
+    return Promise.resolve(() => Promise.resolve());
+  }
+
   describeContainer(container: ContainerRecord): Record<string, unknown> {
     return { workload: container.workload };
   }
@@ -114,6 +125,13 @@ export class TestAdapter implements Adapter {
   }
 }
 
+/** Answers with what was asked for in place of a URL. */
+export const TEST_STREAMS: Runtime["streams"] = {
+  execUrl: (wanted) => `exec ${JSON.stringify(wanted)}`,
+  attachUrl: (wanted) => `attach ${JSON.stringify(wanted)}`,
+  portForwardUrl: () => "ports",
+};
+
 export interface TestRuntime {
   runtime: Runtime;
   adapter: TestAdapter;
@@ -138,6 +156,7 @@ export async function withRuntime(use: (test: TestRuntime) => Promise<void>): Pr
       store,
       adapter,
       images,
+      streams: TEST_STREAMS,
       clock,
       nodeAddress: "192.0.2.1",
       systemdNode: true,

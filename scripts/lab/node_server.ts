@@ -59,6 +59,9 @@ export class NodeServer {
       this.stateDir,
       "--resources-cache-path",
       this.cachePath,
+      // Several servers may run in one node.
+      "--stream-port",
+      "0",
       ...this.options.flags ?? [],
     ];
   }

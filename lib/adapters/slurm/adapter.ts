@@ -10,11 +10,15 @@ import type { ClusterSessions } from "../../executors/ssh/sessions.ts";
 import { beginStart, markRunning, undoStart } from "../../store/container_state.ts";
 import type { ContainerRecord } from "../../store/records.ts";
 import type { Store } from "../../store/store.ts";
+import type { CommandRunner, PortForwarder } from "../../streaming/process.ts";
 import type { Adapter, AdapterCondition, ContainerRequest, ExecResult } from "../adapter.ts";
 import { type ActiveContainer, ActiveContainers } from "./active.ts";
+import { streamExec } from "./exec_stream.ts";
 import { execSync } from "./exec_sync.ts";
 import { renderJob } from "./job.ts";
 import { checkMounts } from "./mounts.ts";
+import { openPortForward } from "./port_forward.ts";
+import { execRequest, runningSoon } from "./running_job.ts";
 import { forgetEnvironment, writeSecrets } from "./secrets.ts";
 import { refuseUnavailable } from "./security.ts";
 import { loginOf, readSettings } from "./settings.ts";
@@ -146,6 +150,22 @@ export class SlurmAdapter implements Adapter {
     signal: AbortSignal,
   ): Promise<ExecResult> {
     return execSync(this.#active, this.store, this.clock, id, argv, timeoutMs, signal);
+  }
+
+  async openExec(
+    id: string,
+    argv: readonly string[],
+    tty: boolean,
+    signal: AbortSignal,
+  ): Promise<CommandRunner> {
+    const container = await runningSoon(this.store, this.clock, id, signal);
+    const request = execRequest(this.store, container, argv, 0);
+    const { account } = await this.#active.of(id);
+    return (streams, gone) => streamExec(request, tty, account, this.clock, streams, gone);
+  }
+
+  async openPortForward(ids: readonly string[], signal: AbortSignal): Promise<PortForwarder> {
+    return await openPortForward(this.#active, this.store, this.clock, ids, signal);
   }
 
   describeContainer(container: ContainerRecord): Record<string, unknown> {

@@ -207,10 +207,10 @@ die $@ if $@;
 `;
 
 /**
- * Runs READ_PROGRAM, for `enter_container.pl`, as a step of the job on its node; stdin follows. The step shares the
+ * Runs READ_PROGRAM as a step of the job on its node; the program's stdin follows. The step shares the
  * job's resources. What a login sets for srun and perl is taken away where it could change the bytes.
  */
-export function execScript(jobId: string, host: string): string {
+export function stepScript(jobId: string, host: string): string {
   return `
 unset SLURM_LABELIO SLURM_UNBUFFEREDIO SLURM_STDINMODE SLURM_STDOUTMODE SLURM_STDERRMODE SLURM_EXPORT_ENV
 unset SLURM_NNODES SLURM_NTASKS SLURM_NPROCS SLURM_CPUS_PER_TASK SLURM_HINT SLURM_DISTRIBUTION

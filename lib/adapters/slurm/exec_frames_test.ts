@@ -11,6 +11,7 @@ const REQUEST: EnterRequest = {
   timeoutMs: 1,
   waitMs: 2,
   maxOutputBytes: 3,
+  stdio: "tty",
   argv: ["a b", "", "\n"],
 };
 
@@ -78,7 +79,8 @@ for (const [when, text] of Object.entries(GARBLED)) {
 }
 
 Deno.test("encodeRequest() counts bytes and ends each field by NUL", () => {
-  const fields = [NONCE, "/home/ü/c", "17", "/", "1", "2", "3", "a b", "", "\n"].join("\0") + "\0";
+  const fields = [NONCE, "/home/ü/c", "17", "/", "1", "2", "3", "tty", "a b", "", "\n"].join("\0") +
+    "\0";
   const bytes = new TextEncoder().encode(fields);
   assertEquals(new TextDecoder().decode(encodeRequest(REQUEST)), `${bytes.length}\n${fields}`);
 });
