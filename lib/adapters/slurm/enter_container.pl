@@ -146,6 +146,7 @@ sub terminal {
   my ($root) = @_;
   my ($ours, $theirs) = open_terminal($root) or fail('node', "no terminal can be made there: $!");
   $resize = sub { set_size($ours, @_) };
+  $resize->(@size) if @size;
   $environment{TERM} //= 'xterm';
   return { theirs => [$theirs, $theirs, $theirs], sources => { o => $ours }, sink => $ours, end_input => sub { } };
 }

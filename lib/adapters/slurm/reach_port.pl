@@ -19,7 +19,8 @@ sub reach {
   my $why;
   for (@addresses) {
     my ($family, $address) = @$_;
-    if (socket(my $socket, $family, $SOCK_STREAM, 0) && connect $socket, $address) { return $socket }
+    my $tried;
+    return $tried if socket($tried, $family, $SOCK_STREAM, 0) && connect $tried, $address;
     $why //= "$!";
   }
   fail('ended', "nothing there takes connections to the port $port: $why");

@@ -51,7 +51,8 @@ my ($nonce, @request) = read_request();
 my $output = $nonce;
 # Of stdin: what is no whole frame yet, what is still to be passed on, and whether all of it has come.
 my ($unread, $to_pass, $input_ended) = ('', '', 0);
-my $resize = sub { };
+# The terminal's size as it came last, which may be before there is one, and what sets it.
+my (@size, $resize);
 
 # A file of Slurm's or of the login host's is nothing for a container.
 sub close_inherited {
@@ -163,7 +164,10 @@ sub take_input {
     substr $unread, 0, 5 + $size, '';
     if ($letter eq 'i') { $to_pass .= $bytes }
     elsif ($letter eq 'e') { $input_ended = 1 }
-    elsif ($letter eq 'w') { $resize->(split / /, $bytes) }
+    elsif ($letter eq 'w') {
+      @size = split / /, $bytes;
+      $resize->(@size) if defined $resize;
+    }
   }
   return 1;
 }
