@@ -82,6 +82,14 @@ export interface Adapter {
   ): Promise<CommandRunner>;
 
   /**
+   * Prepares a client's way to the program of a running container: what it writes from then on, and its stdin and
+   * terminal as the container was created with. The runner resolves when the program ended, and leaves it alone when
+   * its own signal aborts.
+   * @throws CriError as `openExec`.
+   */
+  openAttach(id: string, signal: AbortSignal): Promise<CommandRunner>;
+
+  /**
    * Prepares connections to ports of any of the containers, which belong to one pod.
    * @throws CriError UNAVAILABLE, FAILED_PRECONDITION when none of them runs.
    */

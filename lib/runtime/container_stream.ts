@@ -1,5 +1,5 @@
 import { CriError } from "../base/error.ts";
-import type { ExecRequest, PortForwardRequest } from "../cri/api.generated.ts";
+import type { AttachRequest, ExecRequest, PortForwardRequest } from "../cri/api.generated.ts";
 import type { StreamsWanted } from "../streaming/process.ts";
 import { requireRunning } from "./container_exec.ts";
 import { requireById } from "./lookup.ts";
@@ -25,6 +25,18 @@ export async function exec(
   const wanted = streamsOf(request, id, purpose);
   const run = await runtime.adapter.openExec(id, request.cmd, wanted.tty, signal);
   return runtime.streams.execUrl(wanted, run);
+}
+
+/** Attach: as Exec, for the container's own program. @throws CriError as Exec. */
+export async function attach(
+  runtime: Runtime,
+  request: AttachRequest,
+  signal: AbortSignal,
+): Promise<string> {
+  const purpose = "attach to the program";
+  const id = requireRunning(runtime, request.containerId, purpose);
+  const wanted = streamsOf(request, id, purpose);
+  return runtime.streams.attachUrl(wanted, await runtime.adapter.openAttach(id, signal));
 }
 
 /** PortForward: answers with the URL at which its client reaches ports of the pod. @throws CriError as Exec. */

@@ -5,7 +5,7 @@ import { execSync } from "./container_exec.ts";
 import { removeContainer } from "./container_remove.ts";
 import { startContainer } from "./container_start.ts";
 import { containerStatusResponse, listContainers } from "./container_status.ts";
-import { exec, portForward } from "./container_stream.ts";
+import { attach, exec, portForward } from "./container_stream.ts";
 import { stopContainer } from "./container_stop.ts";
 import { requireById } from "./lookup.ts";
 import type { Runtime } from "./runtime.ts";
@@ -71,6 +71,7 @@ export function runtimeHandlers(runtime: Runtime): Partial<CriHandlers> {
 
     execSync: async (request, { signal }) => await execSync(runtime, request, signal),
     exec: async (request, { signal }) => ({ url: await exec(runtime, request, signal) }),
+    attach: async (request, { signal }) => ({ url: await attach(runtime, request, signal) }),
     portForward: async (request, { signal }) => ({
       url: await portForward(runtime, request, signal),
     }),

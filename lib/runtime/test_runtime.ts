@@ -87,6 +87,11 @@ export class TestAdapter implements Adapter {
     return Promise.resolve(() => Promise.resolve(3));
   }
 
+  openAttach(id: string): Promise<CommandRunner> {
+    this.#called("open", `attach ${id}`);
+    return Promise.resolve(() => Promise.resolve(0));
+  }
+
   openPortForward(ids: readonly string[]): Promise<PortForwarder> {
     this.#called("open", `ports ${ids.join(" ")}`);
     return Promise.resolve(() => Promise.resolve());

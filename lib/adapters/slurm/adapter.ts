@@ -13,6 +13,7 @@ import type { Store } from "../../store/store.ts";
 import type { CommandRunner, PortForwarder } from "../../streaming/process.ts";
 import type { Adapter, AdapterCondition, ContainerRequest, ExecResult } from "../adapter.ts";
 import { type ActiveContainer, ActiveContainers } from "./active.ts";
+import { attachToJob } from "./attach.ts";
 import { streamExec } from "./exec_stream.ts";
 import { execSync } from "./exec_sync.ts";
 import { renderJob } from "./job.ts";
@@ -162,6 +163,13 @@ export class SlurmAdapter implements Adapter {
     const request = execRequest(this.store, container, argv, 0);
     const { account } = await this.#active.of(id);
     return (streams, gone) => streamExec(request, tty, account, this.clock, streams, gone);
+  }
+
+  async openAttach(id: string, signal: AbortSignal): Promise<CommandRunner> {
+    const container = await runningSoon(this.store, this.clock, id, signal);
+    const { account } = await this.#active.of(id);
+    return (streams, gone) =>
+      attachToJob(container, account, this.store, this.clock, streams, gone);
   }
 
   async openPortForward(ids: readonly string[], signal: AbortSignal): Promise<PortForwarder> {

@@ -7,7 +7,7 @@ import { quoteShell } from "../../../wasm/core.ts";
 
 /** Files that are ours in a container's directory; the rest belongs to the program. */
 const OWN_FILES =
-  "env job.sh prerun.sh jobid jobid.part attempted lock status slurm.log stdout stderr termination-log";
+  "env job.sh prerun.sh stdio.pl stdin jobid jobid.part attempted lock status slurm.log stdout stderr termination-log";
 
 /**
  * Options of ours that a variable of the login shell would override (sbatch(1), INPUT ENVIRONMENT VARIABLES: they

@@ -1,6 +1,8 @@
 import { concat } from "@std/bytes/concat";
 import { CriError } from "../../base/error.ts";
+import attach from "./attach.pl" with { type: "text" };
 import enterContainer from "./enter_container.pl" with { type: "text" };
+import node from "./node.pl" with { type: "text" };
 import reachPort from "./reach_port.pl" with { type: "text" };
 import step from "./step.pl" with { type: "text" };
 import terminal from "./terminal.pl" with { type: "text" };
@@ -49,9 +51,11 @@ const MAX_FRAME_BYTES = 1024 * 1024;
 const MAX_NOISE_BYTES = 1024 * 1024;
 
 /** `enter_container.pl` and what it needs, as `READ_PROGRAM` reads it. */
-export const ENTER_PROGRAM: Uint8Array = withLength(step + terminal + enterContainer);
+export const ENTER_PROGRAM: Uint8Array = withLength(node + step + terminal + enterContainer);
 /** The same for `reach_port.pl`. */
-export const PORT_PROGRAM: Uint8Array = withLength(step + reachPort);
+export const PORT_PROGRAM: Uint8Array = withLength(node + step + reachPort);
+/** The same for `attach.pl`. */
+export const ATTACH_PROGRAM: Uint8Array = withLength(node + step + attach);
 
 /** @throws CriError INVALID_ARGUMENT when a word of the command holds NUL, which no argument can. */
 export function encodeRequest(request: EnterRequest): Uint8Array {

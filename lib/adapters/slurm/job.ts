@@ -8,6 +8,7 @@ import type { ImageRecord, OciImageConfig } from "../../store/records.ts";
 import { joinCommand, renderEnvironment, renderJobScript } from "../../../wasm/core.ts";
 import { resourceOptions } from "./resources.ts";
 import type { ContainerSettings, Variable } from "./settings.ts";
+import { hasStdio, stdioProgram } from "./job_stdio.ts";
 import { TERMINATION_FILE, terminationMount, withTermination } from "./termination.ts";
 
 /** Where the program finds the directory whose files outlive the container. */
@@ -104,6 +105,7 @@ export function renderJob(request: JobRequest): JobFiles {
       env: environment.file,
       ...(termination === undefined ? {} : { [TERMINATION_FILE]: "" }),
       ...(settings.prerun === "" ? {} : { "prerun.sh": settings.prerun }),
+      ...(hasStdio(config) ? { "stdio.pl": stdioProgram(config) } : {}),
     },
   };
 }

@@ -1,7 +1,6 @@
 # What every program that runs as a step of a job begins with: how it is asked, how it answers, and how bytes pass
 # through it in both directions. The program itself follows in the same text.
-#
-# Core Perl without a module, because that is all a compute node is sure to have.
+# node.pl stands before it.
 #
 # stdin: the length of the request in bytes, a newline, the request: NUL-ended fields (see `encodeRequest` in
 # exec_frames.ts). What may follow are frames of a letter, a length (4 bytes, big endian) and that many bytes:
@@ -20,13 +19,6 @@
 #   c              nobody waited any more, and it was ended
 #   f KIND TEXT    it does not begin; KIND is one of starting, ended, setuid, command, node
 # The exit code is always 0, so that srun has nothing to say about it.
-use strict;
-use warnings;
-
-# Of a read from a source, and of its pieces on the way.
-my $PIECE_BYTES = 65536;
-# A pipe that is writable takes this much without blocking (PIPE_BUF, pipe(7)).
-my $ATOMIC_BYTES = 4096;
 # A signal may come just before select() sleeps; then this is how late it is seen. A command closes its streams
 # just before it ends, so the first sleeps after that are short.
 my ($SHORTEST_SLEEP_S, $LONGEST_SLEEP_S) = (0.001, 0.1);
@@ -34,14 +26,6 @@ my ($SHORTEST_SLEEP_S, $LONGEST_SLEEP_S) = (0.001, 0.1);
 my $DRAIN_S = 1;
 # Input that was taken is told in portions of this size, or when there is no more.
 my $TAKEN_BYTES = 65536;
-# The numbers of setns(2), prctl(2) and setsid(2) by machine, as the header of an ELF file names it (e_machine, elf(5)).
-my %CALLS = (
-  62 => [308, 157, 112], 183 => [268, 167, 157], 243 => [268, 167, 157], 21 => [350, 171, 66], 22 => [339, 172, 66],
-);
-my ($PR_SET_PDEATHSIG, $PR_CAPBSET_DROP, $PR_SET_NO_NEW_PRIVS) = (1, 24, 38);
-my ($SIGKILL, $EINTR, $EAGAIN, $WNOHANG) = (9, 4, 11, 1);
-my ($F_GETFL, $F_SETFL, $O_RDWR, $O_NOCTTY, $O_NONBLOCK) = (3, 4, 2, 0400, 04000);
-
 $SIG{PIPE} = 'IGNORE';
 binmode STDIN;
 binmode STDOUT;
@@ -192,12 +176,6 @@ sub take {
   $taken = 0;
 }
 
-sub unblock {
-  my ($file) = @_;
-  my $flags = fcntl($file, $F_GETFL, 0) // return;
-  fcntl $file, $F_SETFL, $flags | $O_NONBLOCK;
-}
-
 # How long to sleep: not longer than $longest, and not beyond any of the times.
 sub pause {
   my ($longest, @times) = @_;
@@ -242,13 +220,6 @@ sub write_some {
   return 1;
 }
 
-sub slurp {
-  my ($path) = @_;
-  open my $file, '<', $path or return undef;
-  local $/;
-  return scalar readline $file;
-}
-
 # Whether stdin has ended.
 sub nobody_waits {
   my $readers = '';
@@ -260,21 +231,3 @@ sub abandon {
   frame('c', '');
   finish();
 }
-
-sub sleep_for {
-  select undef, undef, undef, $_[0];
-}
-
-# The machine type of this node, as the file of this program tells it.
-sub machine {
-  open my $file, '<:raw', '/proc/self/exe' or return 0;
-  read $file, my $header, 20;
-  return unpack ord(substr $header, 5, 1) == 2 ? 'x18 n' : 'x18 v', $header;
-}
-
-# Seconds on a clock that nobody sets.
-sub now {
-  my ($seconds) = (slurp('/proc/uptime') // '') =~ /^(\S+)/;
-  return $seconds // time;
-}
-
