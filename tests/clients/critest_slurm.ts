@@ -26,7 +26,6 @@ const NETWORK =
   "port 80, and none is reached at the Kubernetes node's address.";
 const SECCOMP = "Not built yet: seccomp profiles; a job has those of its compute node.";
 const STATISTICS = "Not built yet: statistics of containers.";
-const STREAMS = "Not built yet: Exec and Attach, which stream.";
 const VOLUMES = "Not built yet: volumes.";
 const UNCLAIMED = "critest skips what the runtime does not claim in its Status.";
 
@@ -185,16 +184,6 @@ export const EXCEPTIONS: readonly Exceptions[] = [
       "stats for started containers when filter is nil [Conformance]",
       "stats for three created containers when filter is nil. [Conformance]",
       "stats for containers filtered by labels [Conformance]",
-    ],
-  },
-  {
-    reason: STREAMS,
-    message: /(Exec|Attach) is not available/,
-    under: STREAMING,
-    specs: [
-      "exec with tty=false and stdin=false [Conformance]",
-      "exec with tty=true and stdin=true [Conformance]",
-      "attach [Conformance]",
     ],
   },
   {

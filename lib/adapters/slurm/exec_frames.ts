@@ -45,6 +45,8 @@ export type Frame =
 
 /** Letter and length. */
 const HEADER_BYTES = 5;
+/** A newline stands behind each frame of the program's. */
+const NEWLINE = 10;
 /** The program sends pieces of 64 KiB; a longer one is not its own. */
 const MAX_FRAME_BYTES = 1024 * 1024;
 /** A site's task prolog may print; more before the first frame would be a loop. */
@@ -119,10 +121,11 @@ export class FrameReader {
       const length = new DataView(this.#pending.buffer, this.#pending.byteOffset).getUint32(at + 1);
       if (length > MAX_FRAME_BYTES) throw garbled();
       const end = at + HEADER_BYTES + length;
-      if (this.#pending.length < end) break;
+      if (this.#pending.length <= end) break;
+      if (this.#pending[end] !== NEWLINE) throw garbled();
       const letter = String.fromCharCode(this.#pending[at] ?? 0);
       this.onFrame(parseFrame(letter, this.#pending.slice(at + HEADER_BYTES, end)));
-      at = end;
+      at = end + 1;
     }
     this.#pending = this.#pending.slice(at);
   }

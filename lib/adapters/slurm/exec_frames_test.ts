@@ -17,7 +17,7 @@ const REQUEST: EnterRequest = {
 
 function frame(letter: string, content: string): string {
   const length = String.fromCharCode(0, 0, content.length >> 8, content.length & 255);
-  return `${letter}${length}${content}`;
+  return `${letter}${length}${content}\n`;
 }
 
 const bytesOf = (latin1: string) => Uint8Array.from(latin1, (letter) => letter.charCodeAt(0));

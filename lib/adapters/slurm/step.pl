@@ -9,7 +9,8 @@
 #   w COLUMNS ROWS the size of the terminal
 # When stdin ends, nobody waits any more, and what was begun is ended. So that this is always noticed, stdin is always
 # read: no more bytes are sent than were taken (k) and a window beyond that (INPUT_WINDOW_BYTES in step_input.ts).
-# stdout: the nonce of the request, then frames of the same form:
+# stdout: the nonce of the request, then frames of the same form, each with a newline behind it, at which srun gives on
+# what it has (srun(1), --unbuffered: with that, it would make a terminal):
 #   s              what was asked for has begun
 #   o, e           a piece of its output, of its errors
 #   k COUNT        so many more bytes of input were taken
@@ -198,7 +199,7 @@ sub kill_all {
 
 sub frame {
   my ($letter, $bytes) = @_;
-  $output .= $letter . pack('N', length $bytes) . $bytes;
+  $output .= $letter . pack('N', length $bytes) . "$bytes\n";
 }
 
 sub fail {
