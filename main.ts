@@ -20,6 +20,7 @@ import { ownRecords } from "./lib/router/owners.ts";
 import { notBuiltYet, runtimeHandlers } from "./lib/runtime/handlers.ts";
 import { MULTICRI_VERSION } from "./lib/runtime/status.ts";
 import { serveCri } from "./lib/server/server.ts";
+import { StreamingServer } from "./lib/streaming/server.ts";
 import { Store } from "./lib/store/store.ts";
 
 /** sysexits-like codes that a unit file can tell apart. */
@@ -47,12 +48,19 @@ async function serve(config: Config, log: Logger): Promise<void> {
   const hostKeys = new HostKeys(join(config.rootDir, "known_hosts"), log);
   const sessions = new ClusterSessions({ hostKeys, logger: log, clock });
   const adapter = new SlurmAdapter(config, readClusters(config), store, sessions, clock, log);
+  const streams = await StreamingServer.listen({
+    address: config.streamAddr,
+    port: config.streamPort,
+    log,
+    clock,
+  });
   const own = backendFromHandlers(
     runtimeHandlers({
       config,
       store,
       adapter,
       images,
+      streams,
       clock,
       nodeAddress: config.nodeIp ?? firstAddress(),
       systemdNode: await exists(SYSTEMD_SIGN),
@@ -72,6 +80,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
     await server.close();
   } finally {
     await router.close();
+    await streams.close();
     await adapter.close();
   }
 }

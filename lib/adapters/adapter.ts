@@ -3,6 +3,7 @@ import type {
   LinuxContainerResources,
   PodSandboxConfig,
 } from "../cri/api.generated.ts";
+import type { CommandRunner, PortForwarder } from "../streaming/process.ts";
 import type { ContainerRecord, ImageRecord } from "../store/records.ts";
 
 /** What CreateContainer asks for, with the environment's values. */
@@ -102,6 +103,31 @@ export interface Adapter {
    * @throws CriError FAILED_PRECONDITION when that is impossible, UNAVAILABLE when it is now.
    */
   updateResources(container: ContainerRecord, change: ResourceChange): Promise<void>;
+
+  /**
+   * Prepares a command in a container that is running; the runner begins it, once, on a terminal if `tty`.
+   * @throws CriError UNAVAILABLE while nobody can tell whether it can be run, as in a queue. The runner: as `execSync`.
+   */
+  openExec(
+    id: string,
+    argv: readonly string[],
+    tty: boolean,
+    signal: AbortSignal,
+  ): Promise<CommandRunner>;
+
+  /**
+   * Prepares a client's way to the program of a running container: what it writes from then on, and its stdin and
+   * terminal as the container was created with. The runner resolves when the program ended, and leaves it alone when
+   * its own signal aborts.
+   * @throws CriError as `openExec`.
+   */
+  openAttach(id: string, signal: AbortSignal): Promise<CommandRunner>;
+
+  /**
+   * Prepares connections to ports of any of the containers, which belong to one pod.
+   * @throws CriError UNAVAILABLE, FAILED_PRECONDITION when none of them runs.
+   */
+  openPortForward(ids: readonly string[], signal: AbortSignal): Promise<PortForwarder>;
 
   /** Removes what an ended or never started container left behind, secrets included. */
   removeContainer(container: ContainerRecord, signal: AbortSignal): Promise<void>;

@@ -142,7 +142,7 @@ export const FLAGS: readonly Flag[] = [
     name: "stream-port",
     value: "port",
     default: "10010",
-    help: "The port of the streaming server.",
+    help: "The port of the streaming server (0: any that is free).",
   },
   {
     name: "usage-interval",

@@ -1,3 +1,4 @@
+import { isIP } from "node:net";
 import { parseArgs } from "@std/cli/parse-args";
 import { isAbsolute, normalize } from "@std/path";
 import { messageOf } from "../base/error.ts";
@@ -116,8 +117,8 @@ export function parseInvocation(
       socketPath: absolutePath(values, "socket-path"),
       stateDir: absolutePath(values, "state-dir"),
       logThreshold: logThreshold(values("stderrthreshold"), values("v")),
-      streamAddr: values("stream-addr") || "127.0.0.1",
-      streamPort: port("--stream-port", values("stream-port")),
+      streamAddr: ownAddress("--stream-addr", values("stream-addr") || "127.0.0.1"),
+      streamPort: port("--stream-port", values("stream-port"), 0),
       usageIntervalSeconds: usageInterval(values("usage-interval")),
       slurm: slurmSettings(env),
     },
@@ -214,10 +215,10 @@ function poolPath(values: (name: string) => string): string {
   return path;
 }
 
-function port(what: string, value: string): number {
+function port(what: string, value: string, lowest = 1): number {
   const number = Number(value);
-  if (!/^\d{1,5}$/.test(value) || number < 1 || number > 65535) {
-    throw badValue(what, value, "a port number from 1 to 65535");
+  if (!/^\d{1,5}$/.test(value) || number < lowest || number > 65535) {
+    throw badValue(what, value, `a port number from ${lowest} to 65535`);
   }
   return number;
 }
@@ -229,6 +230,12 @@ function usageInterval(value: string): number {
     value,
     `a number of seconds from 0 (off) to ${MAX_USAGE_INTERVAL_SECONDS}`,
   );
+}
+
+/** An address, not a name, because it must be known before anything may be looked up. */
+function ownAddress(what: string, value: string): string {
+  if (isIP(value) === 0) throw badValue(what, value, "an IP address of this machine");
+  return value;
 }
 
 function clusterAddresses(list: string): ClusterAddress[] {

@@ -8,7 +8,7 @@ export const PROGRAMS = ["apptainer", "skopeo"] as const;
 /** Where systemd leaves the sign that it is the init system (sd_booted(3)). */
 export const SYSTEMD_SIGN = "/run/systemd/system";
 
-/** Variables that libraries read: grpc-js, ssh2 (through node:), and Node's own debug switches. */
+/** Variables that libraries read: grpc-js, ws, ssh2 (through node:), and Node's own debug switches. */
 const LIBRARY_VARIABLES = [
   "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
   "GRPC_EXPERIMENTAL_ENABLE_OUTLIER_DETECTION",
@@ -19,6 +19,8 @@ const LIBRARY_VARIABLES = [
   "GRPC_SSL_CIPHER_SUITES",
   "GRPC_TRACE",
   "GRPC_VERBOSITY",
+  "WS_NO_BUFFER_UTIL",
+  "WS_NO_UTF_8_VALIDATE",
 ];
 
 /** Our own variables. */
@@ -49,7 +51,8 @@ export function permissionFlags(config: Config, clusters: Clusters): string[] {
     config.resourcesCachePath,
     config.podLogsDir,
   ];
-  const addresses = reachableAddresses(clusters)?.map(({ host, port }) =>
+  const stream = { host: config.streamAddr, port: config.streamPort };
+  const addresses = reachableAddresses(clusters)?.concat(stream).map(({ host, port }) =>
     host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`
   );
   // A unix socket needs the same path in net, read and write.

@@ -17,13 +17,7 @@ export async function execSync(
   { containerId, cmd, timeout }: ExecSyncRequest,
   signal: AbortSignal,
 ): Promise<ExecSyncResponse> {
-  const { id, state } = requireById(runtime.store.containers, "container", containerId);
-  if (state.phase === "created" || state.phase === "exited") {
-    throw new CriError(
-      "FAILED_PRECONDITION",
-      `Cannot run a command in the container ${id}: it must be running, but it is ${state.phase}.`,
-    );
-  }
+  const id = requireRunning(runtime, containerId, "run a command");
   if (cmd.length === 0 || cmd[0] === "") {
     throw new CriError(
       "INVALID_ARGUMENT",
@@ -38,4 +32,16 @@ export async function execSync(
   }
   const seconds = timeout > MAX_TIMEOUT_SECONDS ? 0 : Number(timeout);
   return await runtime.adapter.execSync(id, cmd, seconds * 1000, signal);
+}
+
+/** The whole id of a container that runs or starts. @throws CriError NOT_FOUND, FAILED_PRECONDITION */
+export function requireRunning(runtime: Runtime, containerId: string, purpose: string): string {
+  const { id, state } = requireById(runtime.store.containers, "container", containerId);
+  if (state.phase === "created" || state.phase === "exited") {
+    throw new CriError(
+      "FAILED_PRECONDITION",
+      `Cannot ${purpose} in the container ${id}: it must be running, but it is ${state.phase}.`,
+    );
+  }
+  return id;
 }

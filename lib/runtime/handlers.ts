@@ -15,6 +15,7 @@ import { removeContainer } from "./container_remove.ts";
 import { containerStats, listContainerStats } from "./container_stats.ts";
 import { startContainer } from "./container_start.ts";
 import { containerStatusResponse, listContainers } from "./container_status.ts";
+import { attach, exec, portForward } from "./container_stream.ts";
 import { stopContainer } from "./container_stop.ts";
 import { updateContainerResources } from "./container_update.ts";
 import { requireById } from "./lookup.ts";
@@ -93,6 +94,11 @@ export function runtimeHandlers(runtime: Runtime): Partial<CriHandlers> {
     },
 
     execSync: async (request, { signal }) => await execSync(runtime, request, signal),
+    exec: async (request, { signal }) => ({ url: await exec(runtime, request, signal) }),
+    attach: async (request, { signal }) => ({ url: await attach(runtime, request, signal) }),
+    portForward: async (request, { signal }) => ({
+      url: await portForward(runtime, request, signal),
+    }),
 
     // An error of one of the lists would cost the kubelet its statistics of the whole node, and with them eviction
     // (kubelet 1.37, cri_stats_provider.go).

@@ -3,6 +3,7 @@ import type { Clock } from "../base/clock.ts";
 import { KeyedMutex } from "../base/keyed_mutex.ts";
 import type { Config } from "../config/flags.ts";
 import type { ImageService } from "../images/image_service.ts";
+import type { StreamingServer } from "../streaming/server.ts";
 import type { Store } from "../store/store.ts";
 
 /** What every verb of our own CRI works with. */
@@ -11,6 +12,8 @@ export interface Runtime {
   store: Store;
   adapter: Adapter;
   images: ImageService;
+  /** Where clients find what Exec, Attach and PortForward prepare. */
+  streams: Pick<StreamingServer, "execUrl" | "attachUrl" | "portForwardUrl">;
   clock: Clock;
   /** The address reported for pods without a network of their own. */
   nodeAddress: string;

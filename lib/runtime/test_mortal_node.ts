@@ -13,7 +13,7 @@ import { createContainer } from "./container_create.ts";
 import { startContainer } from "./container_start.ts";
 import type { Runtime } from "./runtime.ts";
 import { runPodSandbox } from "./sandbox_run.ts";
-import { NEVER } from "./test_runtime.ts";
+import { NEVER, TEST_STREAMS } from "./test_runtime.ts";
 
 /** Longer than any verb takes here, so that a wait for the cluster ends in a test's time. */
 const STEP_MS = 1_000;
@@ -120,6 +120,7 @@ export class MortalNode implements AsyncDisposable {
         require: () => this.#image,
         collectUnused: () => {},
       } as unknown as ImageService,
+      streams: TEST_STREAMS,
       clock: this.clock,
       nodeAddress: "10.0.0.1",
       systemdNode: false,

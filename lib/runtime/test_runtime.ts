@@ -19,6 +19,7 @@ import {
 import { ImageService } from "../images/image_service.ts";
 import type { Puller } from "../images/puller.ts";
 import { beginStart, markExited, markRunning } from "../store/container_state.ts";
+import type { CommandRunner, PortForwarder } from "../streaming/process.ts";
 import type { ContainerRecord } from "../store/records.ts";
 import type { Store } from "../store/store.ts";
 import { imageRecord, TestStore } from "../store/test_store.ts";
@@ -30,8 +31,9 @@ import { runPodSandbox } from "./sandbox_run.ts";
 export class TestAdapter implements Adapter {
   readonly name = "test";
   readonly calls: string[] = [];
-  readonly failures: Partial<Record<"prepare" | "start" | "stop" | "update" | "remove", Error>> =
-    {};
+  readonly failures: Partial<
+    Record<"prepare" | "start" | "stop" | "update" | "open" | "remove", Error>
+  > = {};
   /** A start waits for this. */
   startGate: Promise<void> = Promise.resolve();
   /** A stop waits for this. */
@@ -96,6 +98,21 @@ export class TestAdapter implements Adapter {
     return this.usages.get(id);
   }
 
+  openExec(id: string, argv: readonly string[], tty: boolean): Promise<CommandRunner> {
+    this.#called("open", `exec ${id} ${tty} ${argv.join(" ")}`);
+    return Promise.resolve(() => Promise.resolve(3));
+  }
+
+  openAttach(id: string): Promise<CommandRunner> {
+    this.#called("open", `attach ${id}`);
+    return Promise.resolve(() => Promise.resolve(0));
+  }
+
+  openPortForward(ids: readonly string[]): Promise<PortForwarder> {
+    this.#called("open", `ports ${ids.join(" ")}`);
+    return Promise.resolve(() => Promise.resolve());
+  }
+
   describeContainer(container: ContainerRecord): Record<string, unknown> {
     return { workload: container.workload };
   }
@@ -129,6 +146,13 @@ export class TestAdapter implements Adapter {
   }
 }
 
+/** Answers with what was asked for in place of a URL. */
+export const TEST_STREAMS: Runtime["streams"] = {
+  execUrl: (wanted) => `exec ${JSON.stringify(wanted)}`,
+  attachUrl: (wanted) => `attach ${JSON.stringify(wanted)}`,
+  portForwardUrl: () => "ports",
+};
+
 export interface TestRuntime {
   runtime: Runtime;
   adapter: TestAdapter;
@@ -153,6 +177,7 @@ export async function withRuntime(use: (test: TestRuntime) => Promise<void>): Pr
       store,
       adapter,
       images,
+      streams: TEST_STREAMS,
       clock,
       nodeAddress: "192.0.2.1",
       systemdNode: true,

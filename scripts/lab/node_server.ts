@@ -56,6 +56,9 @@ export class NodeServer extends NodeService {
       this.stateDir,
       "--resources-cache-path",
       this.cachePath,
+      // Several servers may run in one node.
+      "--stream-port",
+      "0",
       ...this.options.flags ?? [],
     ];
   }

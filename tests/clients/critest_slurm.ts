@@ -26,7 +26,6 @@ const NETWORK =
   "port 80, and none is reached at the Kubernetes node's address.";
 const SECCOMP =
   "A profile file of the node says what its own kernel and programs need; the job runs on another machine.";
-const STREAMS = "Not built yet: Exec and Attach, which stream.";
 const NODE_PATHS =
   "The directory lies on the Kubernetes node and is no volume of the kubelet's; the job runs on another machine.";
 const UNCLAIMED = "critest skips what the runtime does not claim in its Status.";
@@ -177,16 +176,6 @@ export const EXCEPTIONS: readonly Exceptions[] = [
     message: /to equal\n\s*<v1.ContainerState>: 2/,
     under: "Container OOM runtime should output OOMKilled reason ",
     specs: ["should terminate with exitCode 137 and reason OOMKilled"],
-  },
-  {
-    reason: STREAMS,
-    message: /(Exec|Attach) is not available/,
-    under: STREAMING,
-    specs: [
-      "exec with tty=false and stdin=false [Conformance]",
-      "exec with tty=true and stdin=true [Conformance]",
-      "attach [Conformance]",
-    ],
   },
   {
     reason: NODE_PATHS,

@@ -25,6 +25,9 @@ export interface JobSpec {
   /** LinuxContainerConfig, as crictl reads it. */
   linux?: Record<string, unknown>;
   mounts?: { host_path: string; container_path: string }[];
+  stdin?: boolean;
+  stdinOnce?: boolean;
+  tty?: boolean;
   /** Replaces the lab's own credentials and queue; undefined removes a variable. */
   cluster?: Record<string, string | undefined>;
 }
@@ -99,6 +102,9 @@ export class Harness {
       log_path: "main/0.log",
       annotations: spec.containerAnnotations ?? {},
       mounts: spec.mounts ?? [],
+      stdin: spec.stdin ?? false,
+      stdin_once: spec.stdinOnce ?? false,
+      tty: spec.tty ?? false,
       linux: spec.linux ?? {},
     });
     return { sandboxFile, containerFile };

@@ -6,6 +6,7 @@ import type { RunResult } from "../../executors/executor.ts";
 import type { ClusterSession } from "../../executors/ssh/session.ts";
 import type { ImageRecord } from "../../store/records.ts";
 import { ExecTurns } from "./exec_turns.ts";
+import type { StreamLines } from "./stream_lines.ts";
 import { quoteShell } from "../../../wasm/core.ts";
 import { imageDirectoryScript, landImageScript, PROBE_SCRIPT } from "./cluster_scripts.ts";
 
@@ -25,7 +26,12 @@ export class ClusterAccount {
   readonly #uploads = new KeyedMutex();
   #home: string | undefined;
 
-  constructor(readonly session: ClusterSession, readonly settings: SlurmSettings) {}
+  constructor(
+    readonly session: ClusterSession,
+    readonly settings: SlurmSettings,
+    /** For what may last long. */
+    readonly lines: StreamLines,
+  ) {}
 
   get name(): string {
     return this.session.name;

@@ -42,7 +42,7 @@ function test(
       const account = new ClusterAccount(cluster.session, {
         mountPath: "multi-cri",
         imageRemoteMount: options.imageRemoteMount?.(cluster.home),
-      });
+      }, cluster.lines);
       const announced: string[] = [];
       await use({
         cluster,

@@ -4,6 +4,7 @@ import { CriError, messageOf } from "../../base/error.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Clusters } from "../../config/clusters.ts";
 import type { Config } from "../../config/flags.ts";
+import type { ClusterLogin } from "../../executors/ssh/login.ts";
 import type { ClusterSessions } from "../../executors/ssh/sessions.ts";
 import { ContainerLog } from "../../logs/container_log.ts";
 import type { Store } from "../../store/store.ts";
@@ -11,6 +12,7 @@ import type { ContainerUsage } from "../adapter.ts";
 import { ClusterAccount } from "./account.ts";
 import { readSecrets } from "./secrets.ts";
 import { loginOf } from "./settings.ts";
+import { StreamLines } from "./stream_lines.ts";
 import { JobWatch } from "./watch.ts";
 import { containerOf, workloadOf } from "./workload.ts";
 
@@ -128,9 +130,10 @@ export class ActiveContainers {
         `Cannot reach the cluster of the container ${id}: its credentials are gone from this node.`,
       );
     }
-    const session = this.sessions.acquire(loginOf(secrets.cluster, this.clusters));
+    const login = loginOf(secrets.cluster, this.clusters);
+    const session = this.sessions.acquire(login);
     const shared = this.#accounts.get(session.key) ?? this.#share(
-      new ClusterAccount(session, this.config.slurm),
+      new ClusterAccount(session, this.config.slurm, this.#linesTo(login)),
     );
     shared.users++;
     const { logDirectory = "" } = this.store.sandboxes.get(container.sandboxId)?.config ?? {};
@@ -142,6 +145,13 @@ export class ActiveContainers {
       watch: shared.watch,
       log: new ContainerLog(id, path, this.store.logPositions, this.clock),
     };
+  }
+
+  #linesTo(login: ClusterLogin): StreamLines {
+    return new StreamLines(
+      (line) => this.sessions.acquire(login, line),
+      (session) => this.sessions.release(session),
+    );
   }
 
   #share(account: ClusterAccount): { account: ClusterAccount; watch: JobWatch; users: number } {

@@ -10,6 +10,7 @@ import type { ClusterSessions } from "../../executors/ssh/sessions.ts";
 import { beginStart, markRunning, undoStart } from "../../store/container_state.ts";
 import type { ContainerRecord } from "../../store/records.ts";
 import type { Store } from "../../store/store.ts";
+import type { CommandRunner, PortForwarder } from "../../streaming/process.ts";
 import type {
   Adapter,
   AdapterCondition,
@@ -19,10 +20,14 @@ import type {
   ResourceChange,
 } from "../adapter.ts";
 import { type ActiveContainer, ActiveContainers } from "./active.ts";
+import { attachToJob } from "./attach.ts";
 import { describeJob } from "./describe.ts";
+import { streamExec } from "./exec_stream.ts";
 import { execSync } from "./exec_sync.ts";
 import { renderJob } from "./job.ts";
 import { checkMounts } from "./mounts.ts";
+import { openPortForward } from "./port_forward.ts";
+import { execRequest, runningSoon } from "./running_job.ts";
 import { forgetEnvironment, writeSecrets } from "./secrets.ts";
 import { refuseUnavailable } from "./security.ts";
 import { loginOf, readSettings } from "./settings.ts";
@@ -164,6 +169,29 @@ export class SlurmAdapter implements Adapter {
 
   usage(id: string): ContainerUsage | undefined {
     return this.#active.usages.get(id);
+  }
+
+  async openExec(
+    id: string,
+    argv: readonly string[],
+    tty: boolean,
+    signal: AbortSignal,
+  ): Promise<CommandRunner> {
+    const container = await runningSoon(this.store, this.clock, id, signal);
+    const request = execRequest(this.store, container, argv, 0);
+    const { account } = await this.#active.of(id);
+    return (streams, gone) => streamExec(request, tty, account, this.clock, streams, gone);
+  }
+
+  async openAttach(id: string, signal: AbortSignal): Promise<CommandRunner> {
+    const container = await runningSoon(this.store, this.clock, id, signal);
+    const { account } = await this.#active.of(id);
+    return (streams, gone) =>
+      attachToJob(container, account, this.store, this.clock, streams, gone);
+  }
+
+  async openPortForward(ids: readonly string[], signal: AbortSignal): Promise<PortForwarder> {
+    return await openPortForward(this.#active, this.store, this.clock, ids, signal);
   }
 
   describeContainer(container: ContainerRecord): Record<string, unknown> {

@@ -7,7 +7,7 @@ import { quoteShell } from "../../../wasm/core.ts";
 
 /** Files that are ours in a container's directory; the rest belongs to the program. */
 const OWN_FILES =
-  "env job.sh prerun.sh jobid jobid.part attempted lock status slurm.log stdout stderr termination-log";
+  "env job.sh prerun.sh stdio.pl stdin jobid jobid.part attempted lock status slurm.log stdout stderr termination-log";
 
 /**
  * Options of ours that a variable of the login shell would override (sbatch(1), INPUT ENVIRONMENT VARIABLES: they
@@ -213,10 +213,10 @@ die $@ if $@;
 `;
 
 /**
- * Runs READ_PROGRAM, for `enter_container.pl`, as a step of the job on its node; stdin follows. The step shares the
+ * Runs READ_PROGRAM as a step of the job on its node; the program's stdin follows. The step shares the
  * job's resources. What a login sets for srun and perl is taken away where it could change the bytes.
  */
-export function execScript(jobId: string, host: string): string {
+export function stepScript(jobId: string, host: string): string {
   return `
 unset SLURM_LABELIO SLURM_UNBUFFEREDIO SLURM_STDINMODE SLURM_STDOUTMODE SLURM_STDERRMODE SLURM_EXPORT_ENV
 unset SLURM_NNODES SLURM_NTASKS SLURM_NPROCS SLURM_CPUS_PER_TASK SLURM_HINT SLURM_DISTRIBUTION

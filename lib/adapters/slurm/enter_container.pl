@@ -1,71 +1,18 @@
-# Runs one command in a running container, from a job step on the container's node, as the job's user.
+# Runs one command in a running container, from a job step on the container's node, as the job's user. step.pl stands
+# before it.
 #
-# Core Perl without a module, because that is all a compute node is sure to have, and because only a process that
-# joins the namespaces by itself can hand over an exact environment: nsenter(1) would have to be started with the
-# container's LD_PRELOAD, or with secrets in its argv.
-#
-# stdin: the length of the request in bytes, a newline, the request: NUL-ended fields (see `encodeRequest` in
-# exec_frames.ts). After it nothing is read: when stdin ends, nobody waits any more, and the command is killed.
-# stdout: the nonce of the request, then frames of a letter, a length (4 bytes, big endian) and that many bytes:
-#   s              the command runs
-#   o, e           a piece of its stdout, of its stderr
-#   x CODE         it ended; 128 + n when signal n ended it
-#   t              it ran longer than it may and was killed
-#   c              nobody waited any more, and it was killed
-#   f KIND TEXT    it does not run; KIND is one of starting, ended, setuid, command, node
-# The exit code is always 0, so that srun has nothing to say about it.
-use strict;
-use warnings;
+# Only a process that joins the namespaces by itself can hand over an exact environment: nsenter(1) would have to be
+# started with the container's LD_PRELOAD, or with secrets in its argv.
 
-# Of a read from the command, and of its pieces on the way.
-my $PIECE_BYTES = 65536;
-# A pipe that is writable takes this much without blocking (PIPE_BUF, pipe(7)).
-my $ATOMIC_BYTES = 4096;
-# A signal may come just before select() sleeps; then this is how late it is seen. A command closes its streams
-# just before it ends, so the first sleeps after that are short.
-my ($SHORTEST_SLEEP_S, $LONGEST_SLEEP_S) = (0.001, 0.1);
-# What the command left in the background may hold its stdout open; its answer does not wait longer for it.
-my $DRAIN_S = 1;
 # How often the container is looked for while it starts.
 my $LOOK_S = 0.05;
-# The numbers of setns(2) and prctl(2) by machine, as the header of an ELF file names it (e_machine, elf(5)).
-my %CALLS = (62 => [308, 157], 183 => [268, 167], 243 => [268, 167], 21 => [350, 171], 22 => [339, 172]);
-my ($PR_SET_PDEATHSIG, $PR_CAPBSET_DROP, $PR_SET_NO_NEW_PRIVS) = (1, 24, 38);
-my ($SIGKILL, $EINTR, $WNOHANG) = (9, 4, 1);
 
-$SIG{PIPE} = 'IGNORE';
-binmode STDIN;
-binmode STDOUT;
-
-close_inherited();
-my ($nonce, $directory, $job, $cwd, $timeout_ms, $wait_ms, $max_output, @argv) = read_request();
-my $output = $nonce;
+# $stdio: `none` for an empty stdin, `pipe` for one that is sent, `tty` for a terminal.
+my ($directory, $job, $cwd, $timeout_ms, $wait_ms, $max_output, $stdio, @argv) = @request;
 my ($appinit, $program) = find_container();
-my ($setns, $prctl) = @{ $CALLS{ machine() } || fail('node', 'what its machine type calls setns(2) is not known') };
+my ($setns, $prctl, $setsid) = @{ $CALLS{ machine() } || fail('node', 'what its machine type calls setns(2) is not known') };
 my %environment = read_environment();
 run_command();
-
-# A file of Slurm's or of the login host's is nothing for a container.
-sub close_inherited {
-  opendir my $list, '/proc/self/fd' or return;
-  my @numbers = grep { /^\d+$/ && $_ > 2 } readdir $list;
-  closedir $list;
-  for my $number (@numbers) {
-    open my $file, '<&=', $number or next;
-    close $file;
-  }
-}
-
-sub read_request {
-  my ($length, $byte, $request) = ('', '', '');
-  while (sysread(STDIN, $byte, 1) && $byte ne "\n") { $length .= $byte }
-  while (length $request < $length) {
-    sysread(STDIN, $request, $length - length $request, length $request) or exit 0;
-  }
-  my @fields = split /\0/, $request, -1;
-  pop @fields;
-  return @fields;
-}
 
 # The container's init process and its program, once both are there.
 sub find_container {
@@ -172,26 +119,55 @@ sub run_command {
   }
   opendir my $root, "/proc/$appinit/root" or fail('ended', "its root cannot be opened: $!");
   my $status = slurp("/proc/$appinit/status") // fail('ended', 'its processes are gone');
-  open my $nothing, '<', '/dev/null' or fail('node', "/dev/null cannot be opened there: $!");
-  pipe my $from_stdout, my $to_stdout or fail('node', "no pipe can be made there: $!");
-  pipe my $from_stderr, my $to_stderr or fail('node', "no pipe can be made there: $!");
+  my $pipes = $stdio eq 'tty' ? terminal("/proc/$appinit/root") : pipes();
   pipe my $from_start, my $to_start or fail('node', "no pipe can be made there: $!");
   for my $kind (qw(user pid)) {
     join_namespace($namespace{$kind}) or fail('node', "its $kind namespace cannot be joined there: $!");
   }
   my $child = fork // fail('node', "no process can be made there: $!");
   if ($child == 0) {
-    become_command($root, $status, [@namespace{qw(ipc uts net cgroup mnt)}], [$nothing, $to_stdout, $to_stderr],
-      $to_start);
+    become_command($root, $status, [@namespace{qw(ipc uts net cgroup mnt)}], $pipes->{theirs}, $to_start);
   }
-  close $_ for $to_stdout, $to_stderr, $to_start, values %namespace, $root;
+  close $_ for @{ $pipes->{theirs} }, $to_start, values %namespace, $root;
   my $refusal = join '', readline $from_start;
   if ($refusal ne '') {
     waitpid $child, 0;
     fail(split / /, $refusal, 2);
   }
   frame('s', '');
-  supervise($child, $from_stdout, $from_stderr);
+  relay(
+    child => $child, timeout_ms => $timeout_ms, max_output => $max_output || undef,
+    sink => $pipes->{sink}, end_input => $pipes->{end_input}, sources => $pipes->{sources},
+  );
+}
+
+# The command's stdin, stdout and stderr, and our ends of them.
+sub terminal {
+  my ($root) = @_;
+  my ($ours, $theirs) = open_terminal($root) or fail('node', "no terminal can be made there: $!");
+  $resize = sub { set_size($ours, @_) };
+  $resize->(@size) if @size;
+  $environment{TERM} //= 'xterm';
+  return { theirs => [$theirs, $theirs, $theirs], sources => { o => $ours }, sink => $ours, end_input => sub { } };
+}
+
+# As `terminal`, without one.
+sub pipes {
+  my $make = sub { pipe my $from, my $to or fail('node', "no pipe can be made there: $!"); return ($from, $to) };
+  my ($from_stdin, $sink);
+  if ($stdio eq 'none') {
+    open $from_stdin, '<', '/dev/null' or fail('node', "/dev/null cannot be opened there: $!");
+  } else {
+    ($from_stdin, $sink) = $make->();
+  }
+  my ($from_stdout, $to_stdout) = $make->();
+  my ($from_stderr, $to_stderr) = $make->();
+  return {
+    theirs => [$from_stdin, $to_stdout, $to_stderr],
+    sources => { o => $from_stdout, e => $from_stderr },
+    sink => $sink,
+    end_input => sub { close $_[0] },
+  };
 }
 
 sub join_namespace {
@@ -201,9 +177,10 @@ sub join_namespace {
 
 # In the new process: does not return. What cannot be done goes to $to_start, which closes when the command begins.
 sub become_command {
-  my ($root, $status, $namespaces, $stdio, $to_start) = @_;
+  my ($root, $status, $namespaces, $files, $to_start) = @_;
   my $refuse = sub { syswrite $to_start, join ' ', @_; exit };
-  setpgrp 0, 0;
+  if ($stdio eq 'tty') { take_terminal($setsid, $files->[0]) }
+  else { setpgrp 0, 0 }
   umask 022;
   for (@$namespaces) { join_namespace($_) or $refuse->('node', "a namespace of it cannot be joined there: $!") }
   chdir $root && chroot '.' or $refuse->('node', "its root cannot be entered there: $!");
@@ -211,9 +188,9 @@ sub become_command {
   drop_rights($status);
   # The command ends with this supervisor, however that ends.
   syscall($prctl, $PR_SET_PDEATHSIG, $SIGKILL, 0, 0, 0);
-  open STDIN, '<&', $stdio->[0];
-  open STDOUT, '>&', $stdio->[1];
-  open STDERR, '>&', $stdio->[2];
+  open STDIN, '<&', $files->[0];
+  open STDOUT, '>&', $files->[1];
+  open STDERR, '>&', $files->[2];
   $SIG{$_} = 'DEFAULT' for qw(PIPE CHLD TERM);
   %ENV = %environment;
   my $name = $argv[0];
@@ -238,133 +215,3 @@ sub drop_rights {
   syscall($prctl, $PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) if $status =~ /^NoNewPrivs:\s*1$/m;
 }
 
-# Passes on what the command writes until it ends, its time is over, or nobody waits any more.
-sub supervise {
-  my ($child, $from_stdout, $from_stderr) = @_;
-  my $deadline = $timeout_ms > 0 ? now() + $timeout_ms / 1000 : undef;
-  my %source = (o => $from_stdout, e => $from_stderr);
-  my ($left, $code, $drained_at, $terminated) = ($max_output);
-  my $nap = $SHORTEST_SLEEP_S;
-  $SIG{CHLD} = sub { };
-  $SIG{TERM} = sub { $terminated = 1 };
-  while (1) {
-    if (!defined $code && waitpid($child, $WNOHANG) == $child) {
-      $code = $? & 127 ? 128 + ($? & 127) : $? >> 8;
-      $drained_at = now() + $DRAIN_S;
-    }
-    last if defined $code && (!%source || now() >= $drained_at);
-    my $why = $terminated ? 'c' : !defined $code && defined $deadline && now() >= $deadline ? 't' : undef;
-    my ($readers, $writers) = ('', '');
-    vec($readers, fileno STDIN, 1) = 1;
-    if ($output ne '') {
-      vec($writers, fileno STDOUT, 1) = 1;
-    } else {
-      vec($readers, fileno $_, 1) = 1 for values %source;
-    }
-    my $sleep = pause(%source ? $LONGEST_SLEEP_S : $nap, $deadline, $drained_at);
-    $nap *= 2 if !%source && $nap < $LONGEST_SLEEP_S;
-    if (!defined $why && select($readers, $writers, undef, $sleep) > 0) {
-      my $ignored;
-      $why = 'c' if vec($readers, fileno STDIN, 1) && !sysread STDIN, $ignored, $ATOMIC_BYTES;
-      $why = 'c' if vec($writers, fileno STDOUT, 1) && !write_some();
-      for my $letter (keys %source) {
-        next if !vec($readers, fileno $source{$letter}, 1);
-        my $piece;
-        if (!sysread $source{$letter}, $piece, $PIECE_BYTES) {
-          delete $source{$letter};
-        } elsif ($left > 0) {
-          $piece = substr $piece, 0, $left;
-          $left -= length $piece;
-          frame($letter, $piece);
-        }
-      }
-    }
-    if (defined $why) {
-      kill_all($child) if !defined $code;
-      frame($why, '');
-      finish();
-    }
-  }
-  frame('x', $code);
-  finish();
-}
-
-# How long to sleep: not longer than $longest, and not beyond any of the times.
-sub pause {
-  my ($longest, @times) = @_;
-  my ($seconds) = sort { $a <=> $b } $longest, map { $_ - now() } grep { defined } @times;
-  return $seconds > 0 ? $seconds : 0;
-}
-
-# Ends the command's process group, and what came of it in other groups as long as it can be traced.
-sub kill_all {
-  my ($child) = @_;
-  # Stopped first, because what runs can make another child while it is looked for.
-  my (%family, @found);
-  for (@found = ($child); @found; @found = grep { !$family{$_} } map { children_of($_) } keys %family) {
-    $family{$_} = 1 for @found;
-    kill 'STOP', @found;
-  }
-  kill 'KILL', -$child, keys %family;
-  waitpid $child, 0;
-}
-
-sub frame {
-  my ($letter, $bytes) = @_;
-  $output .= $letter . pack('N', length $bytes) . $bytes;
-}
-
-sub fail {
-  my ($kind, $text) = @_;
-  frame('f', "$kind $text");
-  finish();
-}
-
-sub finish {
-  while ($output ne '' && write_some()) { }
-  exit 0;
-}
-
-# False when nobody can be written to.
-sub write_some {
-  my $written = syswrite STDOUT, $output, $ATOMIC_BYTES;
-  return $! == $EINTR if !defined $written;
-  substr $output, 0, $written, '';
-  return 1;
-}
-
-sub slurp {
-  my ($path) = @_;
-  open my $file, '<', $path or return undef;
-  local $/;
-  return scalar readline $file;
-}
-
-# Whether stdin has ended.
-sub nobody_waits {
-  my ($readers, $ignored) = ('');
-  vec($readers, fileno STDIN, 1) = 1;
-  return select($readers, undef, undef, 0) > 0 && !sysread STDIN, $ignored, $ATOMIC_BYTES;
-}
-
-sub abandon {
-  frame('c', '');
-  finish();
-}
-
-sub sleep_for {
-  select undef, undef, undef, $_[0];
-}
-
-# The machine type of this node, as the file of this program tells it.
-sub machine {
-  open my $file, '<:raw', '/proc/self/exe' or return 0;
-  read $file, my $header, 20;
-  return unpack ord(substr $header, 5, 1) == 2 ? 'x18 n' : 'x18 v', $header;
-}
-
-# Seconds on a clock that nobody sets.
-sub now {
-  my ($seconds) = (slurp('/proc/uptime') // '') =~ /^(\S+)/;
-  return $seconds // time;
-}

@@ -1,7 +1,13 @@
+import { concat } from "@std/bytes/concat";
 import { CriError } from "../../base/error.ts";
+import attach from "./attach.pl" with { type: "text" };
 import enterContainer from "./enter_container.pl" with { type: "text" };
+import node from "./node.pl" with { type: "text" };
+import reachPort from "./reach_port.pl" with { type: "text" };
+import step from "./step.pl" with { type: "text" };
+import terminal from "./terminal.pl" with { type: "text" };
 
-/** What `enter_container.pl` is asked to do. */
+/** What `enter_container.pl` is asked to do; `step.pl` tells the form. */
 export interface EnterRequest {
   /** 32 hex digits that nothing else on stdout can hold by chance. */
   nonce: string;
@@ -14,44 +20,56 @@ export interface EnterRequest {
   timeoutMs: number;
   /** How long to wait for a container that is starting. */
   waitMs: number;
-  /** Of stdout and stderr together; more is dropped, and the command runs on. */
+  /** Of stdout and stderr together; more is dropped, and the command runs on. 0: no bound. */
   maxOutputBytes: number;
+  /** What the command has as stdin: nothing, what is sent to it, or a terminal, which is its output too. */
+  stdio: "none" | "pipe" | "tty";
   argv: readonly string[];
 }
 
 /** Why a command does not run. */
 export type RefusalKind = "starting" | "ended" | "setuid" | "command" | "node";
 
-/** What comes back, in this order: `started` or `refused`, pieces of output, and one of the last three. */
+/** What comes back, in this order: `started` or `refused`, what happens meanwhile, and one of the last three. */
 export type Frame =
   | { kind: "started" }
   | { kind: "refused"; why: RefusalKind; text: string }
   | { kind: "stdout" | "stderr"; bytes: Uint8Array }
+  /** So many more bytes of input were taken. */
+  | { kind: "taken"; bytes: number }
+  /** No more output comes, but input is still taken. */
+  | { kind: "outputEnded" }
   | { kind: "exited"; code: number }
   | { kind: "timedOut" }
   | { kind: "abandoned" };
 
 /** Letter and length. */
 const HEADER_BYTES = 5;
+/** A newline stands behind each frame of the program's. */
+const NEWLINE = 10;
 /** The program sends pieces of 64 KiB; a longer one is not its own. */
 const MAX_FRAME_BYTES = 1024 * 1024;
 /** A site's task prolog may print; more before the first frame would be a loop. */
 const MAX_NOISE_BYTES = 1024 * 1024;
 
-/** `enter_container.pl` as `READ_PROGRAM` reads it. */
-export const PROGRAM: Uint8Array = withLength(enterContainer);
+/** `enter_container.pl` and what it needs, as `READ_PROGRAM` reads it. */
+export const ENTER_PROGRAM: Uint8Array = withLength(node + step + terminal + enterContainer);
+/** The same for `reach_port.pl`. */
+export const PORT_PROGRAM: Uint8Array = withLength(node + step + reachPort);
+/** The same for `attach.pl`. */
+export const ATTACH_PROGRAM: Uint8Array = withLength(node + step + attach);
 
 /** @throws CriError INVALID_ARGUMENT when a word of the command holds NUL, which no argument can. */
 export function encodeRequest(request: EnterRequest): Uint8Array {
-  const { nonce, directory, jobId, workingDirectory, timeoutMs, waitMs, maxOutputBytes, argv } =
-    request;
+  const { nonce, directory, jobId, workingDirectory, timeoutMs, waitMs, argv } = request;
   if (argv.some((word) => word.includes("\0"))) {
     throw new CriError(
       "INVALID_ARGUMENT",
       "Cannot run a command as its words must not hold NUL characters.",
     );
   }
-  const fields = [
+  const { maxOutputBytes, stdio } = request;
+  return encodeFields([
     nonce,
     directory,
     jobId,
@@ -59,16 +77,29 @@ export function encodeRequest(request: EnterRequest): Uint8Array {
     timeoutMs,
     waitMs,
     maxOutputBytes,
+    stdio,
     ...argv,
-  ];
+  ]);
+}
+
+/** A request as `step.pl` reads it. */
+export function encodeFields(fields: readonly (string | number)[]): Uint8Array {
   return withLength(fields.map((field) => `${field}\0`).join(""));
+}
+
+/** A frame for the program's stdin, as `step.pl` tells them. */
+export function inputFrame(letter: "i" | "e" | "w", bytes: Uint8Array): Uint8Array {
+  const header = new Uint8Array(HEADER_BYTES);
+  header[0] = letter.charCodeAt(0);
+  new DataView(header.buffer).setUint32(1, bytes.length);
+  return concat([header, bytes]);
 }
 
 /** The text's length in bytes, a newline, and the text. */
 function withLength(text: string): Uint8Array {
   const bytes = new TextEncoder().encode(text);
   const length = new TextEncoder().encode(`${bytes.length}\n`);
-  return concat(length, bytes);
+  return concat([length, bytes]);
 }
 
 /** Takes the program's stdout in pieces of any size and gives the frames in it. */
@@ -83,17 +114,18 @@ export class FrameReader {
 
   /** @throws CriError INTERNAL when the bytes are not the program's. */
   add(piece: Uint8Array): void {
-    this.#pending = concat(this.#pending, piece);
+    this.#pending = this.#pending.length === 0 ? piece : concat([this.#pending, piece]);
     if (!this.#begun && !this.#skipNoise()) return;
     let at = 0;
     while (this.#pending.length - at >= HEADER_BYTES) {
       const length = new DataView(this.#pending.buffer, this.#pending.byteOffset).getUint32(at + 1);
       if (length > MAX_FRAME_BYTES) throw garbled();
       const end = at + HEADER_BYTES + length;
-      if (this.#pending.length < end) break;
+      if (this.#pending.length <= end) break;
+      if (this.#pending[end] !== NEWLINE) throw garbled();
       const letter = String.fromCharCode(this.#pending[at] ?? 0);
       this.onFrame(parseFrame(letter, this.#pending.slice(at + HEADER_BYTES, end)));
-      at = end;
+      at = end + 1;
     }
     this.#pending = this.#pending.slice(at);
   }
@@ -132,6 +164,11 @@ function parseFrame(letter: string, bytes: Uint8Array): Frame {
     case "x":
       if (!/^\d{1,3}$/.test(text())) throw garbled();
       return { kind: "exited", code: Number(text()) };
+    case "k":
+      if (!/^\d{1,9}$/.test(text())) throw garbled();
+      return { kind: "taken", bytes: Number(text()) };
+    case "z":
+      return { kind: "outputEnded" };
     case "t":
       return { kind: "timedOut" };
     case "c":
@@ -151,12 +188,4 @@ function garbled(): CriError {
     "INTERNAL",
     "Cannot read what a command in a container answered: something on the node writes into its stdout.",
   );
-}
-
-function concat(a: Uint8Array, b: Uint8Array): Uint8Array {
-  if (a.length === 0) return b;
-  const all = new Uint8Array(a.length + b.length);
-  all.set(a);
-  all.set(b, a.length);
-  return all;
 }

@@ -11,12 +11,13 @@ const REQUEST: EnterRequest = {
   timeoutMs: 1,
   waitMs: 2,
   maxOutputBytes: 3,
+  stdio: "tty",
   argv: ["a b", "", "\n"],
 };
 
 function frame(letter: string, content: string): string {
   const length = String.fromCharCode(0, 0, content.length >> 8, content.length & 255);
-  return `${letter}${length}${content}`;
+  return `${letter}${length}${content}\n`;
 }
 
 const bytesOf = (latin1: string) => Uint8Array.from(latin1, (letter) => letter.charCodeAt(0));
@@ -78,7 +79,8 @@ for (const [when, text] of Object.entries(GARBLED)) {
 }
 
 Deno.test("encodeRequest() counts bytes and ends each field by NUL", () => {
-  const fields = [NONCE, "/home/ü/c", "17", "/", "1", "2", "3", "a b", "", "\n"].join("\0") + "\0";
+  const fields = [NONCE, "/home/ü/c", "17", "/", "1", "2", "3", "tty", "a b", "", "\n"].join("\0") +
+    "\0";
   const bytes = new TextEncoder().encode(fields);
   assertEquals(new TextDecoder().decode(encodeRequest(REQUEST)), `${bytes.length}\n${fields}`);
 });

@@ -14,7 +14,7 @@ const NEVER = new AbortController().signal;
 const PENDING: SlurmWorkload = { account: "u@h:22", jobId: "17", directory: "/d" };
 const RUNNING: SlurmWorkload = { ...PENDING, job: { host: "n1", startedAtMs: 0 } };
 const frame = (letter: string, words = "") =>
-  `${letter}\0\0\0${String.fromCharCode(words.length)}${words}`;
+  `${letter}\0\0\0${String.fromCharCode(words.length)}${words}\n`;
 
 /** What each try of a command brings: frames, or the session's error. */
 type Try = string | CriError;

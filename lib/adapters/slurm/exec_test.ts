@@ -45,7 +45,7 @@ function account(steps: Step[], code = 0, words = ""): ClusterAccount {
 }
 
 const frame = (letter: string, text = "") =>
-  `${letter}\0\0\0${String.fromCharCode(text.length)}${text}`;
+  `${letter}\0\0\0${String.fromCharCode(text.length)}${text}\n`;
 
 Deno.test("execInJob() gives both streams and the exit code", async () => {
   const steps = [

@@ -9,6 +9,7 @@ import { joinCommand, renderEnvironment, renderJobScript } from "../../../wasm/c
 import { wantsDefaultSeccomp } from "./security.ts";
 import { countingResources, resourceOptions } from "./resources.ts";
 import type { ContainerSettings, Variable } from "./settings.ts";
+import { hasStdio, stdioProgram } from "./job_stdio.ts";
 import { TERMINATION_FILE, terminationMount, withTermination } from "./termination.ts";
 
 /** Where the program finds the directory whose files outlive the container. */
@@ -112,6 +113,7 @@ export function renderJob(request: JobRequest): JobFiles {
       env: environment.file,
       ...(termination === undefined ? {} : { [TERMINATION_FILE]: "" }),
       ...(settings.prerun === "" ? {} : { "prerun.sh": settings.prerun }),
+      ...(hasStdio(config) ? { "stdio.pl": stdioProgram(config) } : {}),
     },
   };
 }

@@ -31,7 +31,7 @@ function test(name: string, use: (place: Place) => Promise<void>): void {
     const account = new ClusterAccount(cluster.session, {
       mountPath: "multi-cri",
       imageRemoteMount: undefined,
-    });
+    }, cluster.lines);
     const directory = (id: string) => join(cluster.home, "multi-cri", "s1", id);
     const tag = (changes: Partial<JobTagRecord> = {}): JobTagRecord => ({
       id: "old",

@@ -14,7 +14,7 @@ import {
  * - what only takes rights away is *honoured*: dropped capabilities, no_new_privs and a read-only root by that
  *   alone; the default seccomp profile by the compute node's own, where it has one;
  * - what chooses among rights the job does not have, or narrows what it has only a little more, is *left out*, and
- *   said once in the container's log: users and groups, SELinux, shared processes, host ports, a terminal, stdin;
+ *   said once in the container's log: users and groups, SELinux, shared processes, host ports;
  *   masked and read-only paths and the default AppArmor profile, which the kubelet sends with every container, without a
  *   word;
  * - what the program could not work without is *refused*: privileges, added capabilities, devices, sysctls, the
@@ -95,8 +95,6 @@ const LEFT_OUT: readonly Rule[] = [
     what: "hostPort: the job's ports are those of its compute node",
     applies: (_config, sandbox) => sandbox.portMappings.some(({ hostPort }) => hostPort > 0),
   },
-  { what: "tty: the program's output goes to a file", applies: (config) => config.tty },
-  { what: "stdin: the program reads nothing", applies: (config) => config.stdin },
 ];
 
 /** @throws CriError INVALID_ARGUMENT naming everything that the container asks for and cannot have. */

@@ -76,9 +76,6 @@ const LEFT_OUT: readonly [lines: string[], Container, Sandbox?][] = [
   [["seLinuxOptions"], secured({ selinuxOptions: { level: "s0" } })],
   [["shareProcessNamespace"], secured({ namespaceOptions: { pid: NamespaceMode.POD } })],
   [["hostPort"], {}, { portMappings: [{ hostPort: 80, containerPort: 80 }] }],
-  [["tty"], { tty: true }],
-  [["stdin"], { stdin: true }],
-  [["tty", "stdin"], { stdin: true, tty: true }],
 ];
 
 for (const [expected, container, sandbox = {}] of LEFT_OUT) {

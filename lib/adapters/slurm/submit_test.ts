@@ -12,7 +12,7 @@ function place(cluster: TestCluster) {
   const account = new ClusterAccount(cluster.session, {
     mountPath: "multi-cri",
     imageRemoteMount: undefined,
-  });
+  }, cluster.lines);
   const files = { "job.sh": `#!/bin/bash\n#SBATCH --job-name="${JOB_NAME}"\n`, env: "# ünï\n" };
   return {
     directory,

@@ -9,6 +9,7 @@ import type { RunOptions, RunResult } from "../../executors/executor.ts";
 import type { ClusterSession, ScriptOptions } from "../../executors/ssh/session.ts";
 import type { ClusterSessions } from "../../executors/ssh/sessions.ts";
 import type { SessionState } from "../../executors/ssh/session_state.ts";
+import { StreamLines } from "./stream_lines.ts";
 
 const PROGRAMS: Readonly<Record<string, string>> = {
   // `sbatch.fails`: what it says; `sbatch.dies`: the submitting shell is killed once the job is accepted;
@@ -90,6 +91,9 @@ export class TestCluster implements AsyncDisposable {
   get home(): string {
     return join(this.root, "home");
   }
+
+  /** Streams have no connections of their own here. */
+  readonly lines: StreamLines = new StreamLines(() => this.session, () => {});
 
   /** This cluster for what wants a session. */
   get session(): ClusterSession {

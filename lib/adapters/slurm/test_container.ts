@@ -7,10 +7,10 @@ import { join } from "@std/path";
 import { READ_PROGRAM } from "./cluster_scripts.ts";
 import {
   encodeRequest,
+  ENTER_PROGRAM,
   type EnterRequest,
   type Frame,
   FrameReader,
-  PROGRAM,
 } from "./exec_frames.ts";
 
 export const JOB_ID = "17";
@@ -100,6 +100,7 @@ export class TestContainer implements AsyncDisposable {
       timeoutMs: 0,
       waitMs: 10_000,
       maxOutputBytes: 100_000_000,
+      stdio: "none",
       argv,
       ...changes,
     };
@@ -120,7 +121,7 @@ export class TestContainer implements AsyncDisposable {
       stderr: "piped",
     }).spawn();
     const stdin = child.stdin.getWriter();
-    await stdin.write(PROGRAM);
+    await stdin.write(ENTER_PROGRAM);
     await stdin.write(encodeRequest(this.request(argv, changes)));
     const ended = abandon?.then(() => stdin.close());
     const { code, stdout, stderr } = await child.output();

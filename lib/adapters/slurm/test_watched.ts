@@ -28,7 +28,11 @@ export class Watched {
 
   constructor(readonly cluster: TestCluster, readonly records: TestStore) {
     this.watch = new JobWatch(
-      new ClusterAccount(cluster.session, { mountPath: "m", imageRemoteMount: undefined }),
+      new ClusterAccount(
+        cluster.session,
+        { mountPath: "m", imageRemoteMount: undefined },
+        cluster.lines,
+      ),
       records.store.containers,
       this.usages,
       ({ id }, message) => Promise.resolve(void this.notes.push(`${id}: ${message}`)),

@@ -16,8 +16,8 @@ export interface ExecRequest {
   stdin: Uint8Array | AsyncIterable<Uint8Array>;
   /** Bound on stdout and on stderr, each. */
   maxOutputBytes: number;
-  /** Takes stdout in place of the result. */
-  onStdout?: (piece: Uint8Array) => void;
+  /** Takes stdout in place of the result; until what it gives resolves, the other side has to wait. */
+  onStdout?: (piece: Uint8Array) => void | Promise<void>;
 }
 
 /**
@@ -126,7 +126,11 @@ class Execution {
     const { onStdout } = this.request;
     if (onStdout === undefined) return this.#stdout.add(chunk);
     try {
-      onStdout(chunk);
+      const taken = onStdout(chunk);
+      if (taken === undefined) return;
+      const { stream } = this.channel;
+      stream.pause();
+      taken.then(() => stream.resume(), (error) => this.#failed.reject(error));
     } catch (error) {
       // Thrown on, it would end the whole connection.
       this.#failed.reject(error);

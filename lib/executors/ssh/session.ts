@@ -37,6 +37,8 @@ export interface SessionOptions {
   connectTimeoutMs?: number;
   keepaliveIntervalMs?: number;
   sftpTimeoutMs?: number;
+  /** Tells sessions of one login apart; 0 unless given. */
+  line?: number;
 }
 
 export interface ScriptOptions {
@@ -47,8 +49,11 @@ export interface ScriptOptions {
   signal?: AbortSignal;
   /** Bound on stdout and on stderr, each; 16 MiB. */
   maxOutputBytes?: number;
-  /** Gets each piece of stdout as it arrives; the result's stdout is then empty, and not bounded. */
-  onStdout?: (piece: Uint8Array) => void;
+  /**
+   * Gets each piece of stdout as it arrives; the result's stdout is then empty, and not bounded. Until a promise that
+   * it gives resolves, no further piece comes.
+   */
+  onStdout?: (piece: Uint8Array) => void | Promise<void>;
 }
 
 export interface UploadOptions {
@@ -69,7 +74,7 @@ export interface UploadOptions {
 export class ClusterSession {
   /** `user@host:port`, for messages. */
   readonly name: string;
-  /** What sessions are told apart by; see `loginKey`. */
+  /** What sessions are told apart by: `loginKey` and the line. */
   readonly key: string;
   readonly #kept: KeptConnection<Connection>;
 
@@ -80,7 +85,7 @@ export class ClusterSession {
       : parsePrivateKey(login.privateKey, login.passphrase);
     const { hostKeys, connectTimeoutMs, keepaliveIntervalMs, sftpTimeoutMs } = options;
     this.name = loginName(login);
-    this.key = loginKey(login);
+    this.key = sessionKey(login, options.line);
     this.#kept = new KeptConnection({
       name: this.name,
       clock: options.clock ?? systemClock,
@@ -220,6 +225,11 @@ export class ClusterSession {
   async #sftp(): Promise<SftpChannel> {
     return await (await this.#kept.get()).sftp();
   }
+}
+
+/** See `ClusterSession.key`. */
+export function sessionKey(login: ClusterLogin, line = 0): string {
+  return `${loginKey(login)}/${line}`;
 }
 
 /** As `promise`, but rejects with the signal's reason when that aborts first. */

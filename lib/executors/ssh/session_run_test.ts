@@ -132,7 +132,7 @@ Deno.test("ClusterSession.run() hands on stdout piece by piece when onStdout is 
   const result = await test.session.run("cat; echo end >&2", {
     stdin: bytes,
     maxOutputBytes: 100,
-    onStdout: (piece) => pieces.push(piece.slice()),
+    onStdout: (piece) => void pieces.push(piece.slice()),
   });
   assertEquals([result.code, result.stdout.length, text(result.stderr)], [0, 0, "end\n"]);
   assertEquals(pieces.map((piece) => [...piece]).flat(), [...bytes]);

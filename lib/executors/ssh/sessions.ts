@@ -1,7 +1,7 @@
 import type { Logger } from "../../base/log.ts";
 import { messageOf } from "../../base/error.ts";
-import { type ClusterLogin, loginKey } from "./login.ts";
-import { ClusterSession, type SessionOptions } from "./session.ts";
+import type { ClusterLogin } from "./login.ts";
+import { ClusterSession, sessionKey, type SessionOptions } from "./session.ts";
 
 /** A pod's containers come and go within minutes; a login costs the cluster more than an idle session. */
 const IDLE_MS = 5 * 60_000;
@@ -12,7 +12,7 @@ export interface ClusterSessionsOptions extends SessionOptions {
   idleMs?: number;
 }
 
-/** One session for each login with the same credentials, shared by all who use it. */
+/** One session for each login with the same credentials, and each line of it, shared by all who use it. */
 export class ClusterSessions {
   readonly #entries = new Map<string, Entry>();
   readonly #closing = new Set<Promise<void>>();
@@ -21,13 +21,14 @@ export class ClusterSessions {
   constructor(private readonly options: ClusterSessionsOptions) {}
 
   /**
-   * The session for this login, which must be given back by `release`. It does not connect yet.
+   * The session for this login, which must be given back by `release`. It does not connect yet. Each `line` is a
+   * connection of its own, for what must not wait for the others.
    * @throws CriError INVALID_ARGUMENT when the login's private key is none that can be used.
    */
-  acquire(login: ClusterLogin): ClusterSession {
-    const key = loginKey(login);
+  acquire(login: ClusterLogin, line = 0): ClusterSession {
+    const key = sessionKey(login, line);
     const entry = this.#entries.get(key) ??
-      { session: new ClusterSession(login, this.options), users: 0, timer: undefined };
+      { session: new ClusterSession(login, { ...this.options, line }), users: 0, timer: undefined };
     this.#entries.set(key, entry);
     clearTimeout(entry.timer);
     entry.users++;

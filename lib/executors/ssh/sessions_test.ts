@@ -17,7 +17,9 @@ Deno.test("ClusterSessions.acquire() shares a session when logins and credential
   assertStrictEquals(sessions.acquire({ ...LOGIN }), first);
   const other = sessions.acquire({ ...LOGIN, password: "wrong" });
   assert(other !== first);
-  assertEquals(sessions.all(), [first, other]);
+  const line = sessions.acquire(LOGIN, 1);
+  assert(line !== first && line === sessions.acquire(LOGIN, 1));
+  assertEquals(sessions.all(), [first, other, line]);
   await sessions.closeAll();
   assertEquals([first.state.kind, other.state.kind], ["closed", "closed"]);
 });
