@@ -97,7 +97,10 @@ export class Kubelet extends NodeService {
       name: "The kubelet",
       argv: ["sh", "-euc", startScript(this.#flags())],
     }, {
-      answers: () => answers(`http://${this.lab.address("knode")}:${HEALTH_PORT}/healthz`),
+      answers: async () => {
+        const url = (port: number) => `http://${this.lab.address("knode")}:${port}/healthz`;
+        return await answers(url(HEALTH_PORT)) && await answers(url(READ_ONLY_PORT));
+      },
       timeoutMs: START_TIMEOUT_MS,
     });
   }

@@ -50,37 +50,46 @@ async function until(
   return last;
 }
 
-Deno.test("a job's cpu, memory and processes are told while it runs", async () => {
-  // A second's worth of loops by a child that ends, some megabytes in a variable, and then a loop that goes on.
-  const script = "(i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done); " +
-    `x=$(head -c ${16 * MEBIBYTE} /dev/zero | tr '\\0' x); while :; do :; done`;
-  const made = await harness.run({
-    command: sh(script),
-    linux: { resources: { memory_limit_in_bytes: 256 * MEBIBYTE } },
+for (const node of ["n1", "n2"]) {
+  Deno.test(`a job's cpu, memory and processes are told while it runs on ${node}`, async () => {
+    // A second's worth of loops by a child that ends, some megabytes in a variable, and then a loop that goes on.
+    const script = "(i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done); " +
+      `x=$(head -c ${16 * MEBIBYTE} /dev/zero | tr '\\0' x); while :; do :; done`;
+    const made = await harness.run({
+      command: sh(script),
+      linux: { resources: { memory_limit_in_bytes: 256 * MEBIBYTE } },
+      cluster: { JOB_CUSTOM_CONFIG: `#SBATCH --nodelist=${node}` },
+    });
+    const busy = await until(
+      made.container,
+      "busy",
+      ({ cpu, memory }) =>
+        known(cpu.usageNanoCores) > 500_000_000 && known(memory.rssBytes) > 16 * MEBIBYTE,
+    );
+    assert(known(busy.cpu.usageCoreNanoSeconds) > 0, JSON.stringify(busy));
+    assertEquals(
+      known(busy.memory.availableBytes) + known(busy.memory.workingSetBytes),
+      256 * MEBIBYTE,
+    );
+    const later = await until(
+      made.container,
+      "measured again",
+      ({ cpu }) => BigInt(cpu.timestamp) > BigInt(busy.cpu.timestamp),
+    );
+    assert(known(later.cpu.usageCoreNanoSeconds) >= known(busy.cpu.usageCoreNanoSeconds));
+    const pod = await podStats(made.pod);
+    assertEquals(pod?.linux.containers.map(({ attributes }) => attributes.id), [made.container]);
+    assert(known(pod?.linux.process.processCount) >= 1, JSON.stringify(pod));
+    assert(known(pod?.linux.memory.rssBytes) > 16 * MEBIBYTE, JSON.stringify(pod));
+    const { info } = JSON.parse(await harness.server.crictlOk(["inspect", made.container]));
+    const { job, partition, submittedAt, startedAt, directory, resultsDirectory, usage } =
+      info.slurm;
+    assertEquals([job.host, partition, resultsDirectory], [node, "main", `${directory}/results`]);
+    assert(Date.parse(submittedAt) <= Date.parse(startedAt), JSON.stringify(info));
+    assert(Number(usage.cpuNanoseconds) > 0, JSON.stringify(info));
+    await harness.removeCleanly(made);
   });
-  const busy = await until(
-    made.container,
-    "busy",
-    ({ cpu, memory }) =>
-      known(cpu.usageNanoCores) > 500_000_000 && known(memory.rssBytes) > 16 * MEBIBYTE,
-  );
-  assert(known(busy.cpu.usageCoreNanoSeconds) > 0, JSON.stringify(busy));
-  assertEquals(
-    known(busy.memory.availableBytes) + known(busy.memory.workingSetBytes),
-    256 * MEBIBYTE,
-  );
-  const later = await until(
-    made.container,
-    "measured again",
-    ({ cpu }) => BigInt(cpu.timestamp) > BigInt(busy.cpu.timestamp),
-  );
-  assert(known(later.cpu.usageCoreNanoSeconds) >= known(busy.cpu.usageCoreNanoSeconds));
-  const pod = await podStats(made.pod);
-  assertEquals(pod?.linux.containers.map(({ attributes }) => attributes.id), [made.container]);
-  assert(known(pod?.linux.process.processCount) >= 1, JSON.stringify(pod));
-  assert(known(pod?.linux.memory.rssBytes) > 16 * MEBIBYTE, JSON.stringify(pod));
-  await harness.removeCleanly(made);
-});
+}
 
 Deno.test("a container has an entry without figures when its job waits", async () => {
   const made = await harness.run({ command: sh("exit"), cluster: { JOB_QUEUE: "held" } });
