@@ -63,6 +63,26 @@ Deno.test("a kubelet runs a pod of the API that names the RuntimeClass", async (
   await untilGone(kubelet, name);
 });
 
+const UNUSABLE_IMAGES: Record<string, string> = {
+  // The kubelet parses names before it asks a runtime: no port after the prefix, no upper case.
+  "multicri/docker-repository.registry:5000/x": "InvalidImageName",
+  "multicri/docker.Perl": "InvalidImageName",
+  "multicri/docker-repository.lab/absent:1": "the registry has no such image",
+};
+for (const [index, [image, words]] of Object.entries(UNUSABLE_IMAGES).entries()) {
+  Deno.test(`a pod says why it waits when its image is ${image}`, async () => {
+    const name = `unusable-${index}-${RUN}`;
+    const spec = classedSpec({ name: "main", image, script: "true" }, "Never");
+    await plane.kubectlOk(["apply", "-f", "-"], JSON.stringify(pod(name, spec)));
+    await untilPod(kubelet, name, `waiting with "${words}"`, ({ status }) => {
+      const { reason = "", message = "" } = status.containerStatuses?.[0]?.state.waiting ?? {};
+      return `${reason}: ${message}`.includes(words);
+    });
+    await plane.kubectlOk(["delete", "pod", name, "--wait"]);
+    await untilGone(kubelet, name);
+  });
+}
+
 /** Counted outside the container, whose own files are new each time. */
 const COUNTED = {
   CLUSTER_CONFIG:
