@@ -197,8 +197,6 @@ export interface JobScript {
   /** SLURM_ and SBATCH_ settings, exported in the job. */
   environment: readonly Variable[];
   hasPrerun: boolean;
-  /** Whether the program is to run under the site's default seccomp profile, where it has one. */
-  defaultSeccomp: boolean;
   /** How often the job writes `status/usage`, in whole seconds; 0: never. */
   usageSeconds: number;
   /** For the runtime, between `exec` and the image; `--no-eval` and `--containall` belong here. */
@@ -234,8 +232,7 @@ export function renderJobScript(job: JobScript): string {
   const request = new FrameWriter().string(job.jobName).string(job.comment).string(job.directory);
   request.list(job.options, ({ name, value }) => request.string(name).optional(value));
   request.list(job.environment, ({ name, value }) => request.string(name).string(value));
-  request.flag(job.hasPrerun);
-  request.flag(job.defaultSeccomp).number(job.usageSeconds);
+  request.flag(job.hasPrerun).number(job.usageSeconds);
   request.list(job.runtimeArguments, (word) => request.string(word));
   request.string(job.image);
   request.list(job.argv, (word) => request.string(word));

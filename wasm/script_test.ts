@@ -13,7 +13,6 @@ const MINIMAL: JobScript = {
   options: [],
   environment: [],
   hasPrerun: false,
-  defaultSeccomp: false,
   usageSeconds: 0,
   runtimeArguments: ["--no-eval", "--containall"],
   image: "/home/user/multi-cri/images/perl.sif",
@@ -32,7 +31,6 @@ const HOSTILE: JobScript = {
   ],
   environment: [{ name: "SLURM_HINT_X", value: "'; id #" }],
   hasPrerun: true,
-  defaultSeccomp: true,
   usageSeconds: 10,
   runtimeArguments: ["--no-eval", "--bind", "/a b:/c'd"],
   image: "/images/`id`.sif",
@@ -186,31 +184,6 @@ Deno.test("what the submitting shell has for containers does not reach the progr
   await job.run("17", { APPTAINERENV_X: "1", SINGULARITYENV_Y: "2" });
   assertEquals(await job.read("stdout"), "[ ]\n");
 });
-
-for (const hasProfile of [true, false]) {
-  const expected = hasProfile ? "applies" : "leaves out";
-  Deno.test(`a job ${expected} the site's default seccomp profile when it is asked for and ${hasProfile ? "there" : "missing"}`, async () => {
-    const site = await Deno.makeTempDir({ prefix: "multicri site-" });
-    const profile = join(site, "seccomp-profiles/default.json");
-    if (hasProfile) {
-      await Deno.mkdir(join(site, "seccomp-profiles"));
-      await Deno.writeTextFile(profile, "{}");
-    }
-    for (const defaultSeccomp of [true, false]) {
-      await using job = await TestJob.create({
-        runtime: `if [[ $1 == buildcfg ]]; then echo "PREFIX=/usr
-X_CONFDIR=${site}
-Y=z"; else printf '%s\n' "$@"; fi`,
-        job: { defaultSeccomp },
-      });
-      assertEquals(await job.run("17"), 0);
-      const words = (await job.read("stdout") ?? "").split("\n");
-      const security = words.flatMap((word, at) => word === "--security" ? [words[at + 1]] : []);
-      assertEquals(security, hasProfile && defaultSeccomp ? [`seccomp:${profile}`] : []);
-    }
-    await Deno.remove(site, { recursive: true });
-  });
-}
 
 Deno.test("a job gives SingularityCE the variables under its own name", async () => {
   await using job = await TestJob.create({

@@ -72,7 +72,6 @@ export class TestJob implements AsyncDisposable {
       options: [],
       environment: [],
       hasPrerun: prerun !== undefined,
-      defaultSeccomp: false,
       usageSeconds: 1,
       runtimeArguments: ["--no-eval"],
       image,

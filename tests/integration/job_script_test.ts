@@ -64,7 +64,6 @@ async function submit(
     options: [],
     environment: [],
     hasPrerun: false,
-    defaultSeccomp: false,
     usageSeconds: 1,
     runtimeArguments: ["--no-eval", "--containall"],
     image: `${home}/busybox.sif`,

@@ -91,20 +91,6 @@ Deno.test("a container says what it does without when it asks for users and grou
   await harness.removeCleanly(made);
 });
 
-const profiles: [string, Record<string, unknown>, string][] = [
-  ["it asks for the default one", { seccomp: { profile_type: 0 } }, "Seccomp:\t2"],
-  ["it asks for none", { seccomp: { profile_type: 1 } }, "Seccomp:\t0"],
-];
-for (const [name, security_context, line] of profiles) {
-  Deno.test(`a program has the site's seccomp profile or none when ${name}`, async () => {
-    const command = sh("grep Seccomp: /proc/self/status; ls / >/dev/null");
-    const made = await harness.run({ command, linux: { security_context } });
-    assertEquals((await harness.exited(made.container)).status.exitCode, 0);
-    assertEquals((await harness.logs(made.container)).stdout, [line]);
-    await harness.removeCleanly(made);
-  });
-}
-
 Deno.test("a job asks for the cores and memory of its container when nothing else says how many", async () => {
   const resources = { cpu_period: 100000, cpu_quota: 150000, memory_limit_in_bytes: 300_000_000 };
   const made = await harness.run({ command: sh("sleep 600"), linux: { resources } });

@@ -150,7 +150,6 @@ fn render_job_script(request: &mut Reader, answer: &mut Writer) -> Result<(), Re
         options: request.list(|request| Ok((request.string()?, request.optional()?)))?,
         environment: request.list(|request| Ok((request.string()?, request.string()?)))?,
         has_prerun: request.flag()?,
-        default_seccomp: request.flag()?,
         usage_seconds: request.number()?,
         runtime_arguments: request.list(|request| request.string())?,
         image: request.string()?,

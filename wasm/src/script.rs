@@ -15,7 +15,6 @@ pub struct Job<'a> {
     pub options: Vec<(&'a str, Option<&'a str>)>,
     pub environment: Vec<(&'a str, &'a str)>,
     pub has_prerun: bool,
-    pub default_seccomp: bool,
     /// How often the job tells what it uses; 0: never.
     pub usage_seconds: u32,
     pub runtime_arguments: Vec<&'a str>,
@@ -50,8 +49,7 @@ pub fn render(job: &Job) -> Result<String, Refusal> {
     script.push_str("umask 077\n");
     script.push_str(&format!("multicri_directory={}\n", bash_line(job.directory)?));
     script.push_str(&format!("multicri_image={}\n", bash_line(job.image)?));
-    script.push_str(&format!("multicri_prerun={}\n", yes_or_no(job.has_prerun)));
-    script.push_str(&format!("multicri_default_seccomp={}\n", yes_or_no(job.default_seccomp)));
+    script.push_str(&format!("multicri_prerun={}\n", if job.has_prerun { "yes" } else { "no" }));
     script.push_str(&format!("multicri_usage_seconds={}\n", job.usage_seconds));
     script.push_str(&array("multicri_runtime_arguments", &job.runtime_arguments)?);
     script.push_str(&array("multicri_program", &job.program)?);
@@ -62,14 +60,6 @@ pub fn render(job: &Job) -> Result<String, Refusal> {
     }
     script.push_str(BODY);
     Ok(script)
-}
-
-fn yes_or_no(flag: bool) -> &'static str {
-    if flag {
-        "yes"
-    } else {
-        "no"
-    }
 }
 
 fn array(name: &str, words: &[&str]) -> Result<String, Refusal> {
@@ -134,7 +124,6 @@ mod tests {
             options: vec![],
             environment: vec![],
             has_prerun: false,
-            default_seccomp: false,
             usage_seconds: 0,
             runtime_arguments: vec!["--no-eval", "--containall"],
             image: "/home/user/multi-cri/images/perl.sif",
@@ -155,7 +144,6 @@ mod tests {
             ],
             environment: vec![("SLURM_HINT_X", "'; id #")],
             has_prerun: true,
-            default_seccomp: true,
             usage_seconds: 10,
             runtime_arguments: vec!["--no-eval", "--bind", "/a b:/c'd"],
             image: "/images/`id`.sif",

@@ -7,7 +7,6 @@ umask 077
 multicri_directory='/home/user/multi-cri/sandbox/container'
 multicri_image='/home/user/multi-cri/images/perl.sif'
 multicri_prerun=no
-multicri_default_seccomp=no
 multicri_usage_seconds=0
 multicri_runtime_arguments=('--no-eval' '--containall')
 multicri_program=('perl' '-v')
@@ -76,7 +75,7 @@ multicri_report() {
 # runs the prerun and becomes the container's runtime. bash's `wait` can lose the code of a program that ends
 # just as a signal comes; the keeper handles no signal, so its code is exact.
 readonly multicri_directory multicri_image multicri_prerun multicri_runtime_arguments multicri_program
-readonly multicri_default_seccomp multicri_job multicri_usage_seconds
+readonly multicri_job multicri_usage_seconds
 
 # multicri_write NAME LINE…: puts status/NAME in place as a whole, by a temporary file and a rename.
 multicri_write() {
@@ -241,11 +240,6 @@ multicri_time=$(date +%s.%N)
         unset -v "$multicri_name"
       done
     fi
-    multicri_seccomp=()
-    if [[ $multicri_default_seccomp == yes && $("$multicri_runtime" buildcfg) =~ _CONFDIR=([^$'\n']*) ]]; then
-      multicri_profile=${BASH_REMATCH[1]}/seccomp-profiles/default.json
-      [[ ! -r $multicri_profile ]] || multicri_seccomp=(--security "seccomp:$multicri_profile")
-    fi
     [[ -r $multicri_image ]] || multicri_refuse 125 "the image $multicri_image cannot be read on $HOSTNAME"
     { : >>stdout && : >>stderr; } || multicri_refuse 125 "stdout and stderr cannot be written in $multicri_directory"
     set -- "${multicri_program[@]}"
@@ -261,9 +255,9 @@ multicri_time=$(date +%s.%N)
       type -P perl >/dev/null || multicri_refuse 125 "stdin and tty take perl, which is not in PATH ($PATH) on $HOSTNAME"
       [[ -p stdin ]] || mkfifo -m 600 -- stdin || multicri_refuse 125 "the pipe stdin cannot be made in $multicri_directory"
       exec perl stdio.pl "$multicri_pipe" "$multicri_runtime" --silent exec "${multicri_runtime_arguments[@]}" \
-        "${multicri_seccomp[@]}" "$multicri_image" "$@" >>stdout 2>>stderr {multicri_log}>&-
+        "$multicri_image" "$@" >>stdout 2>>stderr {multicri_log}>&-
     fi
-    exec "$multicri_runtime" --silent exec "${multicri_runtime_arguments[@]}" "${multicri_seccomp[@]}" "$multicri_image" "$@" \
+    exec "$multicri_runtime" --silent exec "${multicri_runtime_arguments[@]}" "$multicri_image" "$@" \
       >>stdout 2>>stderr {multicri_pipe}>&- {multicri_log}>&-
     multicri_refuse 125 "$multicri_runtime cannot be run on $HOSTNAME"
   ) </dev/null 2>&"$multicri_log"
@@ -305,7 +299,7 @@ until [[ -n $multicri_code ]] || ! multicri_hear; do :; done
 multicri_code=${multicri_code:-$multicri_waited}
 # What a terminal's program wrote last may still be on its way to its file.
 for ((multicri_tries = 0; multicri_tries < 100; multicri_tries++)); do
-  [[ -n $multicri_stdio_pid ]] && kill -0 "$multicri_stdio_pid" 2>/dev/null || break
+  { [[ -n $multicri_stdio_pid ]] && kill -0 "$multicri_stdio_pid" 2>/dev/null; } || break
   sleep 0.05
 done
 

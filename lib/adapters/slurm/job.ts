@@ -6,7 +6,6 @@ import {
 } from "../../cri/api.generated.ts";
 import type { ImageRecord, OciImageConfig } from "../../store/records.ts";
 import { joinCommand, renderEnvironment, renderJobScript } from "../../../wasm/core.ts";
-import { wantsDefaultSeccomp } from "./security.ts";
 import { countingResources, resourceOptions } from "./resources.ts";
 import type { ContainerSettings, Variable } from "./settings.ts";
 import { hasStdio, stdioProgram } from "./job_stdio.ts";
@@ -87,7 +86,6 @@ export function renderJob(request: JobRequest): JobFiles {
     options,
     environment: settings.submitEnvironment,
     hasPrerun: settings.prerun !== "",
-    defaultSeccomp: wantsDefaultSeccomp(config),
     usageSeconds: request.usageSeconds,
     runtimeArguments: [
       // The environment as it is, not evaluated by a shell; nothing of the host but what is bound here.

@@ -51,7 +51,6 @@ umask 077
 multicri_directory='/home/u/it'\\''s/s1/c1'
 multicri_image='/home/u/.images/i.sif'
 multicri_prerun=no
-multicri_default_seccomp=no
 multicri_usage_seconds=10
 multicri_runtime_arguments=('--no-eval' '--containall' '--pwd' '/srv' '--bind' '/home/u/it'\\''s/s1/c1/results:/multicri/results')
 multicri_program=('/entry' 'by' 'default')

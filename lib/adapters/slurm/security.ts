@@ -11,12 +11,13 @@ import {
  * What a Slurm job makes of the settings that decide what a container may do. A job runs as the cluster's user,
  * without any privilege, so:
  *
- * - what only takes rights away is *honoured*: dropped capabilities, no_new_privs and a read-only root by that
- *   alone; the default seccomp profile by the compute node's own, where it has one;
+ * - what only takes rights away is *honoured* by that alone: dropped capabilities, no_new_privs, a read-only
+ *   root;
  * - what chooses among rights the job does not have, or narrows what it has only a little more, is *left out*, and
  *   said once in the container's log: users and groups, SELinux, shared processes, host ports;
- *   masked and read-only paths and the default AppArmor profile, which the kubelet sends with every container, without a
- *   word;
+ *   masked and read-only paths and the default profiles, which the kubelet sends with every container, without a
+ *   word (the seccomp profile that Apptainer 1.4 brings knows no clone3(2): under it glibc can start no thread, and
+ *   a third of the containers do not even start);
  * - what the program could not work without is *refused*: privileges, added capabilities, devices, sysctls, the
  *   node's namespaces, another container's processes, profiles that lie on the node.
  */
@@ -114,12 +115,6 @@ export function refuseUnavailable(config: ContainerConfig, sandbox: PodSandboxCo
 export function leftOut(config: ContainerConfig, sandbox: PodSandboxConfig): string[] {
   return LEFT_OUT.filter((rule) => rule.applies(config, sandbox))
     .map((rule) => `left out: ${rule.what}`);
-}
-
-/** Whether the program is to run under the runtime's default seccomp profile. */
-export function wantsDefaultSeccomp({ linux }: Pick<ContainerConfig, "linux">): boolean {
-  const profile = linux?.securityContext?.seccomp;
-  return profile?.profileType === SecurityProfile_ProfileType.RuntimeDefault;
 }
 
 function namespaces(config: ContainerConfig) {

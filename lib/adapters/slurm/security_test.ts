@@ -6,7 +6,7 @@ import {
   PodSandboxConfig,
   SecurityProfile_ProfileType,
 } from "../../cri/api.generated.ts";
-import { leftOut, refuseUnavailable, wantsDefaultSeccomp } from "./security.ts";
+import { leftOut, refuseUnavailable } from "./security.ts";
 
 type Container = Parameters<typeof ContainerConfig.fromPartial>[0];
 type Context = NonNullable<NonNullable<Container["linux"]>["securityContext"]>;
@@ -106,18 +106,5 @@ for (const [container, sandbox = {}] of HONOURED) {
   Deno.test(`refuseUnavailable() and leftOut() have no word for ${JSON.stringify({ container, sandbox })}`, () => {
     const both = configs(container, sandbox);
     assertEquals([refuseUnavailable(...both), leftOut(...both)], [undefined, []]);
-  });
-}
-
-const PROFILES: readonly [Container, boolean][] = [
-  [{}, false],
-  [secured({}), false],
-  [secured({ seccomp: RUNTIME_DEFAULT }), true],
-  [secured({ seccomp: { profileType: SecurityProfile_ProfileType.Unconfined } }), false],
-];
-
-for (const [container, expected] of PROFILES) {
-  Deno.test(`wantsDefaultSeccomp() says ${expected} of ${JSON.stringify(container)}`, () => {
-    assertEquals(wantsDefaultSeccomp(ContainerConfig.fromPartial(container)), expected);
   });
 }
