@@ -51,6 +51,8 @@ export async function servePortForward(
       await data.incoming.return();
     } catch (thrown) {
       if (connection.signal.aborted) return;
+      // client-go resets a stream that it has read to its end; told of an error, it would give up the whole connection.
+      if (data?.signal.aborted) return await error?.end();
       log.info("A connection to a port failed", { port, error: messageOf(thrown) });
       await error?.write(new TextEncoder().encode(messageOf(thrown)));
       await error?.end();

@@ -3,6 +3,7 @@ import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { concat } from "@std/bytes/concat";
 import { CriError } from "../base/error.ts";
 import type { CommandRunner, StreamsWanted } from "./process.ts";
+import { CONTROL, controlFrame, RESET } from "./spdy_frames.ts";
 import { type ClientStream, SpdyClient } from "./test_spdy_client.ts";
 import { echoPort, runProgram, withServer } from "./test_streaming.ts";
 
@@ -211,6 +212,21 @@ Deno.test("StreamingServer connects to ports, many at once, and half-closes both
       await data.end();
       assertEquals([await data.text(), await error.text()], [`hello ${index}`, ""]);
     }));
+  }));
+
+Deno.test("StreamingServer says nothing when a client resets its connection to a port", () =>
+  withServer(async (server) => {
+    await using port = echoPort();
+    await using client = await SpdyClient.connect(server.portForwardUrl(port.forward), [
+      "portforward.k8s.io",
+    ]);
+    const headers = { port: String(port.number), requestID: "1" };
+    const error = await client.open({ ...headers, streamType: "error" });
+    const data = await client.open({ ...headers, streamType: "data" });
+    await data.write("x");
+    while (data.pieces.length === 0) await new Promise((done) => setTimeout(done, 5));
+    await client.send(controlFrame(CONTROL.RST_STREAM, [data.id, RESET.CANCEL]));
+    assertEquals([await error.ended, await error.text()], ["fin", ""]);
   }));
 
 Deno.test("StreamingServer says on the error stream why a port cannot be reached, and goes on", () =>

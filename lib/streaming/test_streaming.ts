@@ -81,6 +81,9 @@ export function echoPort(): AsyncDisposable & { number: number; forward: PortFor
         for await (const piece of incoming) socket.write(piece);
         socket.end();
       })();
+      up.catch(() => {
+        // The client is gone, which the other direction tells.
+      });
       for await (const piece of socket.iterator({ destroyOnReturn: false })) await outgoing(piece);
       await endOutgoing();
       await up;
