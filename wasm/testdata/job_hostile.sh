@@ -104,11 +104,13 @@ multicri_hear() {
   case $line in
     pid=*) multicri_runtime_pid=${line#*=} ;;
     error=*) multicri_error=${line#*=} ;;
+    stdio=*) multicri_stdio_pid=${line#*=} ;;
     code=*) multicri_code=${line#*=} ;;
   esac
 }
 
 multicri_runtime_pid=
+multicri_stdio_pid=
 multicri_pending=()
 multicri_got=
 for multicri_signal in TERM INT HUP QUIT USR1 USR2; do
@@ -193,6 +195,13 @@ multicri_time=$(date +%s.%N)
     # What other container runtimes give a program.
     umask 022
     shopt -s execfail
+    if [[ -e stdio.pl ]]; then
+      # It becomes the runtime, with another stdin or on a terminal, and leaves a process that can be sent to.
+      type -P perl >/dev/null || multicri_refuse 125 "stdin and tty take perl, which is not in PATH ($PATH) on $HOSTNAME"
+      [[ -p stdin ]] || mkfifo -m 600 -- stdin || multicri_refuse 125 "the pipe stdin cannot be made in $multicri_directory"
+      exec perl stdio.pl "$multicri_pipe" "$multicri_runtime" --silent exec "${multicri_runtime_arguments[@]}" \
+        "$multicri_image" "$@" >>stdout 2>>stderr {multicri_log}>&-
+    fi
     exec "$multicri_runtime" --silent exec "${multicri_runtime_arguments[@]}" "$multicri_image" "$@" \
       >>stdout 2>>stderr {multicri_pipe}>&- {multicri_log}>&-
     multicri_refuse 125 "$multicri_runtime cannot be run on $HOSTNAME"
@@ -224,6 +233,11 @@ multicri_code=
 until [[ -n $multicri_code ]] || ! multicri_hear; do :; done
 # Only a keeper that was killed has not told.
 multicri_code=${multicri_code:-$multicri_waited}
+# What a terminal's program wrote last may still be on its way to its file.
+for ((multicri_tries = 0; multicri_tries < 100; multicri_tries++)); do
+  [[ -n $multicri_stdio_pid && -e /proc/$multicri_stdio_pid/exe ]] || break
+  sleep 0.05
+done
 
 if [[ -n $multicri_error ]]; then
   # Nothing ran, so nothing succeeded.
