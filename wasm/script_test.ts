@@ -166,6 +166,26 @@ Deno.test("a job says so when its file env is missing", async () => {
   assertStringIncludes((await job.status("exit")).error ?? "", "the file env");
 });
 
+Deno.test("a job starts its program by stdio.pl when there is one, and waits for what that leaves", async () => {
+  const perl = `printf 'stdio=%s\\n' "$$" >&"$2"
+[[ -p stdin ]] && shift 2 && "$@" && { sleep 0.3; echo last >>stdout; }`;
+  await using job = await TestJob.create({ runtime: 'echo "$@"', programs: { perl } });
+  await Deno.writeTextFile(join(job.directory, "stdio.pl"), "");
+  assertEquals(await job.run(), 0);
+  assertEquals(
+    await job.read("stdout"),
+    `--silent exec --no-eval ${job.root}/image.sif program\nlast\n`,
+  );
+});
+
+Deno.test("a job says so when stdin or tty take perl, which is not there", async () => {
+  await using job = await TestJob.create({ runtime: "echo ran >ran" });
+  await Deno.writeTextFile(join(job.directory, "stdio.pl"), "");
+  assertEquals(await job.run(), 125);
+  assertStringIncludes((await job.status("exit")).error ?? "", "stdin and tty take perl");
+  assertEquals(await job.read("ran"), undefined);
+});
+
 Deno.test("a prerun sets the environment and cannot hurt the rest", async () => {
   await using job = await TestJob.create({
     runtime: 'echo "$SITE $APPTAINERENV_A $APPTAINERENV_SITE"; umask; pwd',

@@ -8,7 +8,7 @@ import {
 import { pushCritestImages } from "../../scripts/lab/critest_images.ts";
 import { Lab } from "../../scripts/lab/lab.ts";
 import { NodeServer, prepareNode } from "../../scripts/lab/node_server.ts";
-import { CriClient, IMAGE } from "./cri_client.ts";
+import { CriClient, IMAGE } from "../cri_client.ts";
 import { FIELD_EXPECTATIONS } from "./cri_fields.ts";
 import { VERB_EXPECTATIONS } from "./cri_verbs.ts";
 import { onCluster, untilNoJobs } from "./pods.ts";

@@ -2,7 +2,7 @@
  * What we expect of a CRI runtime, beyond critest. It is asked of containerd too, so that no expectation is only our
  * own idea.
  */
-import type { CriClient } from "./cri_client.ts";
+import type { CriClient } from "../cri_client.ts";
 
 /** A question and its answer. */
 export interface Expectation {

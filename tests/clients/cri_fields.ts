@@ -1,6 +1,6 @@
 /** What CRI's lists and statuses tell. */
 import { ContainerState, NamespaceMode, PodSandboxState } from "../../lib/cri/api.generated.ts";
-import { type CriClient, IMAGE, type Pod } from "./cri_client.ts";
+import { type CriClient, IMAGE, type Pod } from "../cri_client.ts";
 import { type Expectation, UNKNOWN_ID } from "./cri_expectation.ts";
 
 const { CONTAINER_CREATED, CONTAINER_RUNNING, CONTAINER_EXITED } = ContainerState;

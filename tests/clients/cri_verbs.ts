@@ -1,6 +1,6 @@
 /** The verbs of CRI, repeated, late, and about what is unknown. */
 import { ContainerState, PodSandboxState } from "../../lib/cri/api.generated.ts";
-import { containerRequest, type CriClient } from "./cri_client.ts";
+import { containerRequest, type CriClient } from "../cri_client.ts";
 import { type Expectation, UNKNOWN_ID } from "./cri_expectation.ts";
 
 const { CONTAINER_CREATED, CONTAINER_EXITED } = ContainerState;

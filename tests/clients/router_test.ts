@@ -11,7 +11,7 @@ import { type Containerd, startContainerd } from "../../scripts/lab/containerd.t
 import { pushCritestImages } from "../../scripts/lab/critest_images.ts";
 import { Lab } from "../../scripts/lab/lab.ts";
 import { NodeServer, prepareNode } from "../../scripts/lab/node_server.ts";
-import { containerRequest, CriClient, IMAGE, type Pod } from "./cri_client.ts";
+import { containerRequest, CriClient, IMAGE, type Pod } from "../cri_client.ts";
 import { until } from "./pods.ts";
 
 const CLUSTERS = "router-clusters";

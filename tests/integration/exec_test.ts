@@ -1,9 +1,8 @@
 /** Commands in running containers on the real lab: `crictl exec --sync`, and gRPC where bytes matter. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { credentials, makeGenericClientConstructor, type ServiceError } from "@grpc/grpc-js";
-import { ExecSyncRequest, ExecSyncResponse } from "../../lib/cri/api.generated.ts";
-import { toBuffer } from "../../lib/cri/wire.ts";
+import type { ServiceError } from "@grpc/grpc-js";
+import { CriClient } from "../cri_client.ts";
 import { BUSYBOX, ENTRY, Harness, type JobSpec } from "./harness.ts";
 
 let harness: Harness;
@@ -30,34 +29,10 @@ async function execSync(
   timeoutSeconds = 30,
   signal?: AbortSignal,
 ): Promise<Outcome> {
-  const Client = makeGenericClientConstructor({
-    execSync: {
-      path: "/runtime.v1.RuntimeService/ExecSync",
-      requestStream: false,
-      responseStream: false,
-      requestSerialize: (request: ExecSyncRequest) =>
-        toBuffer(ExecSyncRequest.encode(request).finish()),
-      requestDeserialize: (bytes) => ExecSyncRequest.decode(bytes),
-      responseSerialize: (response: ExecSyncResponse) =>
-        toBuffer(ExecSyncResponse.encode(response).finish()),
-      responseDeserialize: (bytes) => ExecSyncResponse.decode(bytes),
-    },
-  }, "RuntimeService");
-  const socket = harness.lab.path("knode", harness.server.socketPath);
-  const client = new Client(`unix:${socket}`, credentials.createInsecure(), {
-    "grpc.max_receive_message_length": 16 * 1024 * 1024,
-  });
-  try {
-    return await new Promise((resolve, reject) => {
-      const request = { containerId: container, cmd, timeout: BigInt(timeoutSeconds) };
-      const done = (error: ServiceError | null, response: Outcome) =>
-        error ? reject(error) : resolve(response);
-      const call = client["execSync"]?.(request, done) as unknown as { cancel(): void };
-      signal?.addEventListener("abort", () => call.cancel());
-    });
-  } finally {
-    client.close();
-  }
+  const client = new CriClient(harness.lab.path("knode", harness.server.socketPath));
+  const request = { containerId: container, cmd, timeout: BigInt(timeoutSeconds) };
+  return await client.call("execSync", request, signal === undefined ? {} : { signal })
+    .finally(() => client.close());
 }
 
 /** The name of the gRPC code and the message of a call that fails. */

@@ -4,7 +4,7 @@ import { concat } from "@std/bytes/concat";
 import { delay } from "@std/async/delay";
 import { Lab } from "../../scripts/lab/lab.ts";
 import { type ClientStream, SpdyClient } from "../../lib/streaming/test_spdy_client.ts";
-import { callRuntime } from "./cri_client.ts";
+import { CriClient } from "../cri_client.ts";
 import { Harness, type JobSpec } from "./harness.ts";
 
 let harness: Harness;
@@ -52,10 +52,12 @@ interface Session {
 
 /** Asks for Exec or Attach with stdin and stdout, and goes to the URL. */
 async function connect(
-  rpc: "Exec" | "Attach",
+  rpc: "exec" | "attach",
   request: { containerId: string; cmd?: string[]; tty?: boolean },
 ): Promise<Session> {
-  const { url } = await callRuntime(harness, rpc, { ...request, stdin: true, stdout: true });
+  const cri = new CriClient(harness.lab.path("knode", harness.server.socketPath));
+  const { url } = await cri.call(rpc, { ...request, stdin: true, stdout: true })
+    .finally(() => cri.close());
   const client = await SpdyClient.connect(url, ["v4.channel.k8s.io"]);
   const error = await client.open({ streamType: "error" });
   const stdin = await client.open({ streamType: "stdin" });
@@ -113,7 +115,7 @@ kill "$forward"`;
 
 Deno.test("a command gets every byte of stdin and its client every byte of the output", () =>
   withContainer({}, async (containerId) => {
-    const session = await connect("Exec", { containerId, cmd: ["cat"] });
+    const session = await connect("exec", { containerId, cmd: ["cat"] });
     const sent = crypto.getRandomValues(new Uint8Array(65_536));
     const times = 64;
     for (let turn = 0; turn < times; turn++) await session.stdin.write(sent);
@@ -127,7 +129,7 @@ Deno.test("a command gets every byte of stdin and its client every byte of the o
 
 Deno.test("a command that reads nothing is killed when its client goes in the middle of its input", () =>
   withContainer({}, async (containerId) => {
-    const session = await connect("Exec", { containerId, cmd: sh("echo on; sleep 7011; :") });
+    const session = await connect("exec", { containerId, cmd: sh("echo on; sleep 7011; :") });
     await shows(session.stdout, /on/);
     for (let turn = 0; turn < 10; turn++) await session.stdin.write(new Uint8Array(20_000));
     session.client.transport.destroy();
@@ -136,7 +138,7 @@ Deno.test("a command that reads nothing is killed when its client goes in the mi
 
 Deno.test("a slow client loses nothing of what a command wrote before its end", () =>
   withContainer({}, async (containerId) => {
-    const session = await connect("Exec", { containerId, cmd: sh("head -c 8000000 /dev/zero") });
+    const session = await connect("exec", { containerId, cmd: sh("head -c 8000000 /dev/zero") });
     session.client.transport.pause();
     await delay(4_000);
     session.client.transport.resume();
@@ -147,7 +149,7 @@ Deno.test("a slow client loses nothing of what a command wrote before its end", 
 
 Deno.test("a command on a terminal follows its size, takes signals, and tells its exit code", () =>
   withContainer({}, async (containerId) => {
-    const session = await connect("Exec", { containerId, cmd: ["sh"], tty: true });
+    const session = await connect("exec", { containerId, cmd: ["sh"], tty: true });
     const { stdin, stdout, resize, error } = session;
     await resize?.write('{"Width":101,"Height":33}');
     await stdin.write("tty; echo $TERM; stty size\n");
@@ -179,7 +181,7 @@ Deno.test("a client that attaches sees what comes from then on, and ends stdin f
         "logging",
         async () => (await harness.logs(containerId)).stdout.length === 1,
       );
-      const session = await connect("Attach", { containerId });
+      const session = await connect("attach", { containerId });
       await session.stdin.write("some ");
       await session.stdin.write("words");
       await session.stdin.end();
@@ -189,7 +191,7 @@ Deno.test("a client that attaches sees what comes from then on, and ends stdin f
       session.client.transport.destroy();
       // Nobody is attached any more, and the program runs on.
       assertEquals((await harness.inspect(containerId)).status.state, "CONTAINER_RUNNING");
-      const again = await connect("Attach", { containerId });
+      const again = await connect("attach", { containerId });
       await again.stdin.write("too late");
       again.client.transport.destroy();
     },
@@ -206,7 +208,7 @@ Deno.test("a program on a terminal can be attached to, one client after the othe
     },
     async (containerId) => {
       for (const word of ["one", "two"]) {
-        const { client, stdin, stdout, resize } = await connect("Attach", {
+        const { client, stdin, stdout, resize } = await connect("attach", {
           containerId,
           tty: true,
         });
@@ -215,7 +217,7 @@ Deno.test("a program on a terminal can be attached to, one client after the othe
         await shows(stdout, RegExp(`${word}\r\ngot ${word}\r\n30 90\r\n`));
         client.transport.destroy();
       }
-      const last = await connect("Attach", { containerId, tty: true });
+      const last = await connect("attach", { containerId, tty: true });
       await last.stdin.write("bye\n");
       assertEquals(JSON.parse(await last.error.text()).status, "Success");
       assertEquals((await harness.exited(containerId)).status.exitCode, 9);

@@ -303,7 +303,7 @@ until [[ -n $multicri_code ]] || ! multicri_hear; do :; done
 multicri_code=${multicri_code:-$multicri_waited}
 # What a terminal's program wrote last may still be on its way to its file.
 for ((multicri_tries = 0; multicri_tries < 100; multicri_tries++)); do
-  { [[ -n $multicri_stdio_pid ]] && kill -0 "$multicri_stdio_pid" 2>/dev/null; } || break
+  [[ -n $multicri_stdio_pid && -e /proc/$multicri_stdio_pid/exe ]] || break
   sleep 0.05
 done
 

@@ -91,6 +91,16 @@ Deno.test("renderJob() writes the prerun as a file of its own", () => {
   assertEquals(job.files["prerun.sh"], "module load x\n");
 });
 
+for (const asked of [{ stdin: true }, { tty: true }, { stdin: true, stdinOnce: true, tty: true }]) {
+  Deno.test(`renderJob() adds stdio.pl when the container has ${Object.keys(asked).join(", ")}`, () => {
+    const { stdin, stdinOnce, tty } = { stdin: false, stdinOnce: false, tty: false, ...asked };
+    const config = ContainerConfig.fromPartial({ command: ["x"], ...asked });
+    const text = renderJob(request({ config })).files["stdio.pl"] ?? "";
+    assertStringIncludes(text, `= (${[stdin, stdinOnce, tty].map(Number).join(", ")});`);
+    assertEquals(renderJob(request()).files["stdio.pl"], undefined);
+  });
+}
+
 const DIRECTORIES: readonly [pod: string, image: string, used: string][] = [
   ["/pod", "/image", "/pod"],
   ["", "/image", "/image"],

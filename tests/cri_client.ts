@@ -7,9 +7,9 @@ import {
   type ContainerStatus,
   type DeepPartial,
   PodSandboxConfig,
-} from "../../lib/cri/api.generated.ts";
-import { METHODS, type RequestOf, type ResponseOf, type RpcKey } from "../../lib/cri/service.ts";
-import { TestClient } from "../../lib/server/test_client.ts";
+} from "../lib/cri/api.generated.ts";
+import { methodOf, type RequestOf, type ResponseOf, type RpcKey } from "../lib/cri/service.ts";
+import { type CallSettings, TestClient } from "../lib/server/test_client.ts";
 
 /** Longer than any container of the tests lives. */
 const EXIT_TIMEOUT_MS = 60_000;
@@ -36,11 +36,13 @@ export class CriClient {
   async call<K extends RpcKey>(
     key: K,
     request: DeepPartial<RequestOf<K>> = {} as DeepPartial<RequestOf<K>>,
+    settings: CallSettings = {},
   ): Promise<ResponseOf<K>> {
-    const method = METHODS.find((one) => one.key === key);
-    if (method === undefined) throw new Error(`No RPC is named ${key}.`);
+    const method = methodOf(key);
     const bytes = method.request.encode(method.request.fromPartial(request as never)).finish();
-    return method.response.decode(await this.#client.unary(method.name, bytes)) as ResponseOf<K>;
+    return method.response.decode(
+      await this.#client.unary(method.name, bytes, settings),
+    ) as ResponseOf<K>;
   }
 
   /** "OK", or the name of the error's code. */
