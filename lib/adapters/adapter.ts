@@ -26,6 +26,8 @@ export interface AdapterCondition {
 export interface ContainerUsage {
   /** Milliseconds since the epoch on the clock of where they run. */
   measuredAtMs: number;
+  /** The same of the processor time, which may be that of an earlier moment. */
+  cpuAtMs: number;
   /** Processor time of all of them since the start, ended ones included; never less than before. */
   cpuNanoseconds: bigint;
   /** Processor nanoseconds a second, between the last two measurements; absent after the first. */

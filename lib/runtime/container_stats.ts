@@ -51,14 +51,14 @@ export function statsOf(
       annotations: config.annotations,
     },
     cpu: {
-      timestamp: measuredAt(runtime, usage) ?? unknownSince,
+      timestamp: measuredAt(runtime, usage?.cpuAtMs) ?? unknownSince,
       usageCoreNanoSeconds: toValue(usage?.cpuNanoseconds),
       usageNanoCores: toValue(state.phase === "exited" ? undefined : usage?.nanoCores),
     },
     memory: {
       timestamp: state.phase === "exited"
         ? toNanoseconds(state.finishedAtMs)
-        : measuredAt(runtime, memory) ?? unknownSince,
+        : measuredAt(runtime, memory?.measuredAtMs) ?? unknownSince,
       ...memoryFigures(memory, config.linux?.resources?.memoryLimitInBytes ?? 0n),
     },
     // The image is read-only, and what the job writes lies on its compute node.
@@ -71,13 +71,9 @@ export function statsOf(
   });
 }
 
-/** When it was measured, in nanoseconds of this node's clock: not later than now. */
-export function measuredAt(
-  runtime: Runtime,
-  usage: ContainerUsage | undefined,
-): bigint | undefined {
-  if (usage === undefined) return undefined;
-  return toNanoseconds(Math.min(usage.measuredAtMs, runtime.clock.now()));
+/** A time of measurement in nanoseconds, not later than now on this node's clock. */
+export function measuredAt(runtime: Runtime, atMs: number | undefined): bigint | undefined {
+  return atMs === undefined ? undefined : toNanoseconds(Math.min(atMs, runtime.clock.now()));
 }
 
 /** A figure of the CRI, absent where it is not known. */

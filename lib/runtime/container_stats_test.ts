@@ -35,7 +35,7 @@ Deno.test("containerStats() tells what is known, and of an ended container its c
     const measured = nanoseconds(test.clock.now() - 2000);
     const stats = containerStats(test.runtime, container);
     assertEquals(figures(stats), {
-      cpu: [measured, 3_700_000_000n, 500_000_000n],
+      cpu: [measured - nanoseconds(2000), 3_700_000_000n, 500_000_000n],
       memory: [measured, 96n * MEBIBYTE, 64n * MEBIBYTE],
     });
     assertEquals(stats.memory?.availableBytes?.value, 32n * MEBIBYTE);
@@ -47,7 +47,7 @@ Deno.test("containerStats() tells what is known, and of an ended container its c
     assertEquals(stats.attributes?.annotations, { note: "x" });
     test.adapter.exit(container, 0);
     assertEquals(figures(containerStats(test.runtime, container)), {
-      cpu: [measured, 3_700_000_000n, undefined],
+      cpu: [measured - nanoseconds(2000), 3_700_000_000n, undefined],
       memory: [nanoseconds(test.clock.now()), undefined, undefined],
     });
   }));

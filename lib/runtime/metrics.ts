@@ -22,6 +22,8 @@ interface Kind {
   help: string;
   type: MetricType;
   valueOf: (usage: ContainerUsage, container: ContainerRecord) => bigint | undefined;
+  /** When it was measured, where that is a time of its own. */
+  atMs?: (usage: ContainerUsage) => number;
 }
 
 /**
@@ -34,6 +36,7 @@ const KINDS: readonly Kind[] = [
     help: "Cumulative cpu time consumed in seconds.",
     type: MetricType.COUNTER,
     valueOf: ({ cpuNanoseconds }) => cpuNanoseconds / NANOSECONDS_PER_SECOND,
+    atMs: ({ cpuAtMs }) => cpuAtMs,
   },
   {
     name: "container_memory_usage_bytes",
@@ -111,12 +114,12 @@ function metricsOf(
     namespace: pod?.namespace ?? "",
     pod: pod?.name ?? "",
   };
-  return KINDS.flatMap(({ name, type, valueOf }) => {
+  return KINDS.flatMap(({ name, type, valueOf, atMs }) => {
     const value = valueOf(usage, container);
     if (value === undefined) return [];
     return {
       name,
-      timestamp: measuredAt(runtime, usage) ?? 0n,
+      timestamp: measuredAt(runtime, atMs?.(usage) ?? usage.measuredAtMs) ?? 0n,
       metricType: type,
       labelValues: LABEL_KEYS.map((key) => labels[key]),
       value: { value },

@@ -14,6 +14,7 @@ export const MEBIBYTE = 1n << 20n;
 export function usage({ clock }: TestRuntime, ageMs: number): ContainerUsage {
   return {
     measuredAtMs: clock.now() - ageMs,
+    cpuAtMs: clock.now() - 2 * ageMs,
     cpuNanoseconds: 3_700_000_000n,
     nanoCores: 500_000_000n,
     residentBytes: 96n * MEBIBYTE,

@@ -1,5 +1,5 @@
 /** What running jobs use, on the real lab, driven by crictl alone. */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { Harness } from "./harness.ts";
 
 let harness: Harness;
@@ -64,9 +64,9 @@ for (const node of ["n1", "n2"]) {
       made.container,
       "busy",
       ({ cpu, memory }) =>
-        known(cpu.usageNanoCores) > 500_000_000 && known(memory.rssBytes) > 16 * MEBIBYTE,
+        known(cpu.usageCoreNanoSeconds) > 0 && known(cpu.usageNanoCores) > 500_000_000 &&
+        known(memory.rssBytes) > 16 * MEBIBYTE,
     );
-    assert(known(busy.cpu.usageCoreNanoSeconds) > 0, JSON.stringify(busy));
     assertEquals(
       known(busy.memory.availableBytes) + known(busy.memory.workingSetBytes),
       256 * MEBIBYTE,
@@ -90,6 +90,16 @@ for (const node of ["n1", "n2"]) {
     await harness.removeCleanly(made);
   });
 }
+
+Deno.test("crictl shows each job's use of the processor when it compares two seconds", async () => {
+  const made = await harness.run({ command: sh("while :; do :; done") });
+  await until(made.container, "told of", ({ cpu }) => known(cpu.usageCoreNanoSeconds) > 1e9);
+  for (const [command, name] of [["stats", "main"], ["statsp", "statistics-"]] as const) {
+    const [, row = ""] = (await harness.server.crictlOk([command])).split("\n");
+    assertMatch(row, new RegExp(`${name}.* [1-9]\\d*\\.\\d\\d `));
+  }
+  await harness.removeCleanly(made);
+});
 
 Deno.test("a container has an entry without figures when its job waits", async () => {
   const made = await harness.run({ command: sh("exit"), cluster: { JOB_QUEUE: "held" } });

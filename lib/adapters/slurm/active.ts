@@ -8,11 +8,11 @@ import type { ClusterLogin } from "../../executors/ssh/login.ts";
 import type { ClusterSessions } from "../../executors/ssh/sessions.ts";
 import { ContainerLog } from "../../logs/container_log.ts";
 import type { Store } from "../../store/store.ts";
-import type { ContainerUsage } from "../adapter.ts";
 import { ClusterAccount } from "./account.ts";
 import { readSecrets } from "./secrets.ts";
 import { loginOf } from "./settings.ts";
 import { StreamLines } from "./stream_lines.ts";
+import { JobUsages } from "./usage.ts";
 import { JobWatch } from "./watch.ts";
 import { containerOf, workloadOf } from "./workload.ts";
 
@@ -29,8 +29,8 @@ export interface ActiveContainer {
 /** The containers in use, and the accounts they share. */
 export class ActiveContainers {
   readonly #containers = new Map<string, Promise<ActiveContainer>>();
-  /** What containers use as far as it is known, ended ones too until their records go. */
-  readonly usages = new Map<string, ContainerUsage>();
+  /** Of ended containers too, until their records go. */
+  readonly usages: JobUsages;
   readonly #accounts = new Map<
     string,
     { account: ClusterAccount; watch: JobWatch; users: number }
@@ -44,8 +44,9 @@ export class ActiveContainers {
     readonly clock: Clock,
     readonly log: Logger,
   ) {
+    this.usages = new JobUsages(config.usageIntervalSeconds * 1000, clock);
     store.containers.onChange((change) => {
-      if (change.kind === "deleted") this.usages.delete(change.before.id);
+      if (change.kind === "deleted") this.usages.forget(change.before.id);
     });
   }
 

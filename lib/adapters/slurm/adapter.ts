@@ -168,7 +168,7 @@ export class SlurmAdapter implements Adapter {
   }
 
   usage(id: string): ContainerUsage | undefined {
-    return this.#active.usages.get(id);
+    return this.#active.usages.of(id);
   }
 
   async openExec(

@@ -20,6 +20,7 @@ Deno.test("describeJob() tells of a container without a job only whose it is", (
 Deno.test("describeJob() tells a job's times, directories and use", () => {
   const usage = {
     measuredAtMs: 1_767_312_010_000,
+    cpuAtMs: 1_767_312_000_000,
     cpuNanoseconds: 5n,
     residentBytes: 4n,
     ownBytes: 3n,

@@ -7,9 +7,9 @@ import { Mount } from "../../cri/api.generated.ts";
 import { ContainerLog } from "../../logs/container_log.ts";
 import type { ContainerState } from "../../store/container_state.ts";
 import { containerRecord, TestStore } from "../../store/test_store.ts";
-import type { ContainerUsage } from "../adapter.ts";
 import { ClusterAccount } from "./account.ts";
 import { TestCluster } from "./test_cluster.ts";
+import { JobUsages } from "./usage.ts";
 import { JobWatch } from "./watch.ts";
 import { type SlurmWorkload, withWorkload, workloadOf } from "./workload.ts";
 
@@ -22,7 +22,7 @@ export class Watched {
   readonly clock = new TestClock(NOW_MS);
   readonly notes: string[] = [];
   readonly ended: string[] = [];
-  readonly usages = new Map<string, ContainerUsage>();
+  readonly usages = new JobUsages(10_000, this.clock);
   readonly watch: JobWatch;
   readonly logs: ContainerLog[] = [];
 

@@ -1,8 +1,9 @@
+import type { Clock } from "../../base/clock.ts";
 import type { ContainerUsage } from "../adapter.ts";
 import { parseFields, parseTime } from "./status_files.ts";
 
 /** `status/usage`, written by the job every some seconds: what its container's processes use. */
-export type UsageFile = Omit<ContainerUsage, "nanoCores">;
+export type UsageFile = Omit<ContainerUsage, "nanoCores" | "cpuAtMs">;
 
 /** Undefined when the file is not as the job script writes it. */
 export function parseUsage(bytes: Uint8Array): UsageFile | undefined {
@@ -34,16 +35,87 @@ export function parseUsage(bytes: Uint8Array): UsageFile | undefined {
   };
 }
 
+/** Between a job's writing and our reading: the watch looks every two seconds, later where there are many jobs. */
+const READING_LAG_MS = 3_000;
+
+/** A job tells its first figures a second after its start; we may see the next ones first. */
+const FIRST_FIGURES_MS = 5_000;
+
 /**
- * What is known after another look: with the processor's share between the two, once there are two. Both times are
- * those of the compute node, so that its clock may differ from ours.
+ * What jobs told of their use. Their processor time is asked for more often than they tell it (`crictl stats` compares
+ * two seconds), so it is that of a moment which lies so far back that there is a figure before and one behind it, and
+ * in proportion between the two. Everything else is the last that was told.
  */
-export function nextUsage(before: ContainerUsage | undefined, file: UsageFile): ContainerUsage {
-  if (before === undefined) return file;
-  const elapsedMs = file.measuredAtMs - before.measuredAtMs;
-  if (elapsedMs === 0) return before;
-  const used = file.cpuNanoseconds - before.cpuNanoseconds;
-  // A job that began anew counts from 0, and a clock may be set back.
-  if (used < 0n || elapsedMs < 0) return file;
-  return { ...file, nanoCores: BigInt(Math.round(Number(used) * 1000 / elapsedMs)) };
+export class JobUsages {
+  /** By container; oldest first, none older than is needed. */
+  readonly #told = new Map<string, UsageFile[]>();
+  readonly #lagMs: number;
+
+  constructor(intervalMs: number, readonly clock: Clock) {
+    this.#lagMs = intervalMs + READING_LAG_MS;
+  }
+
+  /** Takes in what the job that began at `startedAtMs`, on its node's clock, has told. */
+  add(containerId: string, file: UsageFile, startedAtMs: number): void {
+    const told = this.#told.get(containerId) ?? beginning(file, startedAtMs);
+    const last = told.at(-1);
+    if (last?.measuredAtMs === file.measuredAtMs) return;
+    const goesOn = last === undefined ||
+      last.measuredAtMs < file.measuredAtMs && last.cpuNanoseconds <= file.cpuNanoseconds;
+    // Else the job began anew, or its clock was set back.
+    this.#told.set(containerId, goesOn ? [...this.#needed(told), file] : [file]);
+  }
+
+  /** What is known now; undefined when nothing was told. */
+  of(containerId: string): ContainerUsage | undefined {
+    const told = this.#told.get(containerId) ?? [];
+    const [before, last] = [told.at(-2), told.at(-1)];
+    if (last === undefined) return undefined;
+    return {
+      ...last,
+      ...cpuAt(told, this.clock.now() - this.#lagMs),
+      ...(before === undefined ? {} : { nanoCores: rate(before, last) }),
+    };
+  }
+
+  forget(containerId: string): void {
+    this.#told.delete(containerId);
+  }
+
+  /** From the last on that is older than the moment which is told of. */
+  #needed(told: readonly UsageFile[]): readonly UsageFile[] {
+    const momentMs = this.clock.now() - this.#lagMs;
+    const first = told.findLastIndex(({ measuredAtMs }) => measuredAtMs <= momentMs);
+    return told.slice(Math.max(0, first));
+  }
+}
+
+/** A job that began a moment ago had used nothing then; of an older one somebody may have told more already. */
+function beginning(file: UsageFile, startedAtMs: number): UsageFile[] {
+  const ageMs = file.measuredAtMs - startedAtMs;
+  if (ageMs <= 0 || ageMs > FIRST_FIGURES_MS) return [];
+  return [{ ...file, measuredAtMs: startedAtMs, cpuNanoseconds: 0n }];
+}
+
+/** The processor time at a moment, or at the nearest one of which something is known. */
+function cpuAt(
+  told: readonly UsageFile[],
+  momentMs: number,
+): Pick<ContainerUsage, "cpuAtMs" | "cpuNanoseconds"> {
+  const index = told.findLastIndex(({ measuredAtMs }) => measuredAtMs <= momentMs);
+  const [before, after] = [told[index], told[index + 1]];
+  const nearest = before ?? after;
+  if (nearest === undefined) throw new TypeError("Nothing was told");
+  if (before === undefined || after === undefined) {
+    return { cpuAtMs: nearest.measuredAtMs, cpuNanoseconds: nearest.cpuNanoseconds };
+  }
+  const share = (momentMs - before.measuredAtMs) / (after.measuredAtMs - before.measuredAtMs);
+  const used = Math.floor(Number(after.cpuNanoseconds - before.cpuNanoseconds) * share);
+  return { cpuAtMs: momentMs, cpuNanoseconds: before.cpuNanoseconds + BigInt(used) };
+}
+
+/** Processor nanoseconds a second. Both times are the compute node's, whose clock may differ from ours. */
+function rate(before: UsageFile, after: UsageFile): bigint {
+  const used = Number(after.cpuNanoseconds - before.cpuNanoseconds);
+  return BigInt(Math.round(used * 1000 / (after.measuredAtMs - before.measuredAtMs)));
 }

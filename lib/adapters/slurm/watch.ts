@@ -5,9 +5,9 @@ import type { ContainerLog } from "../../logs/container_log.ts";
 import { type ContainerEnd, markExited } from "../../store/container_state.ts";
 import type { ContainerRecord } from "../../store/records.ts";
 import type { Table } from "../../store/table.ts";
-import type { ContainerUsage } from "../adapter.ts";
 import type { ClusterAccount } from "./account.ts";
 import { type QueueEntry, readQueue } from "./queue.ts";
+import type { JobUsages } from "./usage.ts";
 import { copyTermination, lookAtFiles } from "./watch_files.ts";
 import { isSettled, lookAtQueue } from "./watch_queue.ts";
 import type { WatchedJob, WatchPlace } from "./watched_job.ts";
@@ -52,7 +52,7 @@ export class JobWatch {
   constructor(
     readonly account: ClusterAccount,
     readonly containers: Table<ContainerRecord>,
-    usages: Map<string, ContainerUsage>,
+    usages: JobUsages,
     readonly notes: (job: { id: string; log: ContainerLog }, message: string) => Promise<void>,
     readonly ended: (containerId: string) => void,
     readonly clock: Clock,

@@ -8,7 +8,7 @@ import { LOST_EXIT_CODE } from "./queue.ts";
 import { MAX_STATUS_BYTES, parseExit, parseStart } from "./status_files.ts";
 import { copyTerminationMessage, terminationMount } from "./termination.ts";
 import type { WatchedJob, WatchPlace } from "./watched_job.ts";
-import { nextUsage, parseUsage } from "./usage.ts";
+import { parseUsage } from "./usage.ts";
 import { type SlurmWorkload, withWorkload, workloadOf } from "./workload.ts";
 
 /**
@@ -43,8 +43,10 @@ async function lookAtUsage(place: WatchPlace, job: WatchedJob): Promise<void> {
   const bytes = await readStatus(place, job, "usage");
   const usage = bytes === undefined ? undefined : parseUsage(bytes);
   // Removed meanwhile: nobody would forget its use again.
-  if (usage === undefined || place.containers.get(job.containerId) === undefined) return;
-  place.usages.set(job.containerId, nextUsage(place.usages.get(job.containerId), usage));
+  const container = place.containers.get(job.containerId);
+  if (usage === undefined || container === undefined) return;
+  const { startedAtMs = usage.measuredAtMs } = workloadOf(container).job ?? {};
+  place.usages.add(job.containerId, usage, startedAtMs);
 }
 
 /** Copies the termination message. Comes before the end is told: the kubelet reads the message once. */

@@ -4,8 +4,8 @@ import type { ContainerLog } from "../../logs/container_log.ts";
 import type { ContainerEnd } from "../../store/container_state.ts";
 import type { ContainerRecord } from "../../store/records.ts";
 import type { Table } from "../../store/table.ts";
-import type { ContainerUsage } from "../adapter.ts";
 import type { ClusterAccount } from "./account.ts";
+import type { JobUsages } from "./usage.ts";
 
 /** A job that is watched. */
 export interface WatchedJob {
@@ -31,8 +31,7 @@ export interface WatchedJob {
 export interface WatchPlace {
   readonly account: ClusterAccount;
   readonly containers: Table<ContainerRecord>;
-  /** What containers use, by their ids. */
-  readonly usages: Map<string, ContainerUsage>;
+  readonly usages: JobUsages;
   readonly clock: Clock;
   readonly log: Logger;
   /** Writes a line into the container's log. */
