@@ -7,11 +7,11 @@ import {
 } from "../../scripts/lab/containerd.ts";
 import { pushCritestImages } from "../../scripts/lab/critest_images.ts";
 import { Lab } from "../../scripts/lab/lab.ts";
-import { NodeServer, prepareNode } from "../../scripts/lab/node_server.ts";
+import { NodeServer } from "../../scripts/lab/node_server.ts";
 import { CriClient, IMAGE } from "../cri_client.ts";
 import { FIELD_EXPECTATIONS } from "./cri_fields.ts";
 import { VERB_EXPECTATIONS } from "./cri_verbs.ts";
-import { onCluster, untilNoJobs } from "./pods.ts";
+import { nothingLeft, prepareLab } from "./pods.ts";
 
 const CLUSTERS = "conformance-clusters";
 
@@ -28,7 +28,7 @@ let containerd: Containerd;
 const clients: Record<string, CriClient> = {};
 
 Deno.test.beforeAll(async () => {
-  await prepareNode(lab, () => {});
+  await prepareLab(lab);
   // containerd's pause image is among them.
   await pushCritestImages(lab, () => {});
   containerd = await startContainerd(lab);
@@ -58,9 +58,8 @@ Deno.test.afterAll(async () => {
   }
   await router.stop();
   await containerd.stop();
-  await untilNoJobs(lab);
   await server.stop();
-  assertEquals(await onCluster(lab, "ls multi-cri"), "", "something was left");
+  await nothingLeft(lab);
 });
 
 for (const { name, ask, answer, containerd } of [...VERB_EXPECTATIONS, ...FIELD_EXPECTATIONS]) {

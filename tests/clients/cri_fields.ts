@@ -223,8 +223,8 @@ export const FIELD_EXPECTATIONS: readonly Expectation[] = [
       name: `tells the times, the code and the reason of a container that runs ${script}`,
       ask: async (cri) => {
         const pod = await cri.runPod();
-        // containerd notes the start when the program runs already: a quicker one ends before it has started.
-        const id = await cri.create(pod, `sleep 0.5; ${script}`);
+        // containerd looks at the clock only after the start, when a faster program has ended already.
+        const id = await cri.create(pod, `sleep 0.3; ${script}`);
         const created = await cri.status(id);
         await cri.call("startContainer", { containerId: id });
         const ended = await cri.exited(id);

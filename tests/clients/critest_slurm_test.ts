@@ -3,7 +3,8 @@ import { assertEquals, assertMatch } from "@std/assert";
 import { writeStdoutLine } from "../../lib/base/log.ts";
 import { runCritest } from "../../scripts/lab/critest.ts";
 import { Lab } from "../../scripts/lab/lab.ts";
-import { NodeServer, prepareNode } from "../../scripts/lab/node_server.ts";
+import { NodeServer } from "../../scripts/lab/node_server.ts";
+import { nothingLeft, prepareLab } from "./pods.ts";
 import { EXCEPTIONS, type Exceptions, SLOW_SPECS } from "./critest_slurm.ts";
 
 /** What the names of all of critest's specs begin with. */
@@ -16,7 +17,7 @@ const server = new NodeServer(lab, {
 });
 
 Deno.test.beforeAll(async () => {
-  await prepareNode(lab, () => {});
+  await prepareLab(lab);
   await server.forget();
   const { host, port, user, password } = lab.login;
   // critest's containers name no cluster, so they get the default one.
@@ -52,8 +53,5 @@ Deno.test("critest passes on Slurm jobs, but for the specs on the list", async (
     assertMatch(message, entry?.message ?? /^$/, `${name} fails for another reason`);
   }
   assertEquals(await server.crictlOk(["pods", "--quiet"]), "");
-  const left = await lab.exec("ctl", ["bash", "-lc", "squeue --noheader; ls multi-cri"], {
-    user: lab.login.user,
-  });
-  assertEquals([left.code, left.stdout], [0, ""], left.stderr);
+  await nothingLeft(lab);
 });

@@ -3,13 +3,15 @@ import { assert, assertEquals } from "@std/assert";
 import { type ControlPlane, startControlPlane } from "../../scripts/lab/control_plane.ts";
 import { Kubelet, NODE_NAME, type PodStatus } from "../../scripts/lab/kubelet.ts";
 import { Lab } from "../../scripts/lab/lab.ts";
-import { NodeServer, prepareNode } from "../../scripts/lab/node_server.ts";
+import { NodeServer } from "../../scripts/lab/node_server.ts";
 import {
   jobsOf,
+  nothingLeft,
   onCluster,
   outputOf,
   pod,
   podSpec,
+  prepareLab,
   RUN,
   type ScriptContainer,
   until,
@@ -25,7 +27,7 @@ let plane: ControlPlane;
 let kubelet: Kubelet;
 
 Deno.test.beforeAll(async () => {
-  await prepareNode(lab, () => {});
+  await prepareLab(lab);
   await server.forget();
   await server.start();
   plane = await startControlPlane(lab);
@@ -40,7 +42,7 @@ Deno.test.afterAll(async () => {
   const pods = (await server.crictlOk(["pods", "--quiet"])).split("\n").filter((id) => id !== "");
   for (const id of pods) await server.crictlOk(["rmp", "--force", id]);
   await server.stop();
-  assertEquals(await onCluster(lab, "squeue --noheader; ls multi-cri"), "", "something was left");
+  await nothingLeft(lab);
 });
 
 /** A PodSpec that comes to the lab's node, without a scheduler, and by its RuntimeClass to the server. */

@@ -8,14 +8,16 @@ import { assertEquals, assertStringIncludes } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { Kubelet } from "../../scripts/lab/kubelet.ts";
 import { Lab } from "../../scripts/lab/lab.ts";
-import { NodeServer, prepareNode } from "../../scripts/lab/node_server.ts";
+import { NodeServer } from "../../scripts/lab/node_server.ts";
 import {
   container,
   jobsOf,
+  nothingLeft,
   onCluster,
   outputOf,
   pod,
   podSpec,
+  prepareLab,
   removeStaticPod,
   RUN,
   type ScriptContainer,
@@ -30,7 +32,7 @@ const QUEUE_MS = LONG ? 180_000 : 18_000;
 const CUT_MS = LONG ? 300_000 : 30_000;
 
 const lab = new Lab();
-Deno.test.beforeAll(() => prepareNode(lab, () => {}));
+Deno.test.beforeAll(() => prepareLab(lab));
 
 /** A server and a kubelet on it, both without records of earlier runs. */
 async function withKubelet(
@@ -52,7 +54,7 @@ async function withKubelet(
     }
     await server.stop();
   }
-  assertEquals(await onCluster(lab, "squeue --noheader; ls multi-cri"), "", "something was left");
+  await nothingLeft(lab);
 }
 
 /** Makes a static pod of containers; `more` are further fields of its PodSpec. */

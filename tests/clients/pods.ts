@@ -3,6 +3,7 @@ import { assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
 import type { Kubelet, PodStatus } from "../../scripts/lab/kubelet.ts";
 import type { Lab } from "../../scripts/lab/lab.ts";
+import { prepareNode } from "../../scripts/lab/node_server.ts";
 
 /** The lab's busybox, by a name that makes its container a Slurm job. */
 export const IMAGE = "multicri/docker-repository.lab/busybox:1";
@@ -120,6 +121,18 @@ export async function until<T>(look: () => Promise<T>): Promise<T> {
     }
     await delay(POLL_MS);
   }
+}
+
+/** Brings the lab up, and removes the results that containers of other tests left on the cluster. */
+export async function prepareLab(lab: Lab): Promise<void> {
+  await prepareNode(lab, () => {});
+  await onCluster(lab, "rm -rf multi-cri/*");
+}
+
+/** Checks that no job and no container's directory is left on the cluster. */
+export async function nothingLeft(lab: Lab): Promise<void> {
+  await untilNoJobs(lab);
+  assertEquals(await onCluster(lab, "ls multi-cri"), "", "something was left on the cluster");
 }
 
 /** Runs a script as the cluster's user on the login host. */
