@@ -7,8 +7,18 @@ import { Crictl } from "../../scripts/lab/crictl.ts";
 import { pushCritestImages } from "../../scripts/lab/critest_images.ts";
 import { Kubelet, NODE_NAME } from "../../scripts/lab/kubelet.ts";
 import { Lab } from "../../scripts/lab/lab.ts";
-import { NodeServer, prepareNode } from "../../scripts/lab/node_server.ts";
-import { IMAGE, onCluster, pod, podSpec, RUN, untilGone, untilNoJobs, untilPod } from "./pods.ts";
+import { NodeServer } from "../../scripts/lab/node_server.ts";
+import {
+  IMAGE,
+  nothingLeft,
+  pod,
+  podSpec,
+  prepareLab,
+  RUN,
+  untilGone,
+  untilNoJobs,
+  untilPod,
+} from "./pods.ts";
 
 /** A kubelet looks at its pods every second, and relists them every few. */
 const KUBELET_LOOKS_MS = 15_000;
@@ -24,7 +34,7 @@ let plane: ControlPlane;
 let kubelet: Kubelet;
 
 async function setUp(): Promise<void> {
-  await prepareNode(lab, () => {});
+  await prepareLab(lab);
   await pushCritestImages(lab, () => {});
   containerd = await startContainerd(lab);
   second = await startContainerd(lab, () => {}, "second");
@@ -61,7 +71,7 @@ async function tearDown(): Promise<void> {
   await server.stop();
   await second.stop();
   await containerd.stop();
-  assertEquals(await onCluster(lab, "squeue --noheader; ls multi-cri"), "", "something was left");
+  await nothingLeft(lab);
 }
 
 /** Pods by what they ask for: the RuntimeClass, the image, and what the image's runtime is told by. */

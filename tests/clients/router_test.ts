@@ -10,9 +10,9 @@ import { TestClient } from "../../lib/server/test_client.ts";
 import { type Containerd, startContainerd } from "../../scripts/lab/containerd.ts";
 import { pushCritestImages } from "../../scripts/lab/critest_images.ts";
 import { Lab } from "../../scripts/lab/lab.ts";
-import { NodeServer, prepareNode } from "../../scripts/lab/node_server.ts";
+import { NodeServer } from "../../scripts/lab/node_server.ts";
 import { containerRequest, CriClient, IMAGE, type Pod } from "../cri_client.ts";
-import { until } from "./pods.ts";
+import { prepareLab, until } from "./pods.ts";
 
 const CLUSTERS = "router-clusters";
 const RECONNECT_MS = 1_300;
@@ -30,7 +30,7 @@ interface Node {
 
 /** Starts two containerds and the server before them, and ends them without their pods. */
 async function withRuntimes(use: (node: Node) => Promise<void>): Promise<void> {
-  await prepareNode(lab, () => {});
+  await prepareLab(lab);
   await pushCritestImages(lab, () => {});
   const containerd = await startContainerd(lab);
   const second = await startContainerd(lab, () => {}, "second");
