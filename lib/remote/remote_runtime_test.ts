@@ -3,6 +3,7 @@ import { delay } from "@std/async/delay";
 import { systemClock } from "../base/clock.ts";
 import { CriError } from "../base/error.ts";
 import { createLogger } from "../base/log.ts";
+import { until } from "../base/test_until.ts";
 import { ContainerStatusRequest, VersionResponse } from "../cri/api.generated.ts";
 import {
   backendFromHandlers,
@@ -63,10 +64,6 @@ async function withRemote(use: (served: Served) => Promise<void>): Promise<void>
     await delay(RECONNECT_MS);
     await Deno.remove(directory, { recursive: true });
   }
-}
-
-async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await delay(5);
 }
 
 async function unavailable(work: Promise<unknown>): Promise<void> {

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { CriError } from "../base/error.ts";
+import { until } from "../base/test_until.ts";
 import { ContainerState } from "../cri/api.generated.ts";
 import { methodOf, METHODS } from "../cri/service.ts";
 import { RULES } from "./rules.ts";
@@ -24,11 +25,6 @@ async function runContainer(node: TestNode, podSandboxId: string, image = "a"): 
 
 async function failure(work: Promise<unknown>): Promise<CriError> {
   return await assertRejects(() => work, CriError);
-}
-
-/** Waits until something holds that comes by itself, as a heartbeat. */
-async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
-  while (!await holds()) await new Promise((resolve) => setTimeout(resolve, 20));
 }
 
 Deno.test("RULES sends exactly the streaming RPCs to streams", () => {
