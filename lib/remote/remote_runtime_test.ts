@@ -10,9 +10,11 @@ import {
   type CallContext,
   type CriBackend,
   type CriHandlers,
+  MAX_MESSAGE_BYTES,
   methodOf,
   type RpcKey,
 } from "../cri/service.ts";
+import { field } from "../cri/wire.ts";
 import { type CriServer, serveCri } from "../server/server.ts";
 import { RemoteRuntime } from "./remote_runtime.ts";
 
@@ -107,6 +109,25 @@ Deno.test("RemoteRuntime.unary() passes unknown fields and the runtime's own err
       'no "such" thing: 100 %',
       "crio",
     ]);
+  }));
+
+Deno.test("RemoteRuntime.unary() takes answers as large as a kubelet takes, and no larger", () =>
+  withRemote(async ({ serve, call }) => {
+    let bytes = MAX_MESSAGE_BYTES;
+    await serve({
+      unary: () => {
+        // One field, whose tag and length take five bytes.
+        const text = new Uint8Array(bytes - 5).fill(0x61);
+        return Promise.resolve(field(1, text));
+      },
+      serverStream: () => {
+        throw new CriError("UNIMPLEMENTED", "no streams");
+      },
+    });
+    assertEquals((await call("listContainers")).length, MAX_MESSAGE_BYTES);
+    bytes++;
+    const error = await assertRejects(() => call("listContainers"), CriError);
+    assertEquals(error.code, "RESOURCE_EXHAUSTED");
   }));
 
 Deno.test("RemoteRuntime.unary() ends with the call's own signal and deadline", () =>

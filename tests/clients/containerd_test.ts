@@ -33,6 +33,9 @@ Deno.test.afterAll(async () => {
   await containerd.stop();
 });
 
+/** What passed where critest was run before. */
+let passedBefore: string[] | undefined;
+
 for (
   const [where, socketPath] of [
     ["on containerd", () => containerd.socketPath],
@@ -45,6 +48,8 @@ for (
     assertEquals(failed.map(({ name }) => name), CANNOT_PASS, details);
     assert(passed.length > 100, `${passed.length} specs passed`);
     assertEquals(skipped.filter((name) => !MAY_BE_SKIPPED.test(name)), []);
+    assertEquals(passed.sort(), passedBefore ?? passed);
+    passedBefore = passed;
     assertEquals(await containerd.crictl.pods(), []);
   });
 }
