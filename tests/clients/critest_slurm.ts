@@ -120,8 +120,9 @@ export const EXCEPTIONS: readonly Exceptions[] = [
   },
   {
     reason:
-      `${NETWORK} (The web server of these specs ends at once; containers never share processes.)`,
-    message: /Cannot run a command in the container/,
+      `${NETWORK} (The web server of these specs ends at once, and with it a command that has begun; containers ` +
+      "never share processes.)",
+    message: /Cannot run a command in the container|exited with 137/,
     under: NAMESPACES,
     specs: ["PodPID", "ContainerPID"],
   },
@@ -154,7 +155,7 @@ export const EXCEPTIONS: readonly Exceptions[] = [
   },
   {
     reason: `${NETWORK} (The web server of this spec ends at once: seldom is a command faster.)`,
-    message: /Cannot run a command in the container/,
+    message: /Cannot run a command in the container|exited with 137/,
     mayPass: true,
     under: MULTIPLE,
     specs: ["container exec"],
