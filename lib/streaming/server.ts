@@ -179,14 +179,15 @@ export class StreamingServer {
     }
     // ws takes no name with a slash in it; the header is added by the listener above.
     if (isTunnelled(request)) delete request.headers["sec-websocket-protocol"];
-    const opened = await new Promise<WebSocket | undefined>((resolve) => {
-      socket.once("close", () => resolve(undefined));
-      this.#webSockets.handleUpgrade(request, socket, head, resolve);
+    const serve = (opened: WebSocket) =>
+      service.kind === "portforward"
+        ? servePortForward(createWebSocketStream(opened), service.forward, limits, log)
+        : serveWebSocketCommand(opened, service, limits, log);
+    await new Promise<void>((resolve) => {
+      socket.once("close", resolve);
+      // In the very callback: the first message may come right after it, and is lost without a listener.
+      this.#webSockets.handleUpgrade(request, socket, head, (opened) => resolve(serve(opened)));
     });
-    if (opened === undefined) return;
-    return service.kind === "portforward"
-      ? await servePortForward(createWebSocketStream(opened), service.forward, limits, log)
-      : await serveWebSocketCommand(opened, service, limits, log);
   }
 }
 
