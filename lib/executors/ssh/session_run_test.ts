@@ -2,7 +2,14 @@ import { assert, assertEquals } from "@std/assert";
 import type { ScriptOptions } from "./session.ts";
 import { MAX_EXEC_CHANNELS, MAX_WAITING_COMMANDS } from "./channel_budget.ts";
 import { MAX_BANNER_BYTES } from "./shell.ts";
-import { assertFails, assertSameBytes, everyByte, startTestSession, text } from "./test_session.ts";
+import {
+  assertFails,
+  assertSameBytes,
+  everyByte,
+  startTestSession,
+  text,
+  until,
+} from "./test_session.ts";
 
 const OUTCOMES: {
   when: string;
@@ -136,6 +143,38 @@ Deno.test("ClusterSession.run() hands on stdout piece by piece when onStdout is 
   });
   assertEquals([result.code, result.stdout.length, text(result.stderr)], [0, 0, "end\n"]);
   assertEquals(pieces.map((piece) => [...piece]).flat(), [...bytes]);
+});
+
+Deno.test("ClusterSession.run() lets the other side wait until onStdout has taken a piece", async () => {
+  await using test = await startTestSession();
+  const gate = Promise.withResolvers<void>();
+  let [pieces, bytes] = [0, 0];
+  const running = test.session.run("head -c 50000000 /dev/zero; exit 5", {
+    onStdout: (piece) => {
+      pieces++;
+      bytes += piece.length;
+      return gate.promise;
+    },
+  });
+  // Another command, which goes all the way, shows that it is only this one that waits.
+  await until(() => pieces > 0);
+  await test.session.run("sleep 0.2");
+  assertEquals(pieces, 1);
+  gate.resolve();
+  assertEquals([(await running).code, bytes], [5, 50_000_000]);
+});
+
+Deno.test("ClusterSession.run() fails alone, when what onStdout gave rejects", async () => {
+  await using test = await startTestSession();
+  await assertFails(
+    () =>
+      test.session.run("echo a; sleep 60", {
+        onStdout: () => Promise.reject(new Error("nobody takes it")),
+      }),
+    "INTERNAL",
+    /nobody takes it/,
+  );
+  assertEquals((await test.session.run("exit 3")).code, 3);
 });
 
 Deno.test("ClusterSession.run() fails alone, its connection living on, when onStdout throws", async () => {
