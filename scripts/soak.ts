@@ -66,8 +66,8 @@ async function main(minutes: number): Promise<number> {
     const look = async () => {
       for (let turn = 0; running; turn++) {
         await Promise.all([
-          counted(client.call("listPodSandbox")),
-          counted(client.call("listContainers")),
+          counted(client.call("listPodSandbox", { filter: {} })),
+          counted(client.call("listContainers", { filter: {} })),
           counted(client.call("version")),
           counted(client.call("status")),
           counted(
@@ -118,7 +118,9 @@ async function main(minutes: number): Promise<number> {
 async function memoryOf(lab: Lab): Promise<number> {
   const script = 'grep VmRSS "/proc/$(pgrep -o -f "main.ts.*socket-path /run/soak.sock")/status"';
   const { stdout } = await lab.exec("knode", ["sh", "-c", script]);
-  return Math.round(Number(/\d+/.exec(stdout)?.[0] ?? NaN) / 1024);
+  const kibibytes = /\d+/.exec(stdout)?.[0];
+  if (kibibytes === undefined) throw new Error("The server does not run any more.");
+  return Math.round(Number(kibibytes) / 1024);
 }
 
 Deno.exit(await main(Number(Deno.args[0] ?? DEFAULT_MINUTES)));

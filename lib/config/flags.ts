@@ -92,7 +92,8 @@ export function parseInvocation(
       "--enable-pod-network is not available yet: leave it out, pods then use the node's network.",
     );
   }
-  const remotes = parsed(() => parseRemotes(values("remote-runtime-endpoints")));
+  const socketPath = absolutePath(values, "socket-path");
+  const remotes = parsed(() => parseRemotes(values("remote-runtime-endpoints"), socketPath));
   absolutePath(values, "network-bin-dir");
   absolutePath(values, "network-conf-dir");
   return {
@@ -114,7 +115,7 @@ export function parseInvocation(
       rootDir: absolutePath(values, "root-dir"),
       runtimeHandlers: parsed(() => parseHandlers(values("runtime-handlers"), remotes)),
       sandboxImage: values("sandbox-image"),
-      socketPath: absolutePath(values, "socket-path"),
+      socketPath,
       stateDir: absolutePath(values, "state-dir"),
       logThreshold: logThreshold(values("stderrthreshold"), values("v")),
       streamAddr: ownAddress("--stream-addr", values("stream-addr") || "127.0.0.1"),

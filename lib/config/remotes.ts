@@ -26,10 +26,10 @@ const DNS_LABEL = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 const REMOTE_HANDLER = /^[\w.-]{0,253}$/;
 
 /**
- * Reads `name:endpoint,…`, where an endpoint is the path of a unix socket, also as `unix://`.
+ * Reads `name:endpoint,…`, where an endpoint is the path of a unix socket, also as `unix://`, and not our own.
  * @throws {Error} with a sentence that says what of the entry cannot be used.
  */
-export function parseRemotes(list: string): RemoteEndpoint[] {
+export function parseRemotes(list: string, ownSocketPath: string): RemoteEndpoint[] {
   const remotes: RemoteEndpoint[] = [];
   for (const entry of list.split(",").filter((entry) => entry !== "")) {
     const colon = entry.indexOf(":");
@@ -45,6 +45,11 @@ export function parseRemotes(list: string): RemoteEndpoint[] {
       throw new Error(`Cannot name a remote runtime '${OWN_NAME}': that is this runtime itself.`);
     }
     const socketPath = socketOf(endpoint, entry);
+    if (withoutAlias(socketPath) === withoutAlias(ownSocketPath)) {
+      throw new Error(
+        `Cannot use the remote runtime '${entry}': ${ownSocketPath} is the socket that multicri serves itself.`,
+      );
+    }
     const twin = remotes.find((other) => other.name === name || other.socketPath === socketPath);
     if (twin?.name === name) {
       throw new Error(`Cannot name two remote runtimes '${name}': give each a name of its own.`);
@@ -58,6 +63,11 @@ export function parseRemotes(list: string): RemoteEndpoint[] {
     remotes.push({ name, socketPath });
   }
   return remotes;
+}
+
+/** /var/run is a link to /run on every distribution with systemd. */
+function withoutAlias(path: string): string {
+  return path.replace(/^\/var\/run\//, "/run/");
 }
 
 function socketOf(endpoint: string, entry: string): string {

@@ -1,12 +1,17 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { parseHandlers, parseRemotes } from "./remotes.ts";
 
+const OWN = "/var/run/multicri.sock";
+
 Deno.test("parseRemotes() reads names and sockets in both spellings", () => {
-  assertEquals(parseRemotes(""), []);
-  assertEquals(parseRemotes("default:/run/containerd//containerd.sock,k-2:unix:///run/a:b.sock"), [
-    { name: "default", socketPath: "/run/containerd/containerd.sock" },
-    { name: "k-2", socketPath: "/run/a:b.sock" },
-  ]);
+  assertEquals(parseRemotes("", OWN), []);
+  assertEquals(
+    parseRemotes("default:/run/containerd//containerd.sock,k-2:unix:///run/a:b.sock", OWN),
+    [
+      { name: "default", socketPath: "/run/containerd/containerd.sock" },
+      { name: "k-2", socketPath: "/run/a:b.sock" },
+    ],
+  );
 });
 
 const REFUSED: [list: string, words: string][] = [
@@ -19,16 +24,18 @@ const REFUSED: [list: string, words: string][] = [
   ["a:run/a.sock", "path of a unix socket"],
   ["a:unix://run/a.sock", "path of a unix socket"],
   ["a:", "path of a unix socket"],
+  ["a:/run/multicri.sock", "that multicri serves itself"],
+  ["a:/var/run//multicri.sock", "that multicri serves itself"],
   ["a:/x,a:/y", "two remote runtimes 'a'"],
   ["a:/x,b:unix:///x", "add --runtime-handlers b=a"],
 ];
 for (const [list, words] of REFUSED) {
   Deno.test(`parseRemotes() refuses '${list}' with a sentence`, () => {
-    assertThrows(() => parseRemotes(list), Error, words);
+    assertThrows(() => parseRemotes(list, OWN), Error, words);
   });
 }
 
-const REMOTES = parseRemotes("default:/a,crio:/b");
+const REMOTES = parseRemotes("default:/a,crio:/b", OWN);
 
 Deno.test("parseHandlers() reads handlers with and without the remote's own name", () => {
   assertEquals(parseHandlers("", REMOTES), []);

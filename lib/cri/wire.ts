@@ -54,7 +54,7 @@ export function contentsOf(message: Uint8Array, fieldNumber: number): Uint8Array
 
 /**
  * The string that lies in a message at a path of field numbers, such as `[2, 1]` for field 1 of the message in
- * field 2; empty when it is absent. Of repeated fields the last counts, as protobuf has it.
+ * field 2; empty when it is absent. Of a field that stands several times the last counts.
  * @throws {Error} when the bytes are no protobuf message.
  */
 export function stringAt(message: Uint8Array, path: readonly number[]): string {
@@ -128,6 +128,21 @@ export function isMessage(bytes: Uint8Array, entriesIn?: number): boolean {
   } catch {
     return false;
   }
+}
+
+/**
+ * Whether a message says nothing: it is empty, or all that it holds is messages that say nothing, as a filter that is
+ * there and chooses nothing. What is no message says something.
+ */
+export function isBlank(message: Uint8Array): boolean {
+  if (message.length === 0) return true;
+  if (!isMessage(message)) return false;
+  let end = 0;
+  for (const { start, contentStart, end: fieldEnd } of delimitedFields(message)) {
+    if (start !== end || !isBlank(message.subarray(contentStart, fieldEnd))) return false;
+    end = fieldEnd;
+  }
+  return end === message.length;
 }
 
 /** Wire bytes as grpc-js wants them; shares the memory. */

@@ -5,7 +5,7 @@ import {
   ListContainersResponse,
   RunPodSandboxRequest,
 } from "./api.generated.ts";
-import { contentsOf, field, isMessage, mapStrings, stringAt, withString } from "./wire.ts";
+import { contentsOf, field, isBlank, isMessage, mapStrings, stringAt, withString } from "./wire.ts";
 
 const text = (words: string) => new TextEncoder().encode(words);
 
@@ -91,4 +91,18 @@ Deno.test("isMessage() and contentsOf() find out what is no message", () => {
   assertEquals([isMessage(inner), isMessage(inner, 1), isMessage(inner, 2)], [true, false, true]);
   for (const unknown of UNKNOWN) assertEquals(isMessage(concat([unknown, REQUEST]), 2), true);
   assertEquals(isMessage(new Uint8Array(), 1), true);
+});
+
+Deno.test("isBlank() says yes of what chooses nothing", () => {
+  const nested = field(1, field(1, new Uint8Array()));
+  for (const blank of [new Uint8Array(), field(1, new Uint8Array()), nested]) {
+    assertEquals(isBlank(blank), true);
+  }
+  const others = [
+    field(1, text("a")),
+    field(1, field(2, text("ab"))),
+    Uint8Array.of(0x08, 0),
+    ...UNKNOWN,
+  ];
+  for (const bytes of others) assertEquals(isBlank(bytes), false);
 });

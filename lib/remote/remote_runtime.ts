@@ -184,7 +184,12 @@ export class RemoteRuntime implements CriBackend {
     signal.addEventListener("abort", cancelled, { once: true });
     this.#calls.add(giveUp);
     try {
-      for await (const bytes of call) yield bytes;
+      for await (const bytes of call) {
+        if (!isMessage(bytes)) {
+          throw this.#unavailable(`a message of its ${method.name} is no protobuf message`);
+        }
+        yield bytes;
+      }
       if (reason !== undefined) throw reason;
     } catch (error) {
       throw reason ?? (isServiceError(error) ? this.#translate(error) : error);
@@ -241,8 +246,12 @@ export class RemoteRuntime implements CriBackend {
 
   #translate(error: ServiceError): CriError {
     const code = status[error.code] as CriCode;
-    if (isTransport(error)) return this.#unavailable(error.details);
-    return new CriError(code, error.details, { runtime: this.name });
+    if (isTransport(error.details)) return this.#unavailable(error.details);
+    // Who is unavailable is the question then.
+    const words = code === "UNAVAILABLE"
+      ? `The runtime '${this.name}': ${error.details}`
+      : error.details;
+    return new CriError(code, words, { runtime: this.name });
   }
 
   #unavailable(why: string): CriError {
@@ -256,16 +265,32 @@ export class RemoteRuntime implements CriBackend {
 }
 
 /**
- * Errors of grpc-js itself rather than the runtime's: a connection that breaks within a call is INTERNAL,
- * CANCELLED or UNKNOWN there, and so is what is no gRPC at all.
+ * The sentences of grpc-js itself, when a call ends without a status of the runtime's (subchannel-call.js,
+ * load-balancing-call.js, load-balancer-pick-first.js of 1.14, and node's own of a socket). Their codes are INTERNAL,
+ * CANCELLED and UNKNOWN as well as UNAVAILABLE, and a runtime uses all of these for errors of its own.
  */
-const TRANSPORT =
-  /RST_STREAM|GOAWAY|ECONN|EPIPE|socket hang up|Stream (closed|refused)|HTTP status|Protocol error|session/i;
+const TRANSPORT = new RegExp(
+  `^(${
+    [
+      "Received RST_STREAM with code \\d",
+      "Received HTTP status code \\d",
+      "Stream refused by server$",
+      "Connection dropped$",
+      "Call cancelled$",
+      "Write error: ",
+      "Write failed with error ",
+      "Failed to start HTTP/2 stream with error ",
+      "No status information received$",
+      "No connection established",
+      "Channel has been shut down",
+      "(read|write|connect) E[A-Z]+",
+    ].join("|")
+  })`,
+);
 
-function isTransport({ code, details }: ServiceError): boolean {
-  if (code === status.UNAVAILABLE) return true;
-  const byGrpc = [status.INTERNAL, status.CANCELLED, status.UNKNOWN].includes(code);
-  return byGrpc && TRANSPORT.test(details);
+/** Whether an error tells of the way to the runtime, by its details. */
+export function isTransport(details: string): boolean {
+  return TRANSPORT.test(details);
 }
 
 function isServiceError(error: unknown): error is ServiceError {

@@ -16,7 +16,7 @@ import {
 } from "../cri/service.ts";
 import { field } from "../cri/wire.ts";
 import { type CriServer, serveCri } from "../server/server.ts";
-import { RemoteRuntime } from "./remote_runtime.ts";
+import { isTransport, RemoteRuntime } from "./remote_runtime.ts";
 
 /** So that a runtime that hangs is found out soon. */
 const HEARTBEAT = { everyMs: 20, hangingAfterMs: 200 };
@@ -71,6 +71,26 @@ async function withRemote(use: (served: Served) => Promise<void>): Promise<void>
 async function unavailable(work: Promise<unknown>): Promise<void> {
   const error = await assertRejects(() => work, CriError, "'crio'");
   assertEquals(error.code, "UNAVAILABLE");
+}
+
+const DETAILS: [details: string, isWay: boolean][] = [
+  ["Received RST_STREAM with code 2 (Internal server error)", true],
+  ["Received HTTP status code 502", true],
+  ["Connection dropped", true],
+  ["No connection established. Last error: connect ENOENT /run/x.sock", true],
+  ["read ECONNRESET", true],
+  ["Write error: write EPIPE", true],
+  ["runc create failed: unable to join session keyring: disk quota exceeded", false],
+  ["pinging container registry quay.io: received unexpected HTTP status: 503", false],
+  ["failed to copy: httpReadSeeker: http2: server sent GOAWAY and closed the connection", false],
+  ["failed to mount: protocol error", false],
+  ["server is not initialized yet", false],
+  ["dial tcp: connect: connection refused", false],
+];
+for (const [details, isWay] of DETAILS) {
+  Deno.test(`isTransport() says ${isWay} of ${details}`, () => {
+    assertEquals(isTransport(details), isWay);
+  });
 }
 
 Deno.test("RemoteRuntime goes down and comes back with the runtime", () =>

@@ -8,24 +8,29 @@ import {
   methodOf,
   type RpcKey,
 } from "../cri/service.ts";
-import { isMessage } from "../cri/wire.ts";
+import { isBlank, isMessage } from "../cri/wire.ts";
 import type { RemoteRuntime } from "../remote/remote_runtime.ts";
 import { MarkedImages } from "./image_ids.ts";
 import { LastKnown } from "./last_known.ts";
 
 /**
- * How long a list waits for one backend before that one's last known entries are given. Long for a runtime at
- * work (a few milliseconds), short beside the two minutes that the kubelet waits for the whole.
+ * How long a list waits for a runtime that tells its status: half of what the kubelet waits for the whole. A node under
+ * pressure can be that slow, and what was last known of a runtime that works on is wrong. One that hangs is found out
+ * much sooner by the look at its status.
  */
-const LIST_PATIENCE_MS = 3_000;
+const UP_PATIENCE_MS = 60_000;
+
+/** The same for one that was not up at the last look: it fails at once unless it is just coming back. */
+const DOWN_PATIENCE_MS = 3_000;
 
 /** Between two times that a busy runtime is asked for everything, so that the asking is no burden to it. */
 const REFRESH_PAUSE_MS = 100;
 
 /** The call with as much patience as one backend gets for its part in an answer. */
-export function impatient(context: CallContext, clock: Clock): CallContext {
-  const patienceMs = clock.now() + LIST_PATIENCE_MS;
-  return { ...context, deadlineMs: Math.min(context.deadlineMs ?? Infinity, patienceMs) };
+export function impatient(context: CallContext, { remote }: Backend, clock: Clock): CallContext {
+  const patienceMs = remote?.state.kind === "up" ? UP_PATIENCE_MS : DOWN_PATIENCE_MS;
+  const deadlineMs = Math.min(context.deadlineMs ?? Infinity, clock.now() + patienceMs);
+  return { ...context, deadlineMs };
 }
 
 /** One CRI behind the router: our own runtime, or a remote one. */
@@ -70,6 +75,8 @@ export class RemoteBackend implements Backend {
   readonly known = new LastKnown();
   #refreshing: Promise<void> | undefined;
   #stale = false;
+  /** Lists that failed although the runtime is up, by the names of their RPCs. */
+  readonly #outdated = new Set<string>();
   readonly #closed = new AbortController();
 
   constructor(
@@ -89,18 +96,27 @@ export class RemoteBackend implements Backend {
   ): Promise<Uint8Array | undefined> {
     const askedAt = this.known.asking();
     try {
-      const answer = await this.cri.unary(method, request, impatient(context, this.clock));
+      const answer = await this.cri.unary(method, request, impatient(context, this, this.clock));
       if (!isMessage(answer, 1)) throw new Error("its entries are no protobuf messages");
-      if (request.length === 0) this.known.keep(method, answer, askedAt);
+      // A kubelet sends a filter that chooses nothing.
+      if (isBlank(request)) this.known.keep(method, answer, askedAt);
+      this.#note(method, undefined);
       return answer;
     } catch (error) {
       context.signal.throwIfAborted();
       if (error instanceof CriError && error.code === "UNIMPLEMENTED") return undefined;
-      context.log.debug("A remote runtime's last known entries are given", {
-        runtime: this.name,
-        error: messageOf(error),
-      });
+      this.#note(method, error);
       return this.known.answer(method, request);
+    }
+  }
+
+  /** Logs when a list begins or ends to be what was last known; that a runtime is down is logged elsewhere. */
+  #note({ name }: CriMethod, error: unknown): void {
+    if (error === undefined) this.#outdated.delete(name);
+    else if (this.remote.state.kind === "up" && !this.#outdated.has(name)) {
+      this.#outdated.add(name);
+      const fields = { rpc: name, runtime: this.name, error: messageOf(error) };
+      this.log.warning("What was last known of a remote runtime is given", fields);
     }
   }
 
@@ -123,7 +139,13 @@ export class RemoteBackend implements Backend {
 
   /** Asks for everything that would be missed, were the runtime away. */
   async learn(): Promise<void> {
-    await this.#ask(["listPodSandbox", "listContainers", "listImages"]);
+    await this.#ask([
+      "listPodSandbox",
+      "listContainers",
+      "listImages",
+      "imageFsInfo",
+      "runtimeConfig",
+    ]);
   }
 
   async #ask(keys: readonly RpcKey[]): Promise<void> {

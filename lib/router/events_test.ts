@@ -134,3 +134,31 @@ Deno.test("joinEvents() makes up what changed while a runtime was away, once", (
       assertEquals(seen.length, 6);
     });
   }));
+
+Deno.test("joinEvents() tells no end of a container that was made while it looked at what it missed", () =>
+  withNode(["default"], async (node) => {
+    const served = node.remote("default");
+    const { runtime } = served;
+    const source = new Source(runtime);
+    await served.down();
+    await served.up();
+    await node.restart();
+    await withEvents(node, async (seen) => {
+      await until(() => source.subscribed);
+      await delay(300);
+      await served.down();
+      const looking = Promise.withResolvers<void>();
+      runtime.gates.listPodSandbox = looking.promise;
+      await served.up();
+      await until(() => source.subscribed);
+      // Past the moment in which the look begins.
+      await delay(300);
+      source.tell("d777", CONTAINER_CREATED_EVENT);
+      await until(() => seen.length === 1);
+      looking.resolve();
+      await delay(100);
+      source.tell("d777", CONTAINER_STARTED_EVENT);
+      await until(() => seen.length === 2);
+      assertEquals(seen, ["d777 CREATED", "d777 STARTED"]);
+    });
+  }));

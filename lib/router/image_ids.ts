@@ -1,3 +1,4 @@
+import { CriError } from "../base/error.ts";
 import type { CallContext, CriBackend, CriMethod, RpcKey } from "../cri/service.ts";
 import { mapStrings, type StringPaths } from "../cri/wire.ts";
 
@@ -24,13 +25,20 @@ export function isShortId(image: string): boolean {
   return /^(?:sha256:)?[0-9a-f]{12,63}$/.test(image);
 }
 
-const IMAGE_SPEC: StringPaths = { 1: "string" };
+const IMAGE_SPEC: StringPaths = { 1: "string", 20: "string" };
+/** An image as a volume. */
+const MOUNT: StringPaths = { 9: IMAGE_SPEC };
 const CONTAINER: StringPaths = { 4: IMAGE_SPEC, 5: "string", 10: "string" };
-const CONTAINER_STATUS: StringPaths = { 8: IMAGE_SPEC, 9: "string", 17: "string" };
+const CONTAINER_STATUS: StringPaths = {
+  8: IMAGE_SPEC,
+  9: "string",
+  14: MOUNT,
+  17: "string",
+};
 
 /** Where image ids stand in requests. */
 const REQUESTS: { [K in RpcKey]?: StringPaths } = {
-  createContainer: { 2: { 2: { 1: "string", 20: "string" } } },
+  createContainer: { 2: { 2: IMAGE_SPEC, 7: MOUNT } },
   imageStatus: { 1: IMAGE_SPEC },
   pullImage: { 1: IMAGE_SPEC },
   removeImage: { 1: IMAGE_SPEC },
@@ -69,10 +77,16 @@ export class MarkedImages implements CriBackend {
     for await (const answer of answers) yield this.#mark(method, answer);
   }
 
-  #mark({ key }: CriMethod, answer: Uint8Array): Uint8Array {
+  #mark({ key, name }: CriMethod, answer: Uint8Array): Uint8Array {
     const paths = ANSWERS[key];
     if (paths === undefined) return answer;
-    return mapStrings(answer, paths, (text) => isImageId(text) ? `${text}@${this.name}` : text);
+    try {
+      return mapStrings(answer, paths, (text) => isImageId(text) ? `${text}@${this.name}` : text);
+    } catch (cause) {
+      const message =
+        `The runtime '${this.name}' does not answer: what came is no answer to ${name}.`;
+      throw new CriError("UNAVAILABLE", message, { cause });
+    }
   }
 
   #unmark({ key }: CriMethod, request: Uint8Array): Uint8Array {

@@ -20,85 +20,100 @@ const ANNOTATIONS = 2;
 const RUNTIME_HANDLER = 19;
 const POD_UID = [3, 1, 2];
 
+/** Names whose backend is remembered: many more than a node has images. */
+const MAX_NAMES = 1_000;
+
 /** A call about an image, on its way to a backend. */
 export interface ImageRoute {
   backend: Backend;
   request: Uint8Array;
 }
 
-/**
- * The backend of ImageStatus, PullImage or RemoveImage. In this order it is told by: the mark of an image id, the
- * prefix `multicri/`, the pod's annotation, the runtime handler, the pod's sandbox (known for PullImage only). The
- * rest is the default backend's, or of whichever backend has an image whose id begins so.
- * @throws CriError INVALID_ARGUMENT for an unknown handler.
- */
-export async function routeImage(
-  method: CriMethod,
-  request: Uint8Array,
-  context: CallContext,
-  { backends, handlers, owners }: {
-    backends: ReadonlyMap<string, Backend>;
-    handlers: Handlers;
-    owners: Owners;
-  },
-): Promise<ImageRoute> {
-  const spec = contentsOf(request, 1).at(-1) ?? new Uint8Array();
-  const name = stringAt(spec, [NAME]);
-  const mark = markOf(name);
-  if (mark !== undefined) {
-    const backend = backends.get(mark);
-    if (backend !== undefined) return { backend, request };
+/** Finds the backend of ImageStatus, PullImage and RemoveImage. */
+export class ImageRoutes {
+  /** Who was last asked for an image by a pod, by its name. */
+  readonly #askedByPod = new Map<string, Backend>();
+
+  constructor(
+    private readonly backends: ReadonlyMap<string, Backend>,
+    private readonly handlers: Handlers,
+    private readonly owners: Owners,
+  ) {}
+
+  /**
+   * In this order the backend is told by: the mark of an image id, the prefix `multicri/`, the pod's annotation, the
+   * runtime handler, the pod's sandbox (known for PullImage only). The rest is the default backend's.
+   *
+   * A kubelet asks once more for the image's user when it creates a container, by the name alone
+   * (kuberuntime_container.go, getImageUser), and runs the container as root when it gets none. Nothing but that, and
+   * people, asks without annotations: kubelets put one on every pod. So then the backend counts that a pod was last
+   * told of that name, else the first that has it.
+   * @throws CriError INVALID_ARGUMENT for an unknown handler.
+   */
+  async route(method: CriMethod, request: Uint8Array, context: CallContext): Promise<ImageRoute> {
+    const spec = contentsOf(request, 1).at(-1) ?? new Uint8Array();
+    const name = stringAt(spec, [NAME]);
+    const mark = markOf(name);
+    if (mark !== undefined) return { backend: this.#marked(mark, name), request };
+    if (name.startsWith(`${OWN_NAME}/`)) {
+      return { backend: this.handlers.target(OWN_NAME).backend, request };
+    }
+    const handler = annotationOf(spec) ?? stringAt(spec, [RUNTIME_HANDLER]);
+    if (handler !== "") {
+      const target = this.handlers.target(handler, `the image '${name}'`);
+      this.#remember(name, target.backend);
+      // What the pod calls the handler is not what its backend calls it.
+      const paths = { 1: { [RUNTIME_HANDLER]: "string" } } as const;
+      return { backend: target.backend, request: mapStrings(request, paths, () => target.handler) };
+    }
+    const pod = method.key === "pullImage" ? stringAt(request, POD_UID) : "";
+    const byPod = pod !== "" || contentsOf(spec, ANNOTATIONS).length > 0;
+    if (byPod) {
+      const backend = this.owners.ofPod(pod) ?? this.handlers.default;
+      this.#remember(name, backend);
+      return { backend, request };
+    }
+    const remembered = method.key === "imageStatus" ? this.#askedByPod.get(name) : undefined;
+    if (remembered !== undefined) return { backend: remembered, request };
+    const isSearched = method.key === "imageStatus" || isShortId(name);
+    const holder = isSearched ? await this.#holderOf(name, context) : undefined;
+    return { backend: holder ?? this.handlers.default, request };
+  }
+
+  #marked(mark: string, name: string): Backend {
+    const backend = this.backends.get(mark);
+    if (backend !== undefined) return backend;
     throw new CriError(
       "INVALID_ARGUMENT",
       `Cannot find the image '${name}': there is no runtime '${mark}' any more; pull it again.`,
     );
   }
-  if (name.startsWith(`${OWN_NAME}/`)) {
-    return { backend: handlers.target(OWN_NAME).backend, request };
-  }
-  const what = `the image '${name}'`;
-  const annotation = annotationOf(spec);
-  if (annotation !== undefined) return withHandler(handlers.target(annotation, what));
-  const handler = stringAt(spec, [RUNTIME_HANDLER]);
-  if (handler !== "") return withHandler(handlers.target(handler, what));
-  const ofPod = method.key === "pullImage" ? owners.ofPod(stringAt(request, POD_UID)) : undefined;
-  if (ofPod !== undefined) return { backend: ofPod, request };
-  if (isShortId(name)) {
-    const backend = await holderOf(name, [...backends.values()], context);
-    if (backend !== undefined) return { backend, request };
-  }
-  return { backend: handlers.default, request };
 
-  function withHandler(target: { backend: Backend; handler: string }): ImageRoute {
-    // What the pod calls the handler is not what its backend calls it.
-    const renamed = mapStrings(
-      request,
-      { 1: { [RUNTIME_HANDLER]: "string" } },
-      () => target.handler,
-    );
-    return { backend: target.backend, request: renamed };
+  #remember(name: string, backend: Backend): void {
+    this.#askedByPod.delete(name);
+    this.#askedByPod.set(name, backend);
+    const [oldest] = this.#askedByPod.keys();
+    if (this.#askedByPod.size > MAX_NAMES && oldest !== undefined) this.#askedByPod.delete(oldest);
+  }
+
+  /** The first backend that has the image; one that does not answer is passed over. */
+  async #holderOf(name: string, context: CallContext): Promise<Backend | undefined> {
+    const request = field(1, field(NAME, new TextEncoder().encode(name)));
+    const backends = [...this.backends.values()];
+    const found = await Promise.all(backends.map(async ({ cri }) => {
+      const answer = await cri.unary(methodOf("imageStatus"), request, context)
+        .catch(() => new Uint8Array());
+      return ImageStatusResponse.decode(answer).image !== undefined;
+    }));
+    context.signal.throwIfAborted();
+    return backends.find((_, index) => found[index]);
   }
 }
 
+/** The handler that the pod's annotation names. */
 function annotationOf(spec: Uint8Array): string | undefined {
   // A map's entries have the key in field 1 and the value in field 2.
   const entry = contentsOf(spec, ANNOTATIONS)
     .findLast((entry) => stringAt(entry, [1]) === HANDLER_ANNOTATION);
   return entry && stringAt(entry, [2]);
-}
-
-/** The first backend that has the image. */
-async function holderOf(
-  name: string,
-  backends: readonly Backend[],
-  context: CallContext,
-): Promise<Backend | undefined> {
-  const request = field(1, field(NAME, new TextEncoder().encode(name)));
-  const found = await Promise.all(backends.map(async ({ cri }) => {
-    const answer = await cri.unary(methodOf("imageStatus"), request, context)
-      .catch(() => new Uint8Array());
-    return ImageStatusResponse.decode(answer).image !== undefined;
-  }));
-  context.signal.throwIfAborted();
-  return backends.find((_, index) => found[index]);
 }

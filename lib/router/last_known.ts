@@ -11,10 +11,19 @@ import {
   PodSandboxStats,
   PodSandboxStatsFilter,
 } from "../cri/api.generated.ts";
-import type { CriMethod, RpcKey } from "../cri/service.ts";
-import { contentsOf, field, stringAt } from "../cri/wire.ts";
+import { type CriMethod, methodOf, type RpcKey } from "../cri/service.ts";
+import { contentsOf, field, isMessage, stringAt, toBuffer } from "../cri/wire.ts";
 import { concat } from "@std/bytes/concat";
 import { matchesLabels } from "../runtime/lookup.ts";
+
+/** What another process needs: figures and metrics are soon old. */
+const SAVED: ReadonlySet<RpcKey> = new Set<RpcKey>([
+  "listPodSandbox",
+  "listContainers",
+  "listImages",
+  "imageFsInfo",
+  "runtimeConfig",
+]);
 
 /** Ids that are remembered as removed: many more than go between two lists. */
 const MAX_REMOVED = 1_000;
@@ -82,6 +91,7 @@ export class LastKnown {
   /** When a sandbox or container was removed, by id, on the same scale as `askedAt`. */
   readonly #removed = new Map<string, number>();
   #asked = 0;
+  #version = 0;
   #sandboxes: Map<string, PodSandbox> | undefined;
   #containers: Map<string, Container> | undefined;
 
@@ -92,8 +102,11 @@ export class LastKnown {
 
   /** Keeps the answer to a request without a filter that was asked for at `askedAt`. */
   keep({ key }: CriMethod, bytes: Uint8Array, askedAt: number): void {
-    if ((this.#lists.get(key)?.askedAt ?? 0) > askedAt) return;
+    const before = this.#lists.get(key);
+    if ((before?.askedAt ?? 0) > askedAt) return;
     this.#lists.set(key, { bytes, askedAt });
+    if (!SAVED.has(key) || (before !== undefined && toBuffer(before.bytes).equals(bytes))) return;
+    this.#version++;
     if (key === "listPodSandbox") this.#sandboxes = undefined;
     if (key === "listContainers") this.#containers = undefined;
   }
@@ -101,6 +114,7 @@ export class LastKnown {
   /** Takes a sandbox or container out of the lists that were asked for until now. */
   removed(id: string): void {
     this.#removed.set(id, ++this.#asked);
+    this.#version++;
     const [oldest] = this.#removed.keys();
     if (this.#removed.size > MAX_REMOVED && oldest !== undefined) this.#removed.delete(oldest);
   }
@@ -111,8 +125,11 @@ export class LastKnown {
     const chosen = CHOICES[key];
     if (chosen === undefined) return bytes;
     const filter = chosen.filter.decode(contentsOf(request, 1).at(-1) ?? new Uint8Array());
+    const isRemoved = (id: string) => (this.#removed.get(id) ?? -1) >= askedAt;
     const entries = contentsOf(bytes, 1).filter((entry) =>
-      askedAt > (this.#removed.get(stringAt(entry, [1])) ?? -1) &&
+      !isRemoved(stringAt(entry, [1])) &&
+      // With a sandbox go its containers.
+      !(key === "listContainers" && isRemoved(stringAt(entry, [2]))) &&
       chosen.matches(chosen.entry.decode(entry), filter, this)
     );
     return concat(entries.map((entry) => field(1, entry)));
@@ -137,15 +154,25 @@ export class LastKnown {
     return new Map(entries.map((entry) => [entry.id, entry]));
   }
 
-  /** What can be read again by `restore`. */
+  /** Grows with each change of what `toJSON` gives. */
+  get version(): number {
+    return this.#version;
+  }
+
+  /** The lists that are worth keeping for another process, to be read again by `restore`. */
   toJSON(): Record<string, string> {
-    return Object.fromEntries([...this.#lists].map(([key, { bytes }]) => [key, bytes.toBase64()]));
+    const kept = [...this.#lists.keys()].filter((key) => SAVED.has(key));
+    return Object.fromEntries(
+      kept.map((key) => [key, this.answer(methodOf(key), new Uint8Array()).toBase64()]),
+    );
   }
 
   /** Takes up what an earlier process knew. @throws {Error} when it is no such value. */
   restore(saved: Record<string, string>): void {
     for (const [key, text] of Object.entries(saved)) {
-      this.#lists.set(key as RpcKey, { bytes: Uint8Array.fromBase64(text), askedAt: 0 });
+      const bytes = Uint8Array.fromBase64(text);
+      if (!isMessage(bytes, 1)) throw new Error(`its ${key} is no list`);
+      this.#lists.set(key as RpcKey, { bytes, askedAt: 0 });
     }
   }
 }

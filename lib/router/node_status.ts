@@ -45,8 +45,10 @@ export async function nodeStatus(
   }).finish();
 
   async function verboseInfo(): Promise<Record<string, string>> {
-    const parts = await Promise.all(remotes.map(async ({ name, remote }) => {
-      const bytes = await remote.unary(method, request, impatient(context, clock)).catch(() => {
+    const parts = await Promise.all(remotes.map(async (backend) => {
+      const { name, remote } = backend;
+      const patience = impatient(context, backend, clock);
+      const bytes = await remote.unary(method, request, patience).catch(() => {
         context.signal.throwIfAborted();
         return new Uint8Array();
       });

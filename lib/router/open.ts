@@ -1,15 +1,14 @@
-import { join } from "@std/path";
 import type { Clock } from "../base/clock.ts";
-import { messageOf } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
 import type { Config } from "../config/flags.ts";
 import { OWN_NAME } from "../config/remotes.ts";
 import type { CriBackend } from "../cri/service.ts";
-import { RemoteRuntime } from "../remote/remote_runtime.ts";
+import { type Heartbeat, RemoteRuntime } from "../remote/remote_runtime.ts";
 import { ownBackend, RemoteBackend } from "./backend.ts";
 import { DEFAULT_REMOTE, Handlers } from "./handlers.ts";
 import { Owners, type OwnRecords } from "./owners.ts";
 import { Router } from "./router.ts";
+import { Memory } from "./memory.ts";
 
 /** The CRI that a client sees, and its end. */
 export interface OpenRouter {
@@ -28,6 +27,7 @@ export async function openRouter(
   records: OwnRecords,
   clock: Clock,
   log: Logger,
+  heartbeat?: Heartbeat,
 ): Promise<OpenRouter> {
   if (config.remotes.length === 0) return { backend: ownCri, close: () => Promise.resolve() };
   // The image ids of the default backend stay as they are.
@@ -35,60 +35,26 @@ export async function openRouter(
   const own = ownBackend(OWN_NAME, ownCri, hasDefault);
   const remotes = config.remotes.map((endpoint) =>
     new RemoteBackend(
-      new RemoteRuntime(endpoint, clock, log),
+      new RemoteRuntime(endpoint, clock, log, heartbeat),
       clock,
       log,
       endpoint.name !== DEFAULT_REMOTE,
     )
   );
-  const handlers = new Handlers(own, remotes, config.runtimeHandlers);
-  const owners = new Owners(own, records, remotes, clock);
-  const backend = new Router({ own, remotes, handlers, owners, clock, log });
-  const pathOf = ({ name }: RemoteBackend) => join(config.stateDir, `last-known-${name}.json`);
-  const save = (remote: RemoteBackend) => {
-    try {
-      writeWhole(pathOf(remote), JSON.stringify(remote.known));
-    } catch (error) {
-      log.error("Cannot keep what was last known of a remote runtime", {
-        runtime: remote.name,
-        error: messageOf(error),
-      });
-    }
-  };
-  for (const remote of remotes) {
-    restore(remote, pathOf(remote), log);
-    remote.remote.onChange(({ kind }) => {
-      if (kind === "down" || kind === "hanging") save(remote);
-    });
-  }
+  const memories = remotes.map((remote) => new Memory(remote, config.stateDir, clock, log));
+  for (const memory of memories) memory.restore();
   await Promise.all(remotes.map(async (remote) => {
     await remote.remote.start();
     await remote.learn();
   }));
+  for (const memory of memories) memory.start();
+  const handlers = new Handlers(own, remotes, config.runtimeHandlers);
+  const owners = new Owners(own, records, remotes, clock);
   return {
-    backend,
+    backend: new Router({ own, remotes, handlers, owners, clock, log }),
     close: async () => {
       await Promise.all(remotes.map((remote) => remote.close()));
-      for (const remote of remotes) save(remote);
+      await Promise.all(memories.map((memory) => memory.close()));
     },
   };
-}
-
-/** What an earlier process knew stands until the runtime answers this one. */
-function restore({ name, known }: RemoteBackend, path: string, log: Logger): void {
-  try {
-    known.restore(JSON.parse(Deno.readTextFileSync(path)));
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return;
-    log.warning("What was last known of a remote runtime cannot be read", {
-      runtime: name,
-      path,
-      error: messageOf(error),
-    });
-  }
-}
-
-function writeWhole(path: string, text: string): void {
-  Deno.writeTextFileSync(`${path}.new`, text, { mode: 0o600 });
-  Deno.renameSync(`${path}.new`, path);
 }

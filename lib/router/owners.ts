@@ -51,7 +51,7 @@ export class Owners {
     private readonly clock: Clock,
   ) {}
 
-  /** Remembers whose an id is. */
+  /** Remembers whose an id is, also after its removal: a repeated call is that backend's to answer. */
   remember(id: string, backend: Backend): void {
     remember(this.#byId, id, backend);
   }
@@ -59,10 +59,6 @@ export class Owners {
   /** Remembers where the sandboxes of a pod are. */
   rememberPod(uid: string, backend: Backend): void {
     remember(this.#byPod, uid, backend);
-  }
-
-  forget(id: string): void {
-    this.#byId.delete(id);
   }
 
   /** The backend that has a sandbox of the pod with this UID, as far as is known without a call. */
@@ -105,10 +101,14 @@ export class Owners {
     const request = field(1, field(1, new TextEncoder().encode(id)));
     const answers = await Promise.allSettled(
       this.remotes.map(async (backend) => {
-        const patience = impatient(context, this.clock);
+        const patience = impatient(context, backend, this.clock);
         const list = await backend.cri.unary(method, request, patience);
-        const ids = contentsOf(list, 1).map((entry) => stringAt(entry, [1]));
-        return ids.filter((found) => found.startsWith(id)).map((found) => ({ found, backend }));
+        const listed = contentsOf(list, 1).map((entry) => stringAt(entry, [1]));
+        // A runtime may find nothing by a beginning that several of its ids have.
+        const known = (kind === "sandbox" ? backend.known.sandboxes : backend.known.containers)
+          .keys();
+        return [...new Set([...listed, ...known])].filter((found) => found.startsWith(id))
+          .map((found) => ({ found, backend }));
       }),
     );
     context.signal.throwIfAborted();

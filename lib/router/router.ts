@@ -2,14 +2,14 @@ import type { Clock } from "../base/clock.ts";
 import { CriError, messageOf } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
 import { type CallContext, type CriBackend, type CriMethod, methodOf } from "../cri/service.ts";
-import { stringAt, withString } from "../cri/wire.ts";
+import { isBlank, isMessage, stringAt, withString } from "../cri/wire.ts";
 import { type Backend, impatient, RemoteBackend } from "./backend.ts";
 import { createContainer } from "./container_create.ts";
 import { joinEvents } from "./events.ts";
 import type { Handlers } from "./handlers.ts";
 import { markOf } from "./image_ids.ts";
-import { routeImage } from "./image_route.ts";
-import { joinLists } from "./join.ts";
+import { ImageRoutes } from "./image_route.ts";
+import { joinFilesystems, joinLists } from "./join.ts";
 import { nodeStatus } from "./node_status.ts";
 import type { Owners } from "./owners.ts";
 import { RULES } from "./rules.ts";
@@ -35,6 +35,7 @@ export class Router implements CriBackend {
   /** The default one first: the kubelet looks at the first entry of some lists only. */
   readonly #backends: readonly Backend[];
   readonly #byName: ReadonlyMap<string, Backend>;
+  readonly #images: ImageRoutes;
   #runtimeConfigUpdate: Uint8Array | undefined;
 
   constructor(private readonly parts: RouterParts) {
@@ -42,6 +43,7 @@ export class Router implements CriBackend {
     const others = [...remotes, own].filter((backend) => backend !== handlers.default);
     this.#backends = [handlers.default, ...others];
     this.#byName = new Map(this.#backends.map((backend) => [backend.name, backend]));
+    this.#images = new ImageRoutes(this.#byName, handlers, parts.owners);
     for (const backend of remotes) {
       backend.remote.onChange(({ kind }) => {
         if (kind === "up") this.#welcome(backend);
@@ -61,11 +63,7 @@ export class Router implements CriBackend {
       case "handler":
         return await this.#byHandler(method, rule, request, context);
       case "image": {
-        const route = await routeImage(method, request, context, {
-          backends: this.#byName,
-          handlers,
-          owners: this.parts.owners,
-        });
+        const route = await this.#images.route(method, request, context);
         return await route.backend.cri.unary(method, route.request, context);
       }
       case "list":
@@ -94,10 +92,12 @@ export class Router implements CriBackend {
       yield* joinEvents(this.#backends, method, request, context, this.parts);
     } else if (rule.by === "listStream") {
       const list = methodOf(rule.list);
-      for (const backend of this.#backends) {
-        // Whole before the first of it is passed on: half of it and then what was last known would be twice.
-        yield* await streamList(backend, method, list, request, context);
-      }
+      const parts = await Promise.all(
+        this.#backends.map((backend) =>
+          streamList(backend, method, list, request, context, this.parts.clock)
+        ),
+      );
+      yield* parts.flat();
     } else throw new TypeError(`${method.name} is no stream`);
   }
 
@@ -115,7 +115,6 @@ export class Router implements CriBackend {
       : await backend.cri.unary(method, request, context);
     if (method.key === "createContainer") owners.remember(stringAt(answer, ID), backend);
     if (method.key === "removeContainer" || method.key === "removePodSandbox") {
-      owners.forget(id);
       if (backend instanceof RemoteBackend) backend.known.removed(id);
     }
     if (changes) refresh(backend);
@@ -140,9 +139,11 @@ export class Router implements CriBackend {
   }
 
   async #list(method: CriMethod, request: Uint8Array, context: CallContext): Promise<Uint8Array> {
+    const backends = this.#listed(method, request);
     const parts = await Promise.all(
-      this.#listed(method, request).map((backend) => backend.list(method, request, context)),
+      backends.map((backend) => backend.list(method, request, context)),
     );
+    if (method.key === "imageFsInfo") return joinFilesystems(parts, backends);
     const answers = parts.filter((part) => part !== undefined);
     if (answers.length > 0) return joinLists(method, answers);
     // Nobody has it: our own runtime says so in its words.
@@ -151,7 +152,7 @@ export class Router implements CriBackend {
 
   /** The backends that can have a part in a list: one when its filter names what only that one has. */
   #listed(method: CriMethod, request: Uint8Array): readonly Backend[] {
-    if (request.length === 0) return this.#backends;
+    if (isBlank(request)) return this.#backends;
     const { owners } = this.parts;
     const id = stringAt(request, [1, 1]);
     let only: Backend | undefined;
@@ -163,43 +164,59 @@ export class Router implements CriBackend {
     return only === undefined ? this.#backends : [only];
   }
 
-  /** The kubelet ends when this fails, and asks once: so it waits a little for the default runtime, and no longer. */
+  /**
+   * The default runtime's. A kubelet ends when this fails some times at its start, so while that runtime is away its
+   * last answer counts, or what this node would choose.
+   */
   async #runtimeConfig(
     method: CriMethod,
     request: Uint8Array,
     context: CallContext,
   ): Promise<Uint8Array> {
     const { own, handlers, clock, log } = this.parts;
+    const backend = handlers.default;
     try {
-      return await handlers.default.cri.unary(method, request, impatient(context, clock));
+      return await backend.cri.unary(method, request, impatient(context, backend, clock));
     } catch (error) {
-      if (handlers.default === own) throw error;
       context.signal.throwIfAborted();
-      log.warning("The node's own settings are given instead of the default runtime's", {
-        rpc: method.name,
+      const isAway = error instanceof CriError &&
+        (error.code === "UNAVAILABLE" || error.code === "DEADLINE_EXCEEDED");
+      if (!(backend instanceof RemoteBackend) || !isAway) throw error;
+      const last = backend.known.answer(method, request);
+      log.warning("The default runtime's settings are not to be had now", {
+        given: last.length > 0 ? "its last ones" : "the node's own",
         error: messageOf(error),
       });
-      return await own.cri.unary(method, request, context);
+      return last.length > 0 ? last : await own.cri.unary(method, request, context);
     }
   }
 
-  /** Tells every runtime; one that is away is told when it comes back. */
+  /** Tells every runtime; one that is away is told when it comes back, one that has no such call needs none. */
   async #updateRuntimeConfig(
     method: CriMethod,
     request: Uint8Array,
     context: CallContext,
   ): Promise<Uint8Array> {
     this.#runtimeConfigUpdate = request;
-    const answers = await Promise.allSettled(
-      this.#backends.map(({ cri }) => cri.unary(method, request, context)),
-    );
-    context.signal.throwIfAborted();
-    for (const answer of answers) {
-      if (answer.status === "fulfilled") continue;
-      if (answer.reason instanceof CriError && answer.reason.code === "UNAVAILABLE") continue;
-      throw answer.reason;
-    }
+    await Promise.all(this.#backends.map(async (backend) => {
+      try {
+        await backend.cri.unary(method, request, context);
+      } catch (error) {
+        context.signal.throwIfAborted();
+        const { code } = CriError.from(error);
+        if (code === "UNIMPLEMENTED" || code === "UNAVAILABLE") return;
+        if (backend === this.parts.handlers.default) throw error;
+        this.#warnOfUpdate(backend, error);
+      }
+    }));
     return new Uint8Array();
+  }
+
+  #warnOfUpdate({ name }: Backend, error: unknown): void {
+    this.parts.log.warning("A remote runtime did not take the node's configuration", {
+      runtime: name,
+      error: messageOf(error),
+    });
   }
 
   /** A runtime has come (back): what was last known of it is made new, and it is told what it missed. */
@@ -209,12 +226,8 @@ export class Router implements CriBackend {
     const update = this.#runtimeConfigUpdate;
     if (update === undefined) return;
     const context = { signal: new AbortController().signal, log };
-    backend.cri.unary(methodOf("updateRuntimeConfig"), update, context).catch((error) => {
-      log.warning("A remote runtime did not take the node's configuration", {
-        runtime: backend.name,
-        error: messageOf(error),
-      });
-    });
+    backend.cri.unary(methodOf("updateRuntimeConfig"), update, context)
+      .catch((error) => this.#warnOfUpdate(backend, error));
   }
 }
 
@@ -230,25 +243,35 @@ function podName(request: Uint8Array, configField: number): string {
   return `the pod ${namespace}/${name}`;
 }
 
-/** A backend's part of a list in several messages, or in one when it has only the list. */
+/**
+ * A backend's part of a list in several messages, or in one when it has only the list or does not answer. It is whole
+ * before any of it is passed on: half of it and then what was last known would be twice.
+ */
 async function streamList(
   backend: Backend,
   stream: CriMethod,
   list: CriMethod,
   request: Uint8Array,
   context: CallContext,
+  clock: Clock,
 ): Promise<Uint8Array[]> {
   const messages: Uint8Array[] = [];
   try {
-    for await (const message of backend.cri.serverStream(stream, request, context)) {
+    const patience = impatient(context, backend, clock);
+    const answers = backend.cri.serverStream(
+      stream,
+      request,
+      backend.remote === undefined ? context : patience,
+    );
+    for await (const message of answers) {
+      if (!isMessage(message, 1)) throw new Error("its entries are no protobuf messages");
       messages.push(message);
     }
     return messages;
   } catch (error) {
     context.signal.throwIfAborted();
-    const askTheList = error instanceof CriError &&
-      (error.code === "UNIMPLEMENTED" || error.code === "UNAVAILABLE");
-    if (!askTheList) throw error;
+    const isMissing = error instanceof CriError && error.code === "UNIMPLEMENTED";
+    if (backend.remote === undefined && !isMissing) throw error;
   }
   // Requests and answers of both have the same fields.
   const whole = await backend.list(list, request, context);

@@ -339,6 +339,7 @@ Deno.test("unary() answers for the node while the default runtime is away from t
   withNode(REMOTES, async (node) => {
     assertEquals((await node.call("runtimeConfig")).linux?.cgroupDriver, 0);
     assertEquals((await node.call("listPodSandbox")).items, []);
+    assertEquals((await failure(node.call("imageFsInfo"))).code, "UNAVAILABLE");
     const { status, features } = await node.call("status");
     assert(
       status?.conditions.some(({ type, status }) => type === "RuntimeReady/default" && !status),
@@ -350,20 +351,128 @@ Deno.test("unary() answers for the node while the default runtime is away from t
     assertEquals((await node.call("podSandboxStatus", { podSandboxId: id })).status?.id, id);
   }, { up: ["extra"] }));
 
-Deno.test("unary() gives a list without the runtime that hangs when that is not known yet", () =>
+Deno.test("unary() gives a list with what was last known of a runtime when that hangs", () =>
   withNode(REMOTES, async (node) => {
     const sandbox = await runPod(node, "one");
     await until(async () => (await node.call("listPodSandbox")).items.length === 1);
     const released = Promise.withResolvers<void>();
-    node.remote("default").runtime.gates.listPodSandbox = released.promise;
-    try {
-      await node.remote("default").down();
-      await node.remote("default").up();
-      const { items } = await node.call("listPodSandbox");
-      assertEquals(items.map(({ id }) => id), [sandbox]);
-    } finally {
-      released.resolve();
+    const { gates } = node.remote("default").runtime;
+    for (const key of ["listPodSandbox", "status"] as const) gates[key] = released.promise;
+    await node.remote("default").down();
+    await node.remote("default").up();
+    const { items } = await node.call("listPodSandbox").finally(() => released.resolve());
+    assertEquals(items.map(({ id }) => id), [sandbox]);
+  }, { heartbeat: { everyMs: 50, hangingAfterMs: 300 } }));
+
+Deno.test("unary() waits for the list of a runtime that is slow and tells its status", () =>
+  withNode(REMOTES, async (node) => {
+    const { gates } = node.remote("default").runtime;
+    await node.remote("default").down();
+    gates.listPodSandbox = new Promise((resolve) => setTimeout(resolve, 1_500));
+    await node.remote("default").up();
+    await until(async () =>
+      (await node.call("status")).status?.conditions
+        .some(({ type, status }) => type === "RuntimeReady/default" && status) === true
+    );
+    const sandbox = await runPod(node, "one");
+    assertEquals((await node.call("listPodSandbox")).items.map(({ id }) => id), [sandbox]);
+  }, { heartbeat: { everyMs: 50, hangingAfterMs: 300 } }));
+
+Deno.test("unary() remembers what a kubelet lists, whose filter is there and empty", () =>
+  withNode(REMOTES, async (node) => {
+    const container = await runContainer(node, await runPod(node, "one"));
+    const { runtime } = node.remote("default");
+    runtime.changes.listContainerStats = () =>
+      Promise.resolve({ stats: [{ attributes: { id: container } }] });
+    await node.remote("default").down();
+    await node.remote("default").up();
+    const state = async () =>
+      (await node.call("listContainers", { filter: {} })).containers[0]?.state;
+    await until(async () => await state() === ContainerState.CONTAINER_CREATED);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    const record = runtime.containers.get(container);
+    if (record !== undefined) record.state = ContainerState.CONTAINER_EXITED;
+    const stats = async () => (await node.call("listContainerStats", { filter: {} })).stats.length;
+    assertEquals([await state(), await stats()], [ContainerState.CONTAINER_EXITED, 1]);
+    await node.remote("default").down();
+    assertEquals([await state(), await stats()], [ContainerState.CONTAINER_EXITED, 1]);
+  }));
+
+Deno.test("unary() tells an image's user, asked by name alone, of the runtime that a pod was told of", () =>
+  withNode(REMOTES, async (node) => {
+    const annotations = { "kubernetes.io/config.source": "api" };
+    const chosen = { ...annotations, "multicri.io/runtime-handler": "extra" };
+    const id = async (more: Record<string, unknown>) =>
+      (await node.call("imageStatus", imageRequest("perl", more))).image?.id;
+    await node.call("pullImage", imageRequest("perl", { annotations: chosen }));
+    assertEquals(await id({ annotations: chosen }), `${imageId("perl")}@extra`);
+    assertEquals(await id({}), `${imageId("perl")}@extra`);
+    // A pod of the default runtime, which does not have it yet.
+    assertEquals(await id({ annotations }), undefined);
+    await node.call("pullImage", imageRequest("perl", { annotations }));
+    assertEquals(await id({}), imageId("perl"));
+    await node.remote("default").down();
+    assertEquals(await id({ annotations: chosen }), `${imageId("perl")}@extra`);
+    assertEquals(await id({}), `${imageId("perl")}@extra`);
+    // Nobody was told of it in this process: whoever has it and answers.
+    await node.restart();
+    assertEquals(await id({}), `${imageId("perl")}@extra`);
+  }));
+
+Deno.test("unary() lets the runtime of a removed pod answer for it, while another one is dead", () =>
+  withNode(REMOTES, async (node) => {
+    const podSandboxId = await runPod(node, "one", "multicri");
+    await node.call("removePodSandbox", { podSandboxId });
+    await node.remote("extra").down();
+    await node.call("removePodSandbox", { podSandboxId });
+    const error = await failure(node.call("podSandboxStatus", { podSandboxId }));
+    assertEquals(error.code, "NOT_FOUND");
+  }));
+
+Deno.test("unary() keeps the ids of images that are volumes apart too", () =>
+  withNode(REMOTES, async (node) => {
+    const id = `${imageId("data")}@extra`;
+    const podSandboxId = await runPod(node, "one", "extra");
+    const { containerId } = await node.call("createContainer", {
+      podSandboxId,
+      config: { metadata: { name: "main" }, mounts: [{ image: { image: id, imageRef: id } }] },
+    });
+    const { runtime } = node.remote("extra");
+    const asked = runtime.containers.get(containerId)?.request.config?.mounts[0]?.image;
+    assertEquals([asked?.image, asked?.imageRef], [imageId("data"), imageId("data")]);
+    const { status } = await node.call("containerStatus", { containerId });
+    assertEquals(status?.mounts[0]?.image?.image, id);
+  }));
+
+Deno.test("unary() knows a dead runtime's entries when the last process was killed", () =>
+  withNode(REMOTES, async (node) => {
+    const sandbox = await runPod(node, "one");
+    const file = `${node.stateDir}/last-known-default.json`;
+    const saved = async () => {
+      const { lists } = JSON.parse(await Deno.readTextFile(file));
+      return atob(lists.listPodSandbox).includes(sandbox);
+    };
+    await until(() => saved().catch(() => false));
+    await Deno.copyFile(file, `${file}.copy`);
+    await node.remote("default").down();
+    await node.restart(() => Deno.rename(`${file}.copy`, file));
+    assertEquals((await node.call("listPodSandbox")).items.map(({ id }) => id), [sandbox]);
+  }));
+
+Deno.test("unary() asks nothing of runtimes that lack a call about the node", () =>
+  withNode(REMOTES, async (node) => {
+    for (const name of REMOTES) {
+      const { changes } = node.remote(name).runtime;
+      changes.runtimeConfig = undefined;
+      changes.updateRuntimeConfig = undefined;
+      await node.remote(name).down();
+      await node.remote(name).up();
     }
+    await node.restart();
+    const error = await failure(node.call("runtimeConfig"));
+    assertEquals(error.code, "UNIMPLEMENTED");
+    await node.call("updateRuntimeConfig", {});
+    assertEquals(node.own.calls, ["update "]);
   }));
 
 Deno.test("serverStream() gives the lists of runtimes that have no streams", () =>

@@ -22,6 +22,7 @@ import {
   type ResponseOf,
   type RpcKey,
 } from "../cri/service.ts";
+import type { Heartbeat } from "../remote/remote_runtime.ts";
 import { type CriServer, serveCri } from "../server/server.ts";
 import { type OpenRouter, openRouter } from "./open.ts";
 
@@ -151,7 +152,13 @@ export class BookRuntime {
         if (container === undefined) throw new CriError("NOT_FOUND", `${this.name} has no ${id}`);
         const { state, request } = container;
         return Promise.resolve({
-          status: { id: container.id, state, imageRef: "name@sha256:0", imageId: imageOf(request) },
+          status: {
+            id: container.id,
+            state,
+            imageRef: "name@sha256:0",
+            imageId: imageOf(request),
+            mounts: request.config?.mounts ?? [],
+          },
         });
       },
       listContainers: ({ filter }) =>
@@ -223,8 +230,9 @@ export interface TestNode {
   remote(name: string): ServedRuntime;
   call<K extends RpcKey>(key: K, request?: DeepPartial<RequestOf<K>>): Promise<ResponseOf<K>>;
   backend: CriBackend;
-  /** Closes the router and opens one that knows only what the first has saved. */
-  restart(): Promise<void>;
+  /** Closes the router and opens one that knows only what the first has saved, or what `between` has put there. */
+  restart(between?: () => Promise<void>): Promise<void>;
+  stateDir: string;
 }
 
 /** A runtime behind a socket, which can go away and come back. */
@@ -252,7 +260,11 @@ export class ServedRuntime {
 export async function withNode(
   names: readonly string[],
   use: (node: TestNode) => Promise<void>,
-  { flags = [], up = names }: { flags?: string[]; up?: readonly string[] } = {},
+  { flags = [], up = names, heartbeat }: {
+    flags?: string[];
+    up?: readonly string[];
+    heartbeat?: Heartbeat;
+  } = {},
 ): Promise<void> {
   const directory = await Deno.makeTempDir({ prefix: "multicri-router-" });
   const own = new BookRuntime("multicri", "0");
@@ -282,6 +294,7 @@ export async function withNode(
       },
       systemClock,
       log,
+      heartbeat,
     );
   let router: OpenRouter = await open();
   const close = async () => {
@@ -301,10 +314,12 @@ export async function withNode(
         return router.backend;
       },
       call: async (key, request) => await callOf(router.backend, key, request),
-      restart: async () => {
+      restart: async (between) => {
         await close();
+        await between?.();
         router = await open();
       },
+      stateDir: directory,
     });
   } finally {
     await close();

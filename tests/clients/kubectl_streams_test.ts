@@ -128,7 +128,8 @@ Deno.test("kubectl port-forward connects to a port of the job", () => {
   const script = `while :; do nc -ll -p 8123 -e sh -c 'head -c 5000000 | sha256sum'; done`;
   return withPod("port", script, {}, async () => {
     const { stdout, stderr } = await bash(
-      `kubectl port-forward port 18080:8123 >/dev/null & forward=$!
+      // Not by the function: a shell around kubectl would be killed in its place.
+      `${KUBECTL} --kubeconfig ${plane.kubeconfig} port-forward port 18080:8123 >/dev/null & forward=$!
 until exec 3<>/dev/tcp/127.0.0.1/18080; do sleep 0.2; done 2>/dev/null
 head -c 5000000 /dev/urandom >/tmp/sent
 (cat /tmp/sent >&3 &); cat <&3; sha256sum </tmp/sent

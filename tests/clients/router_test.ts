@@ -151,11 +151,17 @@ Deno.test("a PullImage is given up when the runtime hangs, and lists go on", () 
 
 Deno.test("a PullImage fails at once when the runtime is killed within it", () =>
   withRuntimes(async ({ containerd, client }) => {
-    await containerd.signal("SIGSTOP");
-    const pulling = client.outcome("pullImage", { image: { image: IMAGE } });
-    await delay(500);
-    await containerd.kill();
-    assertEquals(await pulling, "UNAVAILABLE");
+    const registry = (signal: string) => lab.exec("registry", ["pkill", signal, "docker-registry"]);
+    await registry("-STOP");
+    try {
+      const pulling = client.outcome("pullImage", { image: { image: IMAGE } });
+      // The runtime waits for the registry meanwhile.
+      await delay(1_000);
+      await containerd.kill();
+      assertEquals(await pulling, "UNAVAILABLE");
+    } finally {
+      await registry("-CONT");
+    }
     await containerd.restart();
     await until(() => client.call("pullImage", { image: { image: IMAGE } }));
   }));
