@@ -15,6 +15,8 @@ export interface NodeServerOptions {
   /** Distinguishes servers in one node: names their socket and directories. */
   name?: string;
   flags?: readonly string[];
+  /** Containers that name no cluster get the lab's, by a login that the node keeps. */
+  ownLogin?: boolean;
   env?: Record<string, string>;
   /** An installed folder in the node that is started instead of the checkout. */
   installedIn?: string;
@@ -59,8 +61,13 @@ export class NodeServer extends NodeService {
       // Several servers may run in one node.
       "--stream-port",
       "0",
+      ...(this.options.ownLogin ? ["--clusters-file", this.#clustersPath] : []),
       ...this.options.flags ?? [],
     ];
+  }
+
+  get #clustersPath(): string {
+    return `/run/${this.options.name ?? "multicri"}-clusters`;
   }
 
   /** The server's environment: an installed folder brings its own Deno and packages. */
@@ -75,6 +82,12 @@ export class NodeServer extends NodeService {
 
   /** Starts the server and waits until it answers. @throws Error with the end of its log. */
   async start(): Promise<void> {
+    if (this.options.ownLogin) {
+      const { host, port, user, password } = this.lab.login;
+      const clusters = { lab: { host, port, user, password } };
+      const text = JSON.stringify({ default: "lab", clusters });
+      await Deno.writeTextFile(this.lab.path("knode", this.#clustersPath), text, { mode: 0o600 });
+    }
     await this.launch({
       name: "The multicri server",
       argv: this.argv,

@@ -13,13 +13,9 @@ import { FIELD_EXPECTATIONS } from "./cri_fields.ts";
 import { VERB_EXPECTATIONS } from "./cri_verbs.ts";
 import { nothingLeft, prepareLab } from "./pods.ts";
 
-const CLUSTERS = "conformance-clusters";
-
 const lab = new Lab();
-const server = new NodeServer(lab, {
-  name: "conformance",
-  flags: ["--clusters-file", `/run/${CLUSTERS}`],
-});
+// The containers name no cluster, so that both runtimes are sent the same.
+const server = new NodeServer(lab, { name: "conformance", ownLogin: true });
 const router = new NodeServer(lab, {
   name: "conformance-router",
   flags: ["--remote-runtime-endpoints", `default:${containerdSocket("containerd")}`],
@@ -33,12 +29,6 @@ Deno.test.beforeAll(async () => {
   await pushCritestImages(lab, () => {});
   containerd = await startContainerd(lab);
   await server.forget();
-  const { host, port, user, password } = lab.login;
-  // The containers name no cluster, so that both runtimes are sent the same.
-  await server.writeJson(CLUSTERS, {
-    default: "lab",
-    clusters: { lab: { host, port, user, password } },
-  });
   await server.start();
   await router.forget();
   await router.start();

@@ -11,20 +11,12 @@ import { EXCEPTIONS, type Exceptions, SLOW_SPECS } from "./critest_slurm.ts";
 const PREFIX = "[k8s.io] ";
 
 const lab = new Lab();
-const server = new NodeServer(lab, {
-  name: "critest",
-  flags: ["--clusters-file", "/run/critest-clusters"],
-});
+// critest's containers name no cluster.
+const server = new NodeServer(lab, { name: "critest", ownLogin: true });
 
 Deno.test.beforeAll(async () => {
   await prepareLab(lab);
   await server.forget();
-  const { host, port, user, password } = lab.login;
-  // critest's containers name no cluster, so they get the default one.
-  await server.writeJson("critest-clusters", {
-    default: "lab",
-    clusters: { lab: { host, port, user, password } },
-  });
   await server.start();
 });
 Deno.test.afterAll(() => server.stop());

@@ -8,8 +8,8 @@ import { Lab } from "../../scripts/lab/lab.ts";
 import { NodeServer, prepareNode } from "../../scripts/lab/node_server.ts";
 import type { CommandResult } from "../../scripts/lab/process.ts";
 import { KNODE_PATHS } from "../../scripts/lab/settings.ts";
+import { pod, podSpec } from "./pods.ts";
 
-const IMAGE = "multicri/docker-repository.lab/busybox:1";
 const POLL_MS = 250;
 
 const lab = new Lab();
@@ -41,30 +41,8 @@ async function withPod(
   more: Record<string, unknown>,
   use: () => Promise<void>,
 ): Promise<void> {
-  const { host, port, user, password } = lab.login;
-  const env = {
-    CLUSTER_HOST: host,
-    CLUSTER_PORT: String(port),
-    CLUSTER_USERNAME: user,
-    CLUSTER_PASSWORD: password,
-  };
-  const manifest = {
-    apiVersion: "v1",
-    kind: "Pod",
-    metadata: { name, namespace: "default" },
-    spec: {
-      restartPolicy: "Never",
-      nodeName: NODE_NAME,
-      terminationGracePeriodSeconds: 1,
-      containers: [{
-        name: "main",
-        image: IMAGE,
-        command: ["/bin/sh", "-c", script],
-        env: Object.entries(env).map(([name, value]) => ({ name, value })),
-        ...more,
-      }],
-    },
-  };
+  const spec = podSpec(lab, [{ name: "main", script, more }], { nodeName: NODE_NAME });
+  const manifest = pod(name, spec);
   await plane.kubectlOk(["apply", "-f", "-"], JSON.stringify(manifest));
   await plane.kubectlOk(["wait", "--for=condition=Ready", `pod/${name}`, "--timeout=50s"]);
   // Ready means that Slurm has the job; a command needs it to run.

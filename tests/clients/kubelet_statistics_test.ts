@@ -4,10 +4,10 @@ import { delay } from "@std/async/delay";
 import { Kubelet } from "../../scripts/lab/kubelet.ts";
 import { Lab } from "../../scripts/lab/lab.ts";
 import { NodeServer, prepareNode } from "../../scripts/lab/node_server.ts";
+import { pod, podSpec } from "./pods.ts";
 
 const TIMEOUT_MS = 120_000;
 const POLL_MS = 1_000;
-const IMAGE = "multicri/docker-repository.lab/busybox:1";
 const POD = "busy";
 /** The name of a static pod's mirror. */
 const MIRROR = "busy-knode";
@@ -15,30 +15,7 @@ const MIRROR = "busy-knode";
 const lab = new Lab();
 Deno.test.beforeAll(() => prepareNode(lab, () => {}));
 
-function busyPod(): unknown {
-  const { host, port, user, password } = lab.login;
-  const variables = {
-    CLUSTER_HOST: host,
-    CLUSTER_PORT: String(port),
-    CLUSTER_USERNAME: user,
-    CLUSTER_PASSWORD: password,
-  };
-  return {
-    apiVersion: "v1",
-    kind: "Pod",
-    metadata: { name: POD, namespace: "default" },
-    spec: {
-      restartPolicy: "Never",
-      terminationGracePeriodSeconds: 1,
-      containers: [{
-        name: "main",
-        image: IMAGE,
-        command: ["/bin/sh", "-c", "while :; do :; done"],
-        env: Object.entries(variables).map(([name, value]) => ({ name, value })),
-      }],
-    },
-  };
-}
+const busyPod = () => pod(POD, podSpec(lab, [{ name: "main", script: "while :; do :; done" }]));
 
 /** The parts of /stats/summary that the test looks at. */
 interface Summary {

@@ -14,7 +14,6 @@ import { NodeServer } from "../../scripts/lab/node_server.ts";
 import { containerRequest, CriClient, IMAGE, type Pod } from "../cri_client.ts";
 import { prepareLab, until } from "./pods.ts";
 
-const CLUSTERS = "router-clusters";
 const RECONNECT_MS = 1_300;
 const HANDLERS = ["", "second", "runc", "multicri"];
 
@@ -36,9 +35,8 @@ async function withRuntimes(use: (node: Node) => Promise<void>): Promise<void> {
   const second = await startContainerd(lab, () => {}, "second");
   const server = new NodeServer(lab, {
     name: "router",
+    ownLogin: true,
     flags: [
-      "--clusters-file",
-      `/run/${CLUSTERS}`,
       "--remote-runtime-endpoints",
       `default:${containerd.socketPath},second:unix://${second.socketPath}`,
       "--runtime-handlers",
@@ -48,11 +46,6 @@ async function withRuntimes(use: (node: Node) => Promise<void>): Promise<void> {
   const client = new CriClient(lab.path("knode", server.socketPath));
   try {
     await server.forget();
-    const { host, port, user, password } = lab.login;
-    await server.writeJson(CLUSTERS, {
-      default: "lab",
-      clusters: { lab: { host, port, user, password } },
-    });
     await server.start();
     await use({ containerd, second, server, client });
     assertEquals(await client.pods({}), [], "a pod was left");
