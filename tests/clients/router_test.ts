@@ -112,10 +112,10 @@ Deno.test("an ExecSync fails with the runtime's name when that is killed, and it
     const other = await run(client, "second", "sleep 600");
     const exec = (containerId: string, ...cmd: string[]) =>
       client.call("execSync", { containerId, cmd, timeout: 0n });
-    const sleeping = exec(id, "sleep", "60");
+    const failing = assertRejects(() => exec(id, "sleep", "60"), Error);
     await delay(500);
     await containerd.kill();
-    assertStringIncludes((await assertRejects(() => sleeping, Error)).message, "'default'");
+    assertStringIncludes((await failing).message, "'default'");
     // Its entries stay, and its calls fail; the other runtime's do not.
     assertEquals((await client.pods({})).sort(), [pod.id, other.pod.id].sort());
     assertEquals(await client.state(id), "CONTAINER_RUNNING");
