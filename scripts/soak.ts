@@ -94,9 +94,8 @@ async function main(minutes: number): Promise<number> {
     for (let report = 0; report <= REPORTS; report++) {
       writeStdoutLine(
         `${(report * minutes / REPORTS).toFixed(1).padStart(6)} min  ` +
-          `${await memoryOf(
-            lab,
-          )} MiB  ${calls} calls  ${seen} events  ${failures.size} kinds of failure`,
+          `${await server
+            .memoryMebibytes()} MiB  ${calls} calls  ${seen} events  ${failures.size} kinds of failure`,
       );
       if (report < REPORTS) await delay(minutes * 60_000 / REPORTS);
     }
@@ -112,13 +111,6 @@ async function main(minutes: number): Promise<number> {
     await containerd.stop();
     await lab.down();
   }
-}
-
-/** The resident memory of the server in the node, in MiB. */
-async function memoryOf(lab: Lab): Promise<number> {
-  const script = 'grep VmRSS "/proc/$(pgrep -o -f "main.ts.*socket-path /run/soak.sock")/status"';
-  const { stdout } = await lab.exec("knode", ["sh", "-c", script]);
-  return Math.round(Number(/\d+/.exec(stdout)?.[0] ?? NaN) / 1024);
 }
 
 Deno.exit(await main(Number(Deno.args[0] ?? DEFAULT_MINUTES)));

@@ -1,6 +1,7 @@
 import { delay } from "@std/async/delay";
 import { writeStdoutLine } from "../../lib/base/log.ts";
 import type { Lab } from "../lab/lab.ts";
+import { benchFlood } from "./flood.ts";
 import { quantile } from "./samples.ts";
 import { type BenchJob, SlurmBench } from "./slurm_jobs.ts";
 
@@ -19,7 +20,7 @@ const BULK_TURNS = 3;
 
 /** How late and how fast jobs' output comes into their logs, beside `ssh … tail -f` of the same files. */
 export async function benchLogs(lab: Lab): Promise<void> {
-  const bench = await SlurmBench.start(lab, "benchlog");
+  const bench = await SlurmBench.start(lab, "benchlog", ["--max-log-bytes", "0"]);
   try {
     await bench.connect();
     const [first] = await bench.run(1);
@@ -34,6 +35,7 @@ export async function benchLogs(lab: Lab): Promise<void> {
   } finally {
     await bench.stop();
   }
+  await benchFlood(lab);
 }
 
 /** Writes lines into the jobs' files as their programs would, and looks when they are in their logs. */

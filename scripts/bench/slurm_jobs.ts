@@ -30,8 +30,8 @@ export class SlurmBench {
     this.client = new CriClient(lab.path("knode", server.socketPath));
   }
 
-  static async start(lab: Lab, name: string): Promise<SlurmBench> {
-    const flags = ["-v", "0", "--stderrthreshold", "1", "--max-log-bytes", "0"];
+  static async start(lab: Lab, name: string, more: readonly string[] = []): Promise<SlurmBench> {
+    const flags = ["-v", "0", "--stderrthreshold", "1", ...more];
     const server = new NodeServer(lab, { name, flags });
     await server.forget();
     await server.start();
@@ -40,8 +40,8 @@ export class SlurmBench {
     return bench;
   }
 
-  /** Starts jobs that do nothing, and waits until their programs run. */
-  async run(count: number): Promise<BenchJob[]> {
+  /** Starts jobs that do nothing unless told, and waits until their programs run. */
+  async run(count: number, script = "sleep 86400"): Promise<BenchJob[]> {
     const { host, port, user, password } = this.lab.login;
     const envs = Object.entries({
       CLUSTER_HOST: host,
@@ -53,7 +53,7 @@ export class SlurmBench {
     for (let made = 0; made < count; made++) {
       const pod = await this.client.runPod();
       this.#pods.push(pod);
-      const id = await this.client.create(pod, "echo begun; sleep 86400", {
+      const id = await this.client.create(pod, `echo begun; ${script}`, {
         image: { image: IMAGE, userSpecifiedImage: IMAGE },
         envs,
       });
