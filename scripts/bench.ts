@@ -4,11 +4,15 @@
  */
 import { messageOf } from "../lib/base/error.ts";
 import { writeStderrLine, writeStdoutLine } from "../lib/base/log.ts";
+import { benchExec } from "./bench/exec.ts";
+import { benchLogs } from "./bench/logs.ts";
 import { benchRouter } from "./bench/router.ts";
 import { Lab } from "./lab/lab.ts";
 import { prepareNode } from "./lab/node_server.ts";
 
 const BENCHMARKS: Readonly<Record<string, (lab: Lab) => Promise<void>>> = {
+  exec: benchExec,
+  logs: benchLogs,
   router: benchRouter,
 };
 

@@ -94,9 +94,8 @@ async function main(minutes: number): Promise<number> {
     for (let report = 0; report <= REPORTS; report++) {
       writeStdoutLine(
         `${(report * minutes / REPORTS).toFixed(1).padStart(6)} min  ` +
-          `${await memoryOf(
-            lab,
-          )} MiB  ${calls} calls  ${seen} events  ${failures.size} kinds of failure`,
+          `${await server
+            .memoryMebibytes()} MiB  ${calls} calls  ${seen} events  ${failures.size} kinds of failure`,
       );
       if (report < REPORTS) await delay(minutes * 60_000 / REPORTS);
     }
@@ -112,15 +111,6 @@ async function main(minutes: number): Promise<number> {
     await containerd.stop();
     await lab.down();
   }
-}
-
-/** The resident memory of the server in the node, in MiB. */
-async function memoryOf(lab: Lab): Promise<number> {
-  const script = 'grep VmRSS "/proc/$(pgrep -o -f "main.ts.*socket-path /run/soak.sock")/status"';
-  const { stdout } = await lab.exec("knode", ["sh", "-c", script]);
-  const kibibytes = /\d+/.exec(stdout)?.[0];
-  if (kibibytes === undefined) throw new Error("The server does not run any more.");
-  return Math.round(Number(kibibytes) / 1024);
 }
 
 Deno.exit(await main(Number(Deno.args[0] ?? DEFAULT_MINUTES)));

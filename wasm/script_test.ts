@@ -95,6 +95,43 @@ Deno.test("a job tells 128 + signal when a signal ends the runtime", async () =>
   assertEquals((await job.status("exit")).code, "137");
 });
 
+Deno.test("a job keeps all output when its program opens /dev/stdout and /dev/stderr by name", async () => {
+  const runtime = "for i in 1 2 3; do echo $i; echo o$i >/dev/stdout; echo e$i >/dev/stderr; done";
+  await using job = await TestJob.create({ runtime });
+  assertEquals(await job.run(), 0);
+  assertEquals(
+    [await job.read("stdout"), await job.read("stderr")],
+    ["1\no1\n2\no2\n3\no3\n", "e1\ne2\ne3\n"],
+  );
+});
+
+Deno.test("a job has all output in its files when its end is told", async () => {
+  await using job = await TestJob.create({
+    runtime: "for ((i = 1; i <= 50000; i++)); do echo $i; done; exit 3",
+  });
+  assertEquals(await job.run(), 3);
+  const lines = (await job.read("stdout") ?? "").split("\n");
+  assertEquals([lines.length, lines.at(-2)], [50_001, "50000"]);
+});
+
+Deno.test("a job's program goes on when the file system takes no output", async () => {
+  const runtime =
+    "for ((i = 1; i <= 50000; i++)); do echo $i || exit 4; done; echo done >&2; exit 3";
+  await using job = await TestJob.create({ runtime });
+  await Deno.symlink("/dev/full", join(job.directory, "stdout"));
+  assertEquals([await job.run(), await job.read("stderr")], [3, "done\n"]);
+});
+
+Deno.test("a job ends when its program left something behind that holds its stdout", async () => {
+  const runtime = "sleep 60 & echo $! >../left; echo out";
+  await using job = await TestJob.create({ runtime });
+  try {
+    assertEquals([await job.run(), await job.read("stdout")], [0, "out\n"]);
+  } finally {
+    await new Deno.Command("kill", { args: [(await job.read("../left") ?? "").trim()] }).output();
+  }
+});
+
 Deno.test("a second job for the same container changes nothing and ends with 0", async () => {
   await using job = await TestJob.create({ runtime: "echo run; exit 3" });
   assertEquals(await job.run("17"), 3);

@@ -8,7 +8,7 @@ export class Slots {
   }
 
   /** Runs `work` in a place of its own. Rejects with the signal's reason when it aborts before there is one. */
-  async run<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+  async run<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     await this.#acquire(signal);
     try {
       return await work();
@@ -17,22 +17,22 @@ export class Slots {
     }
   }
 
-  #acquire(signal: AbortSignal): Promise<void> {
+  #acquire(signal?: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
-      if (signal.aborted) return reject(signal.reason);
+      if (signal?.aborted) return reject(signal.reason);
       if (this.#free > 0) {
         this.#free--;
         return resolve();
       }
       const grant = () => {
-        signal.removeEventListener("abort", onAbort);
+        signal?.removeEventListener("abort", onAbort);
         resolve();
       };
       const onAbort = () => {
         this.#waiting.splice(this.#waiting.indexOf(grant), 1);
-        reject(signal.reason);
+        reject(signal?.reason);
       };
-      signal.addEventListener("abort", onAbort, { once: true });
+      signal?.addEventListener("abort", onAbort, { once: true });
       this.#waiting.push(grant);
     });
   }

@@ -60,6 +60,13 @@ export const FLAGS: readonly Flag[] = [
     help: "Ask Slurm for the cores and memory of a container's Kubernetes resources.",
   },
   {
+    name: "max-log-bytes",
+    value: "bytes",
+    default: "536870912",
+    help:
+      "A container's log file of this size takes no more output until it is rotated; 0: no bound.",
+  },
+  {
     name: "network-bin-dir",
     value: "dir",
     default: "/opt/cni/bin",

@@ -31,6 +31,8 @@ export interface Config {
   kubeletRootDir: string;
   /** Whether Kubernetes resources become sbatch options where the job's own settings say nothing. */
   mapResources: boolean;
+  /** A container's log file takes no more output when it has reached this size, until it is rotated. */
+  maxLogBytes: number;
   /** The address reported for pods; undefined: found out at the start. */
   nodeIp: string | undefined;
   podLogsDir: string;
@@ -108,6 +110,7 @@ export function parseInvocation(
       jobLogLines: values("job-log-lines") === "true",
       mapResources: values("map-resources") === "true",
       kubeletRootDir: absolutePath(values, "kubelet-root-dir"),
+      maxLogBytes: maxLogBytes(values("max-log-bytes")),
       nodeIp: values("node-ip") || undefined,
       podLogsDir: absolutePath(values, "pod-logs-dir"),
       remotes,
@@ -222,6 +225,11 @@ function port(what: string, value: string, lowest = 1): number {
     throw badValue(what, value, `a port number from ${lowest} to 65535`);
   }
   return number;
+}
+
+function maxLogBytes(value: string): number {
+  if (/^\d{1,15}$/.test(value)) return Number(value) === 0 ? Infinity : Number(value);
+  throw badValue("--max-log-bytes", value, "a number of bytes, or 0 for no bound");
 }
 
 function usageInterval(value: string): number {

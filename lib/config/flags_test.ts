@@ -32,6 +32,7 @@ Deno.test("parseInvocation() gives the documented defaults when there are no fla
     logThreshold: "error",
     streamAddr: "127.0.0.1",
     streamPort: 10010,
+    maxLogBytes: 512 * 1024 * 1024,
     usageIntervalSeconds: 10,
     slurm: { mountPath: "multi-cri", imageRemoteMount: undefined },
   });
@@ -47,6 +48,8 @@ Deno.test("parseInvocation() reads flags in every usual spelling", () => {
   assertEquals(config(["--enable-pod-persistence"]).enablePodPersistence, true);
   assertEquals(config(["--enable-pod-persistence=false"]).enablePodPersistence, false);
   assertEquals(config(["--usage-interval=0"]).usageIntervalSeconds, 0);
+  assertEquals(config(["--max-log-bytes=0"]).maxLogBytes, Infinity);
+  assertEquals(config(["--max-log-bytes=1000"]).maxLogBytes, 1000);
   assertEquals(config(["--job-log-lines=false"]).jobLogLines, false);
   assertEquals(config(["--allowed-clusters", "a,b:2222,[::1]:23"]).allowedClusters, [
     { host: "a", port: 22 },
@@ -86,6 +89,7 @@ const refusals: [string[], Record<string, string>, string][] = [
   [["--socket-path", "relative"], {}, "absolute path"],
   [["--root-dir", "/a,b"], {}, "without commas"],
   [["--resources-cache-path", "/a:b"], {}, "without colons"],
+  [["--max-log-bytes", "1G"], {}, "a number of bytes, or 0 for no bound"],
   [["--usage-interval", "10s"], {}, "a number of seconds from 0 (off) to 3600"],
   [["--usage-interval", "3601"], {}, "a number of seconds from 0 (off) to 3600"],
   [["--stream-port", "65536"], {}, "a port number from 0 to 65535"],

@@ -1,5 +1,5 @@
 import { Mutex } from "async-mutex";
-import { dirname } from "@std/path";
+import { dirname, join } from "@std/path";
 import type { Clock } from "../base/clock.ts";
 import { CriError, messageOf } from "../base/error.ts";
 import type { LogPositionRecord } from "../store/records.ts";
@@ -24,11 +24,22 @@ export class ContainerLog {
   readonly #positions: Table<LogPositionRecord>;
   readonly #clock: Clock;
   readonly #turn = new Mutex();
+  readonly #maxFileBytes: number;
   #file: Deno.FsFile | undefined;
   #position: LogPositionRecord;
 
-  /** `path` is absolute; empty means that the client wants no log. */
-  constructor(id: string, path: string, positions: Table<LogPositionRecord>, clock: Clock) {
+  /**
+   * `path` is absolute; empty means that the client wants no log. A file that has reached `maxFileBytes` takes no
+   * more output until `reopen`.
+   */
+  constructor(
+    id: string,
+    path: string,
+    positions: Table<LogPositionRecord>,
+    clock: Clock,
+    maxFileBytes = Infinity,
+  ) {
+    this.#maxFileBytes = maxFileBytes;
     this.#id = id;
     this.#path = path;
     this.#positions = positions;
@@ -40,6 +51,11 @@ export class ContainerLog {
   /** Bytes of the program's output on `stream` that are in the log. */
   consumedBytes(stream: LogStream): number {
     return stream === "stdout" ? this.#position.stdoutBytes : this.#position.stderrBytes;
+  }
+
+  /** Whether the file has reached its bound. */
+  get isFull(): boolean {
+    return this.#path !== "" && this.#position.fileBytes >= this.#maxFileBytes;
   }
 
   /**
@@ -61,10 +77,11 @@ export class ContainerLog {
 
   /**
    * Appends what came next on `stream`: whole lines, pieces of very long ones, and with `final` also an
-   * unfinished last line. Returns how many of the bytes were taken.
+   * unfinished last line. Returns how many of the bytes were taken: none when the file is full.
    */
   append(stream: LogStream, bytes: Uint8Array, final: boolean): Promise<number> {
     return this.#turn.runExclusive(async () => {
+      if (this.isFull) return 0;
       const { text, takenBytes } = formatLines(bytes, stream, this.#now(), final);
       if (takenBytes === 0) return 0;
       await this.#write(text, {
@@ -131,6 +148,7 @@ export class ContainerLog {
       const { size, ino } = await file.stat();
       const { fileBytes, fileInode } = this.#position;
       const ours = ino === fileInode;
+      if (!ours && fileInode !== 0) await this.#cutRotated();
       if (ours && size > fileBytes) await file.truncate(fileBytes);
       this.#position = {
         ...this.#position,
@@ -145,6 +163,18 @@ export class ContainerLog {
     }
     this.#file = file;
     return file;
+  }
+
+  /** Cuts off what a crash left unrecorded in a log that was renamed away just before it. */
+  async #cutRotated(): Promise<void> {
+    const { fileBytes, fileInode } = this.#position;
+    const directory = dirname(this.#path);
+    for await (const { name, isFile } of Deno.readDir(directory)) {
+      const path = join(directory, name);
+      // Others remove old logs meanwhile.
+      const found = isFile ? await Deno.stat(path).catch(() => undefined) : undefined;
+      if (found?.ino === fileInode && found.size > fileBytes) await Deno.truncate(path, fileBytes);
+    }
   }
 
   #now(): string {

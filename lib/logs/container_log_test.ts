@@ -83,6 +83,39 @@ Deno.test("ContainerLog.reopen() continues in a new file when the old one was re
     assertEquals(log.consumedBytes("stdout"), 14);
   }));
 
+Deno.test("ContainerLog cuts off what a crash left unrecorded in a log that was renamed before it", () =>
+  withLog(async (open, path) => {
+    await open().append("stdout", bytes("one\n"), false);
+    await Deno.rename(path, `${path}.1`);
+    await Deno.writeTextFile(`${path}.1`, "2026-01-02T00:00:00.000Z stdout F two\n", {
+      append: true,
+    });
+    await open().append("stdout", bytes("two\n"), false);
+    assertEquals(await payloads(`${path}.1`), ["stdout F one"]);
+    assertEquals(await payloads(path), ["stdout F two"]);
+  }));
+
+Deno.test("ContainerLog takes no output when its file is full, and goes on when it is reopened", () =>
+  withLog(async (_open, path) => {
+    using database = new DatabaseSync(":memory:");
+    const positions = new Table<LogPositionRecord>(database, "log_positions", logPositionCodec);
+    const log = new ContainerLog("c", path, positions, clock, 60);
+    const append = (text: string) => log.append("stdout", bytes(text), false);
+    assertEquals([await append("one\n"), log.isFull], [4, false]);
+    assertEquals([await append("two\n"), log.isFull], [4, true]);
+    assertEquals(await append("three\n"), 0);
+    await log.note("said all the same");
+    await Deno.rename(path, `${path}.1`);
+    await log.reopen();
+    assertEquals([log.isFull, await append("three\n")], [false, 6]);
+    await log.close();
+    assertEquals((await payloads(`${path}.1`)).slice(1), [
+      "stdout F two",
+      "stderr F multicri: said all the same",
+    ]);
+    assertEquals(await payloads(path), ["stdout F three"]);
+  }));
+
 Deno.test("ContainerLog keeps a file that somebody else put at its path", () =>
   withLog(async (open, path) => {
     const log = open();

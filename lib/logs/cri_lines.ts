@@ -1,12 +1,15 @@
 /** As containerd: a longer line is cut into pieces tagged P (partial), the last one F (full). */
 export const MAX_LINE_BYTES = 16 * 1024;
 
+/** Bound on what is formatted at once: short lines become many times longer. */
+const MAX_TEXT_BYTES = 1024 * 1024;
+
 const NEWLINE = 0x0a;
 
 /**
  * Formats output as CRI log lines, `TIME STREAM F|P TEXT` (kubernetes/design-proposals, kubelet CRI logging).
- * Takes whole lines and full pieces of long ones; an unfinished rest is left for the next call, or with
- * `final` written as a full line. Bytes are kept as they are, whatever their encoding.
+ * Takes whole lines and full pieces of long ones, up to 1 MiB of log; an unfinished rest is left for the next call,
+ * or with `final` written as a full line. Bytes are kept as they are, whatever their encoding.
  */
 export function formatLines(
   bytes: Uint8Array,
@@ -14,32 +17,27 @@ export function formatLines(
   time: string,
   final: boolean,
 ): { text: Uint8Array; takenBytes: number } {
-  const pieces: { start: number; end: number; full: boolean }[] = [];
-  let start = 0;
-  while (start < bytes.length) {
-    const newline = bytes.indexOf(NEWLINE, start);
-    const end = newline === -1 ? bytes.length : newline;
-    if (end - start > MAX_LINE_BYTES) {
-      pieces.push({ start, end: start + MAX_LINE_BYTES, full: false });
-      start += MAX_LINE_BYTES;
-    } else if (newline !== -1) {
-      pieces.push({ start, end, full: true });
-      start = newline + 1;
-    } else if (final) {
-      pieces.push({ start, end, full: true });
-      start = end;
-    } else {
-      break;
-    }
-  }
   const encoder = new TextEncoder();
   const head = {
     full: encoder.encode(`${time} ${stream} F `),
     partial: encoder.encode(`${time} ${stream} P `),
   };
-  const text = new Uint8Array(
-    pieces.reduce((sum, piece) => sum + head.full.length + piece.end - piece.start + 1, 0),
-  );
+  const pieces: { start: number; end: number; full: boolean }[] = [];
+  let start = 0;
+  let textBytes = 0;
+  // The first newline from `start` on; -1 when there is none. Looked for once, not for each piece of a long line.
+  let newline = bytes.indexOf(NEWLINE);
+  while (start < bytes.length && textBytes < MAX_TEXT_BYTES) {
+    if (newline !== -1 && newline < start) newline = bytes.indexOf(NEWLINE, start);
+    const lineEnd = newline === -1 ? bytes.length : newline;
+    const full = lineEnd - start <= MAX_LINE_BYTES;
+    if (full && newline === -1 && !final) break;
+    const end = full ? lineEnd : start + MAX_LINE_BYTES;
+    pieces.push({ start, end, full });
+    textBytes += head.full.length + end - start + 1;
+    start = full && newline !== -1 ? end + 1 : end;
+  }
+  const text = new Uint8Array(textBytes);
   let at = 0;
   for (const piece of pieces) {
     text.set(piece.full ? head.full : head.partial, at);

@@ -104,6 +104,14 @@ export class NodeServer extends NodeService {
     await this.lab.exec("knode", ["rm", "-rf", this.rootDir, this.stateDir, this.logPath]);
   }
 
+  /** Its resident memory. */
+  async memoryMebibytes(): Promise<number> {
+    const script =
+      `grep VmRSS "/proc/$(pgrep -o -f "main.ts.*socket-path ${this.socketPath}")/status"`;
+    const { stdout } = await this.lab.exec("knode", ["sh", "-c", script]);
+    return Math.round(Number(/\d+/.exec(stdout)?.[0] ?? NaN) / 1024);
+  }
+
   /** The command that runs crictl in the node against this server. */
   crictlArgv(args: readonly string[]): string[] {
     return this.#crictl.argv(args);

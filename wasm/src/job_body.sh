@@ -88,11 +88,21 @@ multicri_hear() {
     error=*) multicri_error=${line#*=} ;;
     stdio=*) multicri_stdio_pid=${line#*=} ;;
     code=*) multicri_code=${line#*=} ;;
+    written) ((++multicri_written)) ;;
   esac
+}
+
+# multicri_keep FILE: appends stdin to it to the end, and tells so. What a full file system does not take is dropped:
+# the program goes on.
+multicri_keep() {
+  trap '' TERM INT HUP QUIT USR1 USR2
+  { until cat; do :; done; } >>"$1" || cat >/dev/null
+  multicri_tell written
 }
 
 multicri_runtime_pid=
 multicri_stdio_pid=
+multicri_written=0
 multicri_pending=()
 multicri_got=
 for multicri_signal in TERM INT HUP QUIT USR1 USR2; do
@@ -137,6 +147,10 @@ multicri_time=$(date +%s.%N)
   trap : TERM INT HUP QUIT USR1 USR2
   # bash's own words about a signal that ended the program are not for the log.
   exec {multicri_log}>&2 2>/dev/null
+  # The program writes into pipes, as under other container runtimes: one that opens /dev/stdout by name would empty a
+  # file, and what was in it would never reach the log.
+  exec {multicri_stdout}> >(multicri_keep stdout)
+  exec {multicri_stderr}> >(exec {multicri_stdout}>&- && multicri_keep stderr)
   (
     multicri_tell "pid=$BASHPID"
     # multicri_refuse CODE ERROR: ends without having started the program.
@@ -147,8 +161,8 @@ multicri_time=$(date +%s.%N)
     if [[ $multicri_prerun == yes ]]; then
       # Holds if the prerun ends this shell, or a signal does.
       multicri_tell "error=prerun.sh ended the job"
-      # shellcheck source=/dev/null
-      . ./prerun.sh
+      # What it leaves in the background must not hold the pipes open.
+      eval ". ./prerun.sh $multicri_stdout>&- $multicri_stderr>&-"
       multicri_code=$?
       ((multicri_code == 0)) || multicri_refuse "$multicri_code" "prerun.sh ended with code $multicri_code"
       set +eufx
@@ -182,10 +196,12 @@ multicri_time=$(date +%s.%N)
       type -P perl >/dev/null || multicri_refuse 125 "stdin and tty take perl, which is not in PATH ($PATH) on $HOSTNAME"
       [[ -p stdin ]] || mkfifo -m 600 -- stdin || multicri_refuse 125 "the pipe stdin cannot be made in $multicri_directory"
       exec perl stdio.pl "$multicri_pipe" "$multicri_runtime" --silent exec "${multicri_runtime_arguments[@]}" \
-        "$multicri_image" "$@" >>stdout 2>>stderr {multicri_log}>&-
+        "$multicri_image" "$@" >&"$multicri_stdout" 2>&"$multicri_stderr" \
+        {multicri_stdout}>&- {multicri_stderr}>&- {multicri_log}>&-
     fi
     exec "$multicri_runtime" --silent exec "${multicri_runtime_arguments[@]}" "$multicri_image" "$@" \
-      >>stdout 2>>stderr {multicri_pipe}>&- {multicri_log}>&-
+      >&"$multicri_stdout" 2>&"$multicri_stderr" \
+      {multicri_stdout}>&- {multicri_stderr}>&- {multicri_pipe}>&- {multicri_log}>&-
     multicri_refuse 125 "$multicri_runtime cannot be run on $HOSTNAME"
   ) </dev/null 2>&"$multicri_log"
   multicri_code=$?
@@ -224,7 +240,11 @@ multicri_code=
 until [[ -n $multicri_code ]] || ! multicri_hear; do :; done
 # Only a keeper that was killed has not told.
 multicri_code=${multicri_code:-$multicri_waited}
-# What a terminal's program wrote last may still be on its way to its file.
+# What the program wrote last may still be on its way to its files, or what it left behind may hold them open.
+for ((multicri_tries = 0; multicri_written < 2 && multicri_tries < 5; )); do
+  multicri_hear || ((++multicri_tries))
+done
+# The same of a terminal's program.
 for ((multicri_tries = 0; multicri_tries < 100; multicri_tries++)); do
   [[ -n $multicri_stdio_pid && -e /proc/$multicri_stdio_pid/exe ]] || break
   sleep 0.05

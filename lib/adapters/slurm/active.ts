@@ -9,6 +9,7 @@ import type { ClusterSessions } from "../../executors/ssh/sessions.ts";
 import { ContainerLog } from "../../logs/container_log.ts";
 import type { Store } from "../../store/store.ts";
 import { ClusterAccount } from "./account.ts";
+import { OutputFollower } from "./follow.ts";
 import { readSecrets } from "./secrets.ts";
 import { loginOf } from "./settings.ts";
 import { StreamLines } from "./stream_lines.ts";
@@ -100,7 +101,8 @@ export class ActiveContainers {
     const container = containerOf(this.store, active.id);
     const { directory } = workloadOf(container);
     if (directory === undefined || container.state.phase === "exited") return;
-    active.watch.add({ containerId: active.id, directory, jobId, log: active.log });
+    const output = new OutputFollower(directory, active.log);
+    active.watch.add({ containerId: active.id, directory, jobId, log: active.log, output });
   }
 
   /** A line of our own in a container's log, unless the administrator switched them off. */
@@ -144,7 +146,7 @@ export class ActiveContainers {
       id,
       account: shared.account,
       watch: shared.watch,
-      log: new ContainerLog(id, path, this.store.logPositions, this.clock),
+      log: new ContainerLog(id, path, this.store.logPositions, this.clock, this.config.maxLogBytes),
     };
   }
 

@@ -1,13 +1,12 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import { CriError } from "../../base/error.ts";
+import { LOOK_INTERVAL_MS } from "./look_turns.ts";
 import { NEVER, type Place, placeTest } from "./test_place.ts";
 import { workloadOf } from "./workload.ts";
 
 /** Longer than StartContainer waits. */
 const LONG_MS = 100_000;
-/** Between two looks at the files of one job. */
-const LOOK_PAUSE_MS = 202;
 /** The first pause of a submission that is repeated. */
 const FIRST_PAUSE_MS = 1_000;
 
@@ -213,10 +212,10 @@ test("recover() removes secrets that no container owns", async (place) => {
 
 test("conditions() and describeContainer() tell that a cluster cannot be reached", async (place) => {
   await place.start();
-  await place.clock.sleeping(LOOK_PAUSE_MS);
+  await place.clock.sleeping(LOOK_INTERVAL_MS);
   assertEquals(place.adapter.conditions().map(({ status }) => status), [true]);
   place.cluster.offline = UNAVAILABLE;
-  place.clock.advance(LOOK_PAUSE_MS);
+  place.clock.advance(LOOK_INTERVAL_MS);
   await place.clock.sleeping(1_000);
   assertEquals(place.adapter.conditions(), [{
     type: "ClusterReachable/u@login:22",

@@ -40,8 +40,9 @@ export class ContainerStarting extends Error {
 
 /**
  * Runs a command in a container by a step of its job (`enter_container.pl` tells how), and resolves when it
- * ended. When `signal` aborts it is killed first; it also is when this process or the connection ends,
- * because the other side sees its stdin end.
+ * ended; srun takes some milliseconds more to end, and nobody waits for that but the next one's turn. When `signal`
+ * aborts it is killed first; it also is when this process or the connection ends, because the other side sees its
+ * stdin end.
  *
  * @throws ContainerStarting; CriError DEADLINE_EXCEEDED when the command ran longer than it may, and was
  * killed; INVALID_ARGUMENT when the image has no such command; FAILED_PRECONDITION when the node or the
@@ -63,26 +64,33 @@ export async function execInJob(
       () => {},
     );
   }
-  return await account.execTurns.run(limited, () => {
+  const answer = Promise.withResolvers<ExecResult>();
+  account.execTurns.run(limited, () => {
     waited.abort();
-    return execNow(request, account, clock, signal);
-  }, either).finally(() => waited.abort());
+    return execNow(request, account, clock, signal, answer.resolve);
+  }, either).catch(answer.reject).finally(() => waited.abort());
+  return await answer.promise;
 }
 
+/** Resolves when the step has ended, which is later than the answer. */
 async function execNow(
   request: ExecRequest,
   account: ClusterAccount,
   clock: Clock,
   signal: AbortSignal,
-): Promise<ExecResult> {
+  answer: (result: ExecResult) => void,
+): Promise<void> {
   const stdout: Uint8Array[] = [];
   const stderr: Uint8Array[] = [];
   const step = enterStep(request, account.name, "none");
   const end = await runStep(step, account.session, clock, signal, (frame) => {
     if (frame.kind === "stdout") stdout.push(frame.bytes);
     else if (frame.kind === "stderr") stderr.push(frame.bytes);
+    else if (frame.kind === "exited") {
+      answer({ stdout: concat(stdout), stderr: concat(stderr), exitCode: frame.code });
+    }
   });
-  return { stdout: concat(stdout), stderr: concat(stderr), exitCode: exitCodeOf(end, request) };
+  exitCodeOf(end, request);
 }
 
 /** The step that runs a command; only a command without streams has its output bounded. */

@@ -66,6 +66,9 @@ sub keep {
   $SIG{$_} = 'IGNORE' for qw(TERM INT HUP QUIT USR1 USR2 PIPE);
   open my $output, '>>', 'stdout' or return;
   open STDIN, '<', '/dev/null';
+  # The program's output ends with the program.
+  open STDOUT, '>', '/dev/null';
+  open STDERR, '>', '/dev/null';
   unblock($ours);
   my ($unread, $to_pass, $input_open) = ('', '', $has_stdin);
   while (1) {

@@ -8,6 +8,7 @@ import { ContainerLog } from "../../logs/container_log.ts";
 import type { ContainerState } from "../../store/container_state.ts";
 import { containerRecord, TestStore } from "../../store/test_store.ts";
 import { ClusterAccount } from "./account.ts";
+import { OutputFollower } from "./follow.ts";
 import { TestCluster } from "./test_cluster.ts";
 import { JobUsages } from "./usage.ts";
 import { JobWatch } from "./watch.ts";
@@ -43,7 +44,7 @@ export class Watched {
   }
 
   /** A running container whose job is pending. */
-  async add(id = "c1", jobId = "101"): Promise<void> {
+  async add(id = "c1", jobId = "101", maxLogBytes?: number): Promise<void> {
     const directory = join(this.cluster.home, id);
     await Deno.mkdir(join(directory, "status"), { recursive: true });
     await this.queue("PENDING|N/A|10||Priority", jobId);
@@ -57,9 +58,11 @@ export class Watched {
       this.records.path(`${id}.log`),
       this.records.store.logPositions,
       this.clock,
+      maxLogBytes,
     );
     this.logs.push(log);
-    this.watch.add({ containerId: id, directory, jobId, log });
+    const output = new OutputFollower(directory, log);
+    this.watch.add({ containerId: id, directory, jobId, log, output });
   }
 
   /** Lets the kubelet ask for the termination message at this path of the node. */

@@ -6,6 +6,8 @@ import { type ContainerEnd, markExited } from "../../store/container_state.ts";
 import type { ContainerRecord } from "../../store/records.ts";
 import type { Table } from "../../store/table.ts";
 import type { ClusterAccount } from "./account.ts";
+import { readTurns } from "./follow.ts";
+import { chooseJobs, LOOK_INTERVAL_MS } from "./look_turns.ts";
 import { type QueueEntry, readQueue } from "./queue.ts";
 import type { JobUsages } from "./usage.ts";
 import { copyTermination, lookAtFiles } from "./watch_files.ts";
@@ -13,12 +15,8 @@ import { isSettled, lookAtQueue } from "./watch_queue.ts";
 import type { WatchedJob, WatchPlace } from "./watched_job.ts";
 import { workloadOf } from "./workload.ts";
 
-/** How often the jobs' files are looked at: cheap (0.1 ms a file), and the delay of logs and ends. */
-const FILES_INTERVAL_MS = 200;
-/** Added for each job, so that a thousand of them do not keep a shared file system busy. */
-const FILES_INTERVAL_MS_PER_JOB = 2;
-/** The same while there is output left to copy. */
-const COPYING_INTERVAL_MS = 10;
+/** The pause between two looks while there is output left to copy: others have been let in before. */
+const COPYING_INTERVAL_MS = 1;
 /** How often Slurm is asked, in one command for all jobs: pending reasons, and ends without a word. */
 const QUEUE_INTERVAL_MS = 5_000;
 /** The same while a job is being stopped, which someone waits for. */
@@ -60,7 +58,8 @@ export class JobWatch {
   ) {
     const note = (job: WatchedJob, message: string) =>
       notes({ id: job.containerId, log: job.log }, message);
-    this.#place = { account, containers, usages, clock, log, note };
+    const output = { session: account.session, turns: readTurns() };
+    this.#place = { account, output, containers, usages, clock, log, note };
   }
 
   add(job: WatchedJob): void {
@@ -77,9 +76,11 @@ export class JobWatch {
     return this.#jobs.has(containerId);
   }
 
-  /** Resolves after the next look at all jobs, whether it succeeded or not. */
-  nextPass(): Promise<void> {
-    return this.#jobs.size === 0 ? Promise.resolve() : this.#passes.promise;
+  /** Resolves when jobs have been looked at once more, and each at least once, whether that succeeded or not. */
+  async nextPass(): Promise<void> {
+    const unseen = () => [...this.#jobs.values()].some((job) => job.lookedAtMs === undefined);
+    if (this.#jobs.size === 0) return;
+    do await this.#passes.promise; while (unseen() && !this.#stop.signal.aborted);
   }
 
   async close(): Promise<void> {
@@ -90,13 +91,14 @@ export class JobWatch {
 
   async #run(): Promise<void> {
     while (!this.#stop.signal.aborted) {
-      let pauseMs = FILES_INTERVAL_MS + FILES_INTERVAL_MS_PER_JOB * this.#jobs.size;
+      let pauseMs = LOOK_INTERVAL_MS;
       if (this.#jobs.size === 0) {
         await this.#untilWoken();
         continue;
       }
       try {
-        if (await this.#pass()) pauseMs = COPYING_INTERVAL_MS;
+        await this.#pass();
+        if ([...this.#jobs.values()].some((job) => job.copying)) pauseMs = COPYING_INTERVAL_MS;
         if (this.staleSince !== undefined) {
           this.log.info("The cluster can be looked at again", { cluster: this.account.name });
         }
@@ -129,11 +131,15 @@ export class JobWatch {
   }
 
   /**
-   * Looks at every job, whatever happens with another, then throws what went wrong first. True when output is left
-   * to copy.
+   * Looks at the jobs whose turn it is, whatever happens with another, then throws what went wrong first. When Slurm is
+   * to be asked, it is every job's turn.
    */
-  async #pass(): Promise<boolean> {
-    const jobs = [...this.#jobs.values()];
+  async #pass(): Promise<void> {
+    const now = this.clock.now();
+    const asksSlurm = now - this.#queueReadAtMs >= this.#queueIntervalMs();
+    const all = [...this.#jobs.values()];
+    const jobs = asksSlurm ? all : chooseJobs(all, now);
+    for (const job of jobs) job.lookedAtMs = now;
     const looks = await Promise.allSettled(jobs.map((job) => this.#look(job)));
     const failures = looks.filter((look) => look.status === "rejected");
     // Only a job that was submitted before squeue ran can be missing from its answer, and without an answer from
@@ -142,7 +148,7 @@ export class JobWatch {
       looks[index]?.status === "fulfilled" && this.#jobs.has(job.containerId) &&
       job.end === undefined
     );
-    if (asked.length > 0 && this.clock.now() - this.#queueReadAtMs >= this.#queueIntervalMs()) {
+    if (asksSlurm && asked.length > 0) {
       const queue = await readQueue(this.account);
       this.#queueReadAtMs = this.clock.now();
       for (const job of asked) {
@@ -152,11 +158,10 @@ export class JobWatch {
       }
     }
     if (failures[0] !== undefined) throw failures[0].reason;
-    return looks.some((look) => look.status === "fulfilled" && look.value);
   }
 
-  /** True when output is left to copy. A job whose own files cannot be read is left to squeue. */
-  async #look(job: WatchedJob): Promise<boolean> {
+  /** A job whose own files cannot be read is left to squeue. */
+  async #look(job: WatchedJob): Promise<void> {
     let atEnd: boolean;
     try {
       atEnd = await lookAtFiles(this.#place, job);
@@ -167,7 +172,6 @@ export class JobWatch {
     if (atEnd && await isSettled(this.#place, job) && job.end !== undefined) {
       await this.#tellEnd(job, job.end);
     }
-    return !atEnd;
   }
 
   async #ask(job: WatchedJob, entry: QueueEntry | undefined): Promise<void> {

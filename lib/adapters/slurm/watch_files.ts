@@ -3,7 +3,6 @@ import { CriError, messageOf } from "../../base/error.ts";
 import { START_ERROR_EXIT_CODE, START_ERROR_REASON } from "../../store/container_state.ts";
 import { SLURM_COMMAND_TIMEOUT_MS } from "./account.ts";
 import { killScript } from "./cluster_scripts.ts";
-import { followOutput } from "./follow.ts";
 import { LOST_EXIT_CODE } from "./queue.ts";
 import { MAX_STATUS_BYTES, parseExit, parseStart } from "./status_files.ts";
 import { copyTerminationMessage, terminationMount } from "./termination.ts";
@@ -130,16 +129,60 @@ function takeExit(
   if (told.signalled && stop === undefined) job.doubtedSinceMs = now;
 }
 
+/** How often output is looked for in a way that takes more requests and is told no old attributes. */
+const CERTAIN_INTERVAL_MS = 2_000;
+
 /** True when nothing is left. A log that cannot be written (disk full) must not keep an end from being told. */
-async function copyOutput({ account, log }: WatchPlace, job: WatchedJob): Promise<boolean> {
+async function copyOutput(place: WatchPlace, job: WatchedJob): Promise<boolean> {
+  const now = place.clock.now();
+  const certain = now - (job.openedAtMs ?? -Infinity) >= CERTAIN_INTERVAL_MS;
+  job.copying = false;
   try {
-    return await followOutput(account.session, job.directory, job.log, job.end !== undefined);
+    const final = job.end !== undefined;
+    const { atEnd, lively } = await job.output.follow(place.output, { certain, final });
+    if (certain) job.openedAtMs = now;
+    if (lively) job.wroteAtMs = now;
+    job.copying = !atEnd;
+    return atEnd && !await waitsForRotation(place, job);
   } catch (error) {
     if (error instanceof CriError) throw error;
-    log.error("Cannot write a container's log", {
+    place.log.error("Cannot write a container's log", {
       container: job.containerId,
       error: messageOf(error),
     });
     return true;
   }
+}
+
+/**
+ * How long a full log is waited for when the program has ended. A kubelet looks every ten seconds whether a log is to
+ * be rotated (containerLogMonitorInterval), as long as the container runs; without a kubelet nobody may.
+ */
+const ROTATION_WAIT_MS = 30_000;
+
+/** Says that the log is full. True while the rest of an ended job's output waits for the log's rotation. */
+async function waitsForRotation(place: WatchPlace, job: WatchedJob): Promise<boolean> {
+  if (!job.log.isFull) {
+    delete job.fullSinceMs;
+    return false;
+  }
+  if (job.fullSinceMs === undefined) {
+    job.fullSinceMs = place.clock.now();
+    await place.note(
+      job,
+      "the log is full (--max-log-bytes): the output goes on when the log is rotated",
+    );
+  }
+  if (job.end === undefined || job.leftOutNoted) return false;
+  const { session } = place.account;
+  const stdout = await job.output.missingBytes(session, "stdout");
+  const stderr = await job.output.missingBytes(session, "stderr");
+  if (stdout + stderr === 0) return false;
+  if (place.clock.now() - job.fullSinceMs < ROTATION_WAIT_MS) return true;
+  job.leftOutNoted = true;
+  await place.note(
+    job,
+    `the log is full and nobody rotates it: ${stdout} bytes of stdout and ${stderr} of stderr are left out`,
+  );
+  return false;
 }

@@ -4,7 +4,7 @@ import { CriError } from "../../base/error.ts";
 import { exit, START, watchTest } from "./test_watched.ts";
 
 /** What is copied for one job before the others get their turn. */
-const TURN_BYTES = 4 * 1024 * 1024;
+const TURN_BYTES = 2 * 1024 * 1024;
 
 const UNREADABLE: readonly CriError[] = [
   new CriError("PERMISSION_DENIED", "not yours"),

@@ -5,6 +5,7 @@ import type { ContainerEnd } from "../../store/container_state.ts";
 import type { ContainerRecord } from "../../store/records.ts";
 import type { Table } from "../../store/table.ts";
 import type { ClusterAccount } from "./account.ts";
+import type { OutputFollower, OutputSource } from "./follow.ts";
 import type { JobUsages } from "./usage.ts";
 
 /** A job that is watched. */
@@ -12,7 +13,20 @@ export interface WatchedJob {
   readonly containerId: string;
   readonly directory: string;
   readonly log: ContainerLog;
+  readonly output: OutputFollower;
   jobId: string;
+  /** When its files were looked at last; undefined before the first look. */
+  lookedAtMs?: number;
+  /** When it wrote last. */
+  wroteAtMs?: number;
+  /** Whether output is left that can be copied now. */
+  copying?: boolean;
+  /** When its output was opened last, whatever its attributes said. */
+  openedAtMs?: number;
+  /** Since when its log is full; undefined while it is not. */
+  fullSinceMs?: number;
+  /** Whether its log says that the rest of the output is left out. */
+  leftOutNoted?: boolean;
   /** When Slurm was first seen to call it ended or not to know it; undefined while it lives. */
   endedSinceMs?: number;
   /** How it ended; told as soon as all of its output is copied. */
@@ -30,6 +44,7 @@ export interface WatchedJob {
 /** What a look at a job needs. */
 export interface WatchPlace {
   readonly account: ClusterAccount;
+  readonly output: OutputSource;
   readonly containers: Table<ContainerRecord>;
   readonly usages: JobUsages;
   readonly clock: Clock;
