@@ -7,6 +7,7 @@ import { CriError, messageOf } from "./lib/base/error.ts";
 import { KeyedMutex } from "./lib/base/keyed_mutex.ts";
 import { createLogger, type Logger, writeStderrLine, writeStdoutLine } from "./lib/base/log.ts";
 import { readClusters } from "./lib/config/clusters.ts";
+import { checkRegistryCredentials } from "./lib/config/registry_credentials.ts";
 import { type Config, parseInvocation, UsageError } from "./lib/config/flags.ts";
 import { SYSTEMD_SIGN } from "./lib/config/permissions.ts";
 import { backendFromHandlers } from "./lib/cri/service.ts";
@@ -43,7 +44,12 @@ async function serve(config: Config, log: Logger): Promise<void> {
     imagesDir: config.resourcesCachePath,
   });
   const executor = createLocalExecutor();
-  const puller = new Puller(executor, { apptainer: "apptainer", skopeo: "skopeo" }, log);
+  checkRegistryCredentials(config.registryCredentials);
+  const puller = new Puller(
+    executor,
+    { apptainer: "apptainer", skopeo: "skopeo" },
+    config.registryCredentials,
+  );
   const images = new ImageService(config.resourcesCachePath, store, puller, clock, log);
   const hostKeys = new HostKeys(join(config.rootDir, "known_hosts"), log);
   const sessions = new ClusterSessions({ hostKeys, logger: log, clock });

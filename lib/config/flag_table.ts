@@ -84,6 +84,12 @@ export const FLAGS: readonly Flag[] = [
     help: "The directory below which every pod's log_directory lies.",
   },
   {
+    name: "registry-credentials",
+    value: "file",
+    default: "",
+    help: "The node's logins to registries (auth.json, mode 0600), for images that come without.",
+  },
+  {
     name: "remote-runtime-endpoints",
     value: "name:endpoint,…",
     default: "",
@@ -185,6 +191,7 @@ export function helpText(): string {
     "Environment:",
     "  CRI_SLURM_MOUNT_PATH          Working directory on the cluster, relative to $HOME (default multi-cri)",
     "  CRI_SLURM_IMAGE_REMOTE_MOUNT  Directory of images on the cluster (default: .images in the working directory)",
+    "  CRI_SLURM_SITE_IMAGES         Directory of the site's own images on the cluster, absolute (default: none)",
     "  CRI_SLURM_BUILD_IN_CLUSTER    Build images on the cluster. Not available yet.",
   ].join("\n");
 }

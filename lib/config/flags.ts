@@ -34,6 +34,8 @@ export interface Config {
   /** The address reported for pods; undefined: found out at the start. */
   nodeIp: string | undefined;
   podLogsDir: string;
+  /** containers-auth.json(5) of the node, which is docker's config.json too; undefined: none. */
+  registryCredentials: string | undefined;
   /** Other CRI runtimes; pods choose among them by RuntimeClass. */
   remotes: readonly RemoteEndpoint[];
   resourcesCachePath: string;
@@ -56,6 +58,8 @@ export interface SlurmSettings {
   mountPath: string;
   /** Directory of images on the cluster: absolute, or relative to $HOME; undefined: inside `mountPath`. */
   imageRemoteMount: string | undefined;
+  /** The site's own directory of images on the cluster, absolute, which is only read. */
+  siteImages?: string | undefined;
 }
 
 /** What the command line asked for. */
@@ -100,15 +104,14 @@ export function parseInvocation(
     config: {
       adapterName: oneOf("adapter-name", values("adapter-name"), ADAPTERS),
       allowedClusters: clusterAddresses(values("allowed-clusters")),
-      clustersFile: values("clusters-file") === ""
-        ? undefined
-        : absolutePath(values, "clusters-file"),
+      clustersFile: optionalPath(values, "clusters-file"),
       enablePodPersistence: values("enable-pod-persistence") === "true",
       jobLogLines: values("job-log-lines") === "true",
       mapResources: values("map-resources") === "true",
       kubeletRootDir: absolutePath(values, "kubelet-root-dir"),
       nodeIp: values("node-ip") || undefined,
       podLogsDir: absolutePath(values, "pod-logs-dir"),
+      registryCredentials: optionalPath(values, "registry-credentials"),
       remotes,
       resourcesCachePath: poolPath(values),
       rootDir: absolutePath(values, "root-dir"),
@@ -206,6 +209,10 @@ function absolutePath(values: (name: string) => string, name: string): string {
   }
   const path: string = normalize(value);
   return path.length > 1 ? path.replace(/\/$/, "") : path;
+}
+
+function optionalPath(values: (name: string) => string, name: string): string | undefined {
+  return values(name) === "" ? undefined : absolutePath(values, name);
 }
 
 /** skopeo and apptainer read what follows a colon in `oci:PATH` as a tag. */
@@ -309,5 +316,17 @@ function slurmSettings(env: (name: string) => string | undefined): SlurmSettings
       "a path without '..', ':', ',' and '\\'",
     );
   }
-  return { mountPath: mountPath.replace(/\/+$/, ""), imageRemoteMount: imageMount };
+  const siteImages = env("CRI_SLURM_SITE_IMAGES") || undefined;
+  if (siteImages !== undefined && !(safe(siteImages) && isAbsolute(siteImages))) {
+    throw badValue(
+      "CRI_SLURM_SITE_IMAGES",
+      siteImages,
+      "an absolute path without '..', ':', ',' and '\\'",
+    );
+  }
+  return {
+    mountPath: mountPath.replace(/\/+$/, ""),
+    imageRemoteMount: imageMount,
+    siteImages,
+  };
 }

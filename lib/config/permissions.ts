@@ -28,6 +28,7 @@ const OWN_VARIABLES = [
   "CRI_SLURM_BUILD_IN_CLUSTER",
   "CRI_SLURM_IMAGE_REMOTE_MOUNT",
   "CRI_SLURM_MOUNT_PATH",
+  "CRI_SLURM_SITE_IMAGES",
 ];
 
 const ENVIRONMENT_FLAG = `--allow-env=${
@@ -66,7 +67,7 @@ export function permissionFlags(config: Config, clusters: Clusters): string[] {
   const read = [
     ...paths,
     SYSTEMD_SIGN,
-    ...(config.clustersFile === undefined ? [] : [config.clustersFile]),
+    ...[config.clustersFile, config.registryCredentials].filter((path) => path !== undefined),
   ];
   return [
     "--no-prompt",
