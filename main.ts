@@ -50,7 +50,14 @@ async function serve(config: Config, log: Logger): Promise<void> {
     { apptainer: "apptainer", skopeo: "skopeo" },
     config.registryCredentials,
   );
-  const images = new ImageService(config.resourcesCachePath, store, puller, clock, log);
+  const images = new ImageService(
+    config.resourcesCachePath,
+    store,
+    puller,
+    clock,
+    log,
+    config.slurm.buildInCluster,
+  );
   const hostKeys = new HostKeys(join(config.rootDir, "known_hosts"), log);
   const sessions = new ClusterSessions({ hostKeys, logger: log, clock });
   const adapter = new SlurmAdapter(config, readClusters(config), store, sessions, clock, log);

@@ -60,6 +60,8 @@ export interface SlurmSettings {
   imageRemoteMount: string | undefined;
   /** The site's own directory of images on the cluster, absolute, which is only read. */
   siteImages?: string | undefined;
+  /** Whether the cluster's own runtime pulls images that need no credentials. */
+  buildInCluster?: boolean;
 }
 
 /** What the command line asked for. */
@@ -291,12 +293,6 @@ function slurmSettings(env: (name: string) => string | undefined): SlurmSettings
   if (!/^(true|false|1|0)$/i.test(build)) {
     throw badValue("CRI_SLURM_BUILD_IN_CLUSTER", build, "true or false");
   }
-  if (/^(true|1)$/i.test(build)) {
-    throw new UsageError(
-      "CRI_SLURM_BUILD_IN_CLUSTER=true is not available yet: unset it, images are then built on " +
-        "this node and uploaded.",
-    );
-  }
   const mountPath = env("CRI_SLURM_MOUNT_PATH") || "multi-cri";
   const imageMount = env("CRI_SLURM_IMAGE_REMOTE_MOUNT") || undefined;
   const safe = (path: string) =>
@@ -328,5 +324,6 @@ function slurmSettings(env: (name: string) => string | undefined): SlurmSettings
     mountPath: mountPath.replace(/\/+$/, ""),
     imageRemoteMount: imageMount,
     siteImages,
+    buildInCluster: /^(true|1)$/i.test(build),
   };
 }

@@ -34,7 +34,12 @@ Deno.test("parseInvocation() gives the documented defaults when there are no fla
     streamAddr: "127.0.0.1",
     streamPort: 10010,
     usageIntervalSeconds: 10,
-    slurm: { mountPath: "multi-cri", imageRemoteMount: undefined, siteImages: undefined },
+    slurm: {
+      mountPath: "multi-cri",
+      imageRemoteMount: undefined,
+      siteImages: undefined,
+      buildInCluster: false,
+    },
   });
 });
 
@@ -59,8 +64,14 @@ Deno.test("parseInvocation() reads flags in every usual spelling", () => {
       CRI_SLURM_MOUNT_PATH: "work/",
       CRI_SLURM_IMAGE_REMOTE_MOUNT: "/scratch/images",
       CRI_SLURM_SITE_IMAGES: "/apps/images",
+      CRI_SLURM_BUILD_IN_CLUSTER: "true",
     }).slurm,
-    { mountPath: "work", imageRemoteMount: "/scratch/images", siteImages: "/apps/images" },
+    {
+      mountPath: "work",
+      imageRemoteMount: "/scratch/images",
+      siteImages: "/apps/images",
+      buildInCluster: true,
+    },
   );
   assertEquals(parse(["-h"]).kind, "help");
   assertEquals(parse(["--version"]).kind, "version");
@@ -118,7 +129,6 @@ const refusals: [string[], Record<string, string>, string][] = [
   [[], { CRI_SLURM_SITE_IMAGES: "/a:b" }, "an absolute path"],
   [["--registry-credentials", "auth.json"], {}, "an absolute path"],
   [[], { CRI_SLURM_BUILD_IN_CLUSTER: "maybe" }, "true or false"],
-  [[], { CRI_SLURM_BUILD_IN_CLUSTER: "true" }, "not available yet"],
 ];
 
 for (const [args, env, words] of refusals) {

@@ -27,13 +27,12 @@ import { listedImage, withoutTag } from "./listed_image.ts";
 import { recoverPool } from "./recover_pool.ts";
 import { watchDownload } from "./pull_progress.ts";
 import type { BuiltImage, Puller } from "./puller.ts";
+import { type ImageName, nameImage, type NewImage, recordImage } from "./record_image.ts";
 import { PLAIN_SIF_CONFIG } from "./sif.ts";
 import type { RegistryAccess } from "./skopeo.ts";
 
 /** Downloads and builds at once: each build uses all cores and much of the disk's bandwidth. */
 const MAX_CONCURRENT_PULLS = 2;
-
-type ImageName = ImageRecord["names"][number];
 
 /**
  * The image pool: one SIF for each image, whatever its names, below `directory`:
@@ -52,6 +51,8 @@ export class ImageService {
     readonly puller: Puller,
     readonly clock: Clock,
     readonly log: Logger,
+    /** Whether clusters pull for themselves what they may. */
+    readonly buildInCluster = false,
   ) {
     this.#sifDir = join(directory, "sif");
     this.#workDir = join(directory, "work");
@@ -113,8 +114,20 @@ export class ImageService {
       const known = this.store.images.all().find((image) =>
         isSifItself(image) === (source.kind === "oras") && hasDigest(image, digest)
       );
-      if (known !== undefined) return this.#name(known.id, name, repoDigests);
+      if (known !== undefined) return nameImage(this.store.images, known.id, name, repoDigests);
       this.log.info("Pulling an image", { image: asked, digest });
+      if (
+        this.buildInCluster && source.kind === "docker" && !this.puller.mayNeedCredentials(access)
+      ) {
+        const { id, config } = await this.puller.describe(source, digest, access);
+        return this.#record(name, repoDigests, {
+          id,
+          clusterSource: `docker://${source.registry}/${source.repository}@${digest}`,
+          config,
+          // Nobody has looked into its layers.
+          hasShell: false,
+        });
+      }
       if (source.kind === "oras") {
         const image = await this.#watched(
           asked,
@@ -155,23 +168,16 @@ export class ImageService {
     make: () => Promise<BuiltImage>,
   ): Promise<string> {
     return await this.#builds.runExclusive(id, async () => {
-      if (this.store.images.get(id) === undefined) {
+      const known = this.store.images.get(id);
+      if (known?.sif === undefined) {
         const { sifPath, sizeBytes, sha256, config, hasShell } = await make();
         const path = join(this.#sifDir, `${id.slice("sha256:".length)}.sif`);
         await Deno.rename(sifPath, path);
-        this.store.images.put({
-          id,
-          names: [],
-          repoDigests: [],
-          sif: { path, sizeBytes, sha256 },
-          config,
-          hasShell,
-          pulledAtMs: this.clock.now(),
-          removed: false,
-        });
+        this.store.images.delete(id);
+        this.#record(name, repoDigests, { id, sif: { path, sizeBytes, sha256 }, config, hasShell });
       }
       this.log.info("Pulled an image", { image: name.asked, id });
-      return this.#name(id, name, repoDigests);
+      return nameImage(this.store.images, id, name, repoDigests);
     });
   }
 
@@ -181,19 +187,11 @@ export class ImageService {
     volumeFile: NonNullable<ImageRecord["volumeFile"]>,
   ): string {
     const id = `sha256:${createHash("sha256").update(name.canonical).digest("hex")}`;
-    if (this.store.images.get(id) === undefined) {
-      this.store.images.put({
-        id,
-        names: [],
-        repoDigests: [],
-        volumeFile,
-        config: PLAIN_SIF_CONFIG,
-        hasShell: true,
-        pulledAtMs: this.clock.now(),
-        removed: false,
-      });
-    }
-    return this.#name(id, name, []);
+    return this.#record(name, [], { id, volumeFile, config: PLAIN_SIF_CONFIG, hasShell: true });
+  }
+
+  #record(name: ImageName, repoDigests: readonly string[], image: NewImage): string {
+    return recordImage(this.store.images, image, name, repoDigests, this.clock.now());
   }
 
   /** ImageStatus; no image in the answer means that it is not there (api.proto). */
@@ -262,24 +260,6 @@ export class ImageService {
   /** ImageFsInfo. */
   fsInfo(): Promise<ImageFsInfoResponse> {
     return poolFsInfo(this.directory, this.clock.now());
-  }
-
-  /** Gives the image `id` a name, and takes it from the image that had it: a tag moves. */
-  #name(id: string, { asked, canonical }: ImageName, repoDigests: readonly string[]): string {
-    for (const other of this.store.images.all()) {
-      if (other.id === id) continue;
-      const names = other.names.filter((name) => name.canonical !== canonical);
-      if (names.length !== other.names.length) this.store.images.put({ ...other, names });
-    }
-    this.store.images.update(id, (image) => ({
-      ...image,
-      removed: false,
-      names: image.names.some((name) => name.asked === asked)
-        ? image.names
-        : [...image.names, { asked, canonical }],
-      repoDigests: [...new Set([...image.repoDigests, ...repoDigests])],
-    }));
-    return id;
   }
 
   #find(name: string): ImageRecord | undefined {

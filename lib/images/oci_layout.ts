@@ -76,6 +76,19 @@ export function blobPath(directory: string, digest: string): string {
   return join(directory, "blobs", "sha256", digest.slice("sha256:".length));
 }
 
+/**
+ * Reads an OCI image configuration.
+ * @throws CriError FAILED_PRECONDITION when it is not one.
+ */
+export function parseImageConfig(json: string): OciImageConfig {
+  try {
+    return imageConfig(record(record(JSON.parse(json))["config"]));
+  } catch (error) {
+    if (error instanceof SyntaxError) throw malformed("the image configuration");
+    throw error;
+  }
+}
+
 async function readJson(path: string): Promise<Record<string, unknown>> {
   try {
     const { size } = await Deno.stat(path);

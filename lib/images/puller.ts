@@ -4,7 +4,7 @@ import { CriError } from "../base/error.ts";
 import type { Executor } from "../executors/executor.ts";
 import type { OciImageConfig } from "../store/records.ts";
 import type { HubImage, LibraryImage, WebImage } from "../../wasm/core.ts";
-import { blobPath, readLayoutImage, sifLayerDigest } from "./oci_layout.ts";
+import { blobPath, parseImageConfig, readLayoutImage, sifLayerDigest } from "./oci_layout.ts";
 import { hasShell } from "./shell_scan.ts";
 import { readSifConfig } from "./sif.ts";
 import { type RegistryAccess, type RegistryImage, Skopeo } from "./skopeo.ts";
@@ -62,6 +62,24 @@ export class Puller {
     await this.#registries.copy(image, digest, layout, access);
     const { configDigest, config } = await readLayoutImage(layout);
     return { id: configDigest, config };
+  }
+
+  /** See `Skopeo.mayNeedCredentials`. */
+  mayNeedCredentials(access: RegistryAccess): boolean {
+    return this.#registries.mayNeedCredentials(access);
+  }
+
+  /** As `download`, but nothing of its files: reads what the image with this digest is. */
+  async describe(
+    image: RegistryImage,
+    digest: string,
+    access: RegistryAccess,
+  ): Promise<{ id: string; config: OciImageConfig }> {
+    const bytes = await this.#registries.configuration(image, digest, access);
+    return {
+      id: `sha256:${createHash("sha256").update(bytes).digest("hex")}`,
+      config: parseImageConfig(new TextDecoder().decode(bytes)),
+    };
   }
 
   /**

@@ -65,6 +65,22 @@ export class Skopeo {
     );
   }
 
+  /** Whether credentials are or may be sent, so that who has none cannot pull in our place. */
+  mayNeedCredentials({ auth }: RegistryAccess): boolean {
+    return auth !== undefined || this.nodeAuthFile !== undefined;
+  }
+
+  /** The OCI image configuration of what has this digest, as it came. @throws CriError as `resolve`. */
+  async configuration(
+    image: RegistryImage,
+    digest: string,
+    access: RegistryAccess,
+  ): Promise<Uint8Array> {
+    const source = `docker://${image.registry}/${image.repository}@${digest}`;
+    const args = ["inspect", "--config", "--raw", source];
+    return (await this.#run(args, image, access, MANIFEST_TIMEOUT_MS)).stdout;
+  }
+
   async #run(
     args: readonly string[],
     image: RegistryImage,

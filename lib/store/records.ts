@@ -70,9 +70,11 @@ export interface ImageRecord {
   readonly names: readonly { readonly asked: string; readonly canonical: string }[];
   /** `repository@sha256:…` for each repository it was pulled from. */
   readonly repoDigests: readonly string[];
-  /** Absent for an image that is a file of the container's volume. */
+  /** Absent for an image that comes to be on the cluster only; then one of the next two says how. */
   readonly sif?: SifFile;
-  /** That file: a SIF, or the definition file to build one from; the path is relative to the volume. */
+  /** What the cluster's own runtime pulls: `docker://…@sha256:…`. */
+  readonly clusterSource?: string;
+  /** A file of the container's volume: a SIF, or the definition file to build one from; the path is relative to the volume. */
   readonly volumeFile?: { readonly kind: "local-image" | "local-def-file"; readonly path: string };
   readonly config: OciImageConfig;
   /** Whether /bin/sh is in the image. */

@@ -73,10 +73,12 @@ export class ClusterAccount {
   /**
    * Makes sure that the image lies on the cluster, and returns its path there; see `ClusterImages.provide`.
    * @param volume The container's volume, if it has one.
+   * @param prerun Sourced before the cluster's own runtime is called.
    */
   async provideImage(
     image: ImageRecord,
     volume: string | undefined,
+    prerun: string,
     signal: AbortSignal,
     announce: Announce,
   ): Promise<string> {
@@ -85,7 +87,7 @@ export class ClusterAccount {
       site: this.settings.siteImages,
       volume,
     };
-    return await this.#images.provide(image, places, signal, announce);
+    return await this.#images.provide(image, places, prerun, signal, announce);
   }
 
   async #workingDirectory(): Promise<string> {

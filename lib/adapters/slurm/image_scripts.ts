@@ -35,7 +35,13 @@ if [ ! -e ${image} ]; then
 fi
 if [ -e ${image} ]; then
   [ "\${holder:-}" != ${quoteShell(part)} ] || rm -f ${lock}
-  if [ -O ${image} ]; then echo ${IMAGE_IS_THERE}; else echo ${IMAGE_IS_FOREIGN}; fi
+  if [ -O ${image} ]; then
+    # Its time is that of its last use, for whoever removes old ones.
+    touch ${image}
+    echo ${IMAGE_IS_THERE}
+  else
+    echo ${IMAGE_IS_FOREIGN}
+  fi
   exit 0
 fi
 [ -n "$holder" ] || { echo "no link can be made in $PWD" >&2; exit 1; }
@@ -71,11 +77,57 @@ ${landed(name, part)}
 `;
 }
 
+/** Exit code of `makeImageScript` when there is no container runtime in the PATH of the login host. */
+export const NO_RUNTIME_EXIT = 73;
+
 /**
- * Resolves a path in a volume to the file that is there, and prints it, then its SHA-256 if asked for.
+ * Lets the runtime make the image on the login host, and lands it. The words are those behind `apptainer`, which
+ * writes `<directory>/<part>` and runs in the directory `from`; the prerun script, which may bring the runtime into the PATH, comes on stdin. What
+ * the runtime says is on stdout.
+ */
+export function makeImageScript(
+  directory: string,
+  name: string,
+  part: string,
+  words: readonly string[],
+  from: string,
+): string {
+  const prerun = quoteShell(`${part}.prerun`);
+  const argv = words.map((word) => quoteShell(word)).join(" ");
+  return `
+cd ${quoteShell(directory)} || exit 1
+umask 077
+cat >${prerun} || exit 1
+${
+    whileAlive(
+      part,
+      `bash -c ${quoteShell(RUN_RUNTIME)} bash "$PWD"/${prerun} ${
+        quoteShell(from)
+      } ${argv} 2>&1 </dev/null`,
+    )
+  }
+rm -f ${prerun}
+[ "$code" -eq 0 ] || { rm -f ${quoteShell(part)}; exit "$code"; }
+${landed(name, part)}
+`;
+}
+
+const RUN_RUNTIME = `prerun=$1
+cd "$2" || exit
+shift 2
+if [ -s "$prerun" ]; then . "$prerun"; fi
+runtime=$(command -v apptainer || command -v singularity) || exit ${NO_RUNTIME_EXIT}
+exec "$runtime" "$@"`;
+
+/**
+ * Resolves a path in a volume to the file that is there, and prints it, and then what sha256sum says of it if `hash` is set.
  * @param root The volume's directory, absolute on the cluster.
  */
-export function volumeFileScript(root: string, path: string): string {
+export function volumeFileScript(
+  root: string,
+  path: string,
+  options: { hash: boolean } = { hash: false },
+): string {
   return `
 cd ${quoteShell(root)} 2>/dev/null || exit ${VOLUME_FILE_EXIT.NO_VOLUME}
 root=$(pwd -P)
@@ -83,6 +135,7 @@ file=$(readlink -f ./${quoteShell(path)}) || exit ${VOLUME_FILE_EXIT.NO_FILE}
 case $file in "$root"/*) ;; *) exit ${VOLUME_FILE_EXIT.OUTSIDE} ;; esac
 [ -f "$file" ] && [ -r "$file" ] || exit ${VOLUME_FILE_EXIT.NO_FILE}
 printf '%s\\n' "$file"
+${options.hash ? `sha256sum <"$file"` : ""}
 `;
 }
 
@@ -101,7 +154,8 @@ function whileAlive(part: string, command: string): string {
 alive=$!
 ${command}
 code=$?
-kill $alive 2>/dev/null`;
+kill $alive 2>/dev/null
+wait $alive 2>/dev/null`;
 }
 
 function landed(name: string, part: string): string {

@@ -164,7 +164,13 @@ async function prepare(
   const volume = mount === undefined
     ? undefined
     : await account.volumeDirectory(volumeClaim(mount, request.kubeletRootDir));
-  const imagePath = await account.provideImage(image, volume, request.signal, request.note);
+  const imagePath = await account.provideImage(
+    image,
+    volume,
+    settings.prerun,
+    request.signal,
+    request.note,
+  );
   const job = renderJob({
     containerId: container.id,
     sandbox,
