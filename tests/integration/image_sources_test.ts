@@ -234,3 +234,41 @@ for (
     await harness.onCluster("rm -r multi-cri/claim2");
   });
 }
+
+Deno.test("an image is built on the cluster from a definition file in the volume, once", async () => {
+  const { lab } = harness;
+  await harness.onCluster("mkdir -p multi-cri/claim3/build");
+  await harness.onCluster(`cat >multi-cri/claim3/build/perl.def <<'END'
+Bootstrap: docker
+From: ${lab.registry}/${lab.images.busybox}
+%files
+    data.txt /data.txt
+%runscript
+    cat /data.txt
+END
+echo "of the definition" >multi-cri/claim3/build/data.txt`);
+  const image = "multicri/local-def-file.build/perl.def";
+  await harness.server.crictlOk(["pull", image]);
+  const mounts = [volume("claim3")];
+  const made = await Promise.all([harness.run({ image, mounts }), harness.run({ image, mounts })]);
+  const built: string[] = [];
+  for (const { container } of made) {
+    const { status } = await harness.exited(container);
+    const { stdout, own } = await harness.logs(container);
+    assertEquals([status.exitCode, stdout], [0, ["of the definition"]]);
+    built.push(...own.filter((line) => line.startsWith("building the image from")));
+  }
+  assertEquals(built, [`building the image from build/perl.def on ${account()}`]);
+  await harness.onCluster("sed -i 's,^From:.*,&-none,' multi-cri/claim3/build/perl.def");
+  const failed = await harness.create({ image, mounts });
+  const { stderr } = await harness.server.crictl(["start", failed.container]);
+  assertMatch(stderr, /Cannot make the image \(building the image from build\/perl.def\)/);
+  for (const { pod } of [...made, failed]) await harness.server.crictlOk(["rmp", "--force", pod]);
+  await harness.onCluster("rm -r multi-cri/claim3");
+  assertEquals(await harness.onCluster("ls multi-cri/.images | grep -v 'sif$' || true"), "");
+});
+
+function account(): string {
+  const { user, host, port } = harness.lab.login;
+  return `${user}@${host}:${port}`;
+}

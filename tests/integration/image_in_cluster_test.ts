@@ -1,0 +1,40 @@
+/** CRI_SLURM_BUILD_IN_CLUSTER: the cluster pulls for itself what needs no credentials. */
+import { assertEquals } from "@std/assert";
+import { BUSYBOX, ENTRY, Harness } from "./harness.ts";
+
+Deno.test("a cluster pulls an image itself, and the node has nothing of it", async () => {
+  const harness = await Harness.start({
+    name: "incluster",
+    env: { CRI_SLURM_BUILD_IN_CLUSTER: "true" },
+  });
+  const { server, lab } = harness;
+  try {
+    await harness.onCluster("rm -rf multi-cri/.images");
+    await server.crictlOk(["pull", ENTRY]);
+    assertEquals((await lab.exec("knode", ["ls", `${server.cachePath}/sif`])).stdout, "");
+    const made = await harness.run({ image: ENTRY });
+    await harness.exited(made.container);
+    const { stdout, own } = await harness.logs(made.container);
+    assertEquals(stdout.slice(0, 2), ["arg1=from entrypoint", "arg2=from cmd"]);
+    assertEquals(
+      own.filter((line) => /^pulling docker:\/\/docker.io\/lab\/entry@sha256:/.test(line)).length,
+      1,
+    );
+    await harness.removeCleanly(made);
+    // What came with credentials is not the cluster's to fetch.
+    await server.crictlOk(["rmi", ENTRY]);
+    await harness.onCluster("rm -r multi-cri/.images");
+    const guarded = `${lab.guardedRegistry.address}/${lab.images.entry}`;
+    const { username, password } = lab.guardedRegistry;
+    await server.crictlOk(["pull", "--creds", `${username}:${password}`, guarded]);
+    const files = (await lab.exec("knode", ["ls", `${server.cachePath}/sif`])).stdout;
+    assertEquals(files.trim().split("\n").length, 1);
+    const second = await harness.run({ image: guarded, command: ["/bin/echo", "guarded"] });
+    await harness.exited(second.container);
+    assertEquals((await harness.logs(second.container)).stdout, ["guarded"]);
+    await harness.removeCleanly(second);
+    for (const image of [BUSYBOX, guarded]) await server.crictlOk(["rmi", image]);
+  } finally {
+    await harness.stop();
+  }
+});
