@@ -1,5 +1,7 @@
 /** The flags of the command line: names, defaults, and what --help says of them. */
 
+import { IMAGES_USAGE } from "./images_command.ts";
+
 /** The values of --adapter-name. */
 export const ADAPTERS = ["slurm"] as const;
 
@@ -185,6 +187,7 @@ export function helpText(): string {
     "multicri: a Kubernetes container runtime (CRI v1) that runs pods as Slurm jobs in Apptainer.",
     "",
     "Usage: multicri [flags]",
+    ...IMAGES_USAGE.split("\n").map((line) => `       ${line}`),
     "",
     ...lines,
     "",

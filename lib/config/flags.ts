@@ -4,6 +4,7 @@ import { isAbsolute, normalize } from "@std/path";
 import { messageOf } from "../base/error.ts";
 import { type Severity } from "../base/log.ts";
 import { ADAPTERS, FLAGS, helpText, suggestion } from "./flag_table.ts";
+import { type ImagesCommand, parseImagesCommand } from "./images_command.ts";
 import {
   type HandlerMapping,
   parseHandlers,
@@ -68,7 +69,8 @@ export interface SlurmSettings {
 export type Invocation =
   | { kind: "help"; text: string }
   | { kind: "version" }
-  | { kind: "serve"; config: Config };
+  | { kind: "serve"; config: Config }
+  | { kind: "images"; config: Config; command: ImagesCommand };
 
 /** A command line or environment that cannot be used; the message is for the person who typed it. */
 export class UsageError extends Error {
@@ -89,7 +91,10 @@ export function parseInvocation(
   args: readonly string[],
   env: (name: string) => string | undefined,
 ): Invocation {
-  const values = readFlags(args);
+  const isImages = args[0] === "images";
+  const firstFlag = args.findIndex((arg) => arg.startsWith("-"));
+  const words = isImages ? args.slice(1, firstFlag === -1 ? undefined : firstFlag) : [];
+  const values = readFlags(isImages ? args.slice(1 + words.length) : args);
   if (values("help") === "true") return { kind: "help", text: helpText() };
   if (values("version") === "true") return { kind: "version" };
 
@@ -101,32 +106,40 @@ export function parseInvocation(
   const remotes = parsed(() => parseRemotes(values("remote-runtime-endpoints")));
   absolutePath(values, "network-bin-dir");
   absolutePath(values, "network-conf-dir");
+  const config = readConfig(values, env, remotes);
+  return isImages
+    ? { kind: "images", config, command: parsed(() => parseImagesCommand(words)) }
+    : { kind: "serve", config };
+}
+
+function readConfig(
+  values: (name: string) => string,
+  env: (name: string) => string | undefined,
+  remotes: readonly RemoteEndpoint[],
+): Config {
   return {
-    kind: "serve",
-    config: {
-      adapterName: oneOf("adapter-name", values("adapter-name"), ADAPTERS),
-      allowedClusters: clusterAddresses(values("allowed-clusters")),
-      clustersFile: optionalPath(values, "clusters-file"),
-      enablePodPersistence: values("enable-pod-persistence") === "true",
-      jobLogLines: values("job-log-lines") === "true",
-      mapResources: values("map-resources") === "true",
-      kubeletRootDir: absolutePath(values, "kubelet-root-dir"),
-      nodeIp: values("node-ip") || undefined,
-      podLogsDir: absolutePath(values, "pod-logs-dir"),
-      registryCredentials: optionalPath(values, "registry-credentials"),
-      remotes,
-      resourcesCachePath: poolPath(values),
-      rootDir: absolutePath(values, "root-dir"),
-      runtimeHandlers: parsed(() => parseHandlers(values("runtime-handlers"), remotes)),
-      sandboxImage: values("sandbox-image"),
-      socketPath: absolutePath(values, "socket-path"),
-      stateDir: absolutePath(values, "state-dir"),
-      logThreshold: logThreshold(values("stderrthreshold"), values("v")),
-      streamAddr: ownAddress("--stream-addr", values("stream-addr") || "127.0.0.1"),
-      streamPort: port("--stream-port", values("stream-port"), 0),
-      usageIntervalSeconds: usageInterval(values("usage-interval")),
-      slurm: slurmSettings(env),
-    },
+    adapterName: oneOf("adapter-name", values("adapter-name"), ADAPTERS),
+    allowedClusters: clusterAddresses(values("allowed-clusters")),
+    clustersFile: optionalPath(values, "clusters-file"),
+    enablePodPersistence: values("enable-pod-persistence") === "true",
+    jobLogLines: values("job-log-lines") === "true",
+    mapResources: values("map-resources") === "true",
+    kubeletRootDir: absolutePath(values, "kubelet-root-dir"),
+    nodeIp: values("node-ip") || undefined,
+    podLogsDir: absolutePath(values, "pod-logs-dir"),
+    registryCredentials: optionalPath(values, "registry-credentials"),
+    remotes,
+    resourcesCachePath: poolPath(values),
+    rootDir: absolutePath(values, "root-dir"),
+    runtimeHandlers: parsed(() => parseHandlers(values("runtime-handlers"), remotes)),
+    sandboxImage: values("sandbox-image"),
+    socketPath: absolutePath(values, "socket-path"),
+    stateDir: absolutePath(values, "state-dir"),
+    logThreshold: logThreshold(values("stderrthreshold"), values("v")),
+    streamAddr: ownAddress("--stream-addr", values("stream-addr") || "127.0.0.1"),
+    streamPort: port("--stream-port", values("stream-port"), 0),
+    usageIntervalSeconds: usageInterval(values("usage-interval")),
+    slurm: slurmSettings(env),
   };
 }
 
