@@ -9,7 +9,7 @@ const SITE_IMAGES = "/home/site-images";
 const TLS_PORT = 8443;
 
 let harness: Harness;
-let web: Deno.HttpServer;
+let webs: Deno.HttpServer[];
 /** The SIFs, as bytes: one by a definition file with a runscript, one converted from the image `entry`. */
 let sifs: { defined: Uint8Array<ArrayBuffer>; converted: Uint8Array<ArrayBuffer> };
 
@@ -24,25 +24,46 @@ Deno.test.beforeAll(async () => {
     env: { SSL_CERT_FILE: "/run/web-ca.pem", CRI_SLURM_SITE_IMAGES: SITE_IMAGES },
   });
   sifs = await makeSifs();
-  web = Deno.serve(
-    {
-      hostname: lab.address("machine"),
-      port: TLS_PORT,
-      ...certificate,
-      onListen: () => {},
-    },
+  // Singularity Hub's client knows no other port.
+  webs = [TLS_PORT, 443].map((port) => serve(lab, port, certificate));
+});
+
+function serve(
+  lab: Lab,
+  port: number,
+  certificate: { cert: string; key: string },
+): Deno.HttpServer {
+  return Deno.serve(
+    { hostname: lab.address("machine"), port, ...certificate, onListen: () => {} },
     (request) => {
       const { pathname } = new URL(request.url);
       if (pathname === "/images/Tool.sif") return new Response(sifs.defined);
+      if (pathname.startsWith("/v1/")) return library(pathname);
+      if (pathname === "/api/container/labs/tool:latest") {
+        const image = `https://${lab.address("machine")}:${TLS_PORT}/images/Tool.sif`;
+        return Response.json({ image, name: "labs/tool", tag: "latest", version: "0" });
+      }
       if (pathname === "/images/text.sif") return new Response("<html>no image</html>");
       return new Response("no such file", { status: 404 });
     },
   );
-});
+}
 Deno.test.afterAll(async () => {
-  await web.shutdown();
+  await Promise.all(webs.map((web) => web.shutdown()));
   await harness.stop();
 });
+
+/** A Sylabs library with one image. */
+async function library(pathname: string): Promise<Response> {
+  if (pathname === "/v1/images/labs/tools/tool:1") {
+    const hash = `sha256.${await sha256(sifs.defined)}`;
+    const size = sifs.defined.length;
+    return Response.json({ data: { id: "1", hash, size, uploaded: true, arch: "amd64" } });
+  }
+  return pathname === "/v1/imagefile/labs/tools/tool:1"
+    ? new Response(sifs.defined)
+    : new Response('{"error":{"code":404,"message":"no such image"}}', { status: 404 });
+}
 
 async function makeCertificate(address: string): Promise<{ cert: string; key: string }> {
   const directory = await Deno.makeTempDir({ prefix: "certificate-" });
@@ -50,7 +71,7 @@ async function makeCertificate(address: string): Promise<{ cert: string; key: st
     const { success } = await new Deno.Command("openssl", {
       args: [
         ...["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=web"],
-        ...["-addext", `subjectAltName=IP:${address}`],
+        ...["-addext", `subjectAltName=IP:${address},DNS:singularity-hub.org`],
         ...["-keyout", join(directory, "key"), "-out", join(directory, "cert")],
       ],
       stderr: "null",
@@ -154,6 +175,26 @@ Deno.test("a SIF comes from a web server under an escaped name, once for one con
   const { code, stderr } = await harness.server.crictl(["pull", wrong]);
   assertEquals(code === 0, false);
   assertMatch(stderr, /its digest must be sha256:0000/);
+});
+
+Deno.test("a SIF comes from a library and from Singularity Hub's like", async () => {
+  const machine = harness.lab.address("machine");
+  const hosts = harness.lab.path("knode", "/etc/hosts");
+  const before = await Deno.readTextFile(hosts);
+  await Deno.writeTextFile(hosts, `${before}${machine} singularity-hub.org\n`);
+  try {
+    for (
+      const image of [
+        `multicri/library-repository.${machine}0x--3a${TLS_PORT}/labs/tools/tool:1`,
+        "multicri/singularity-repository.labs/tool:latest",
+      ]
+    ) {
+      const said = await harness.server.crictlOk(["pull", image]);
+      assertMatch(said, new RegExp(`sha256:${await sha256(sifs.defined)}`));
+    }
+  } finally {
+    await Deno.writeTextFile(hosts, before);
+  }
 });
 
 for (
