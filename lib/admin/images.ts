@@ -5,7 +5,7 @@ import {
   type StoredImage,
 } from "../adapters/slurm/stored_images.ts";
 import { CriError, messageOf } from "../base/error.ts";
-import type { SlurmSettings } from "../config/flags.ts";
+import type { SlurmSettings } from "../config/slurm_settings.ts";
 import type { ImagesCommand } from "../config/images_command.ts";
 import type { ClusterLogin } from "../executors/ssh/login.ts";
 import type { ClusterSessions } from "../executors/ssh/sessions.ts";

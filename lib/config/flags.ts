@@ -11,6 +11,7 @@ import {
   parseRemotes,
   type RemoteEndpoint,
 } from "./remotes.ts";
+import { type SlurmSettings, slurmSettings } from "./slurm_settings.ts";
 
 /** Where the workloads of our own pods run. */
 export type AdapterName = (typeof ADAPTERS)[number];
@@ -51,18 +52,6 @@ export interface Config {
   /** How often jobs tell what they use; 0: never. */
   usageIntervalSeconds: number;
   slurm: SlurmSettings;
-}
-
-/** The `CRI_SLURM_*` environment variables. */
-export interface SlurmSettings {
-  /** Working directory on the cluster, relative to $HOME. */
-  mountPath: string;
-  /** Directory of images on the cluster: absolute, or relative to $HOME; undefined: inside `mountPath`. */
-  imageRemoteMount: string | undefined;
-  /** The site's own directory of images on the cluster, absolute, which is only read. */
-  siteImages?: string | undefined;
-  /** Whether the cluster's own runtime pulls images that need no credentials. */
-  buildInCluster?: boolean;
 }
 
 /** What the command line asked for. */
@@ -139,7 +128,7 @@ function readConfig(
     streamAddr: ownAddress("--stream-addr", values("stream-addr") || "127.0.0.1"),
     streamPort: port("--stream-port", values("stream-port"), 0),
     usageIntervalSeconds: usageInterval(values("usage-interval")),
-    slurm: slurmSettings(env),
+    slurm: parsed(() => slurmSettings(env)),
   };
 }
 
@@ -299,44 +288,4 @@ function logThreshold(threshold: string, verbosity: string): Severity {
   }
   if (level >= 4) return "debug";
   return level >= 1 ? "info" : severity;
-}
-
-function slurmSettings(env: (name: string) => string | undefined): SlurmSettings {
-  const build = env("CRI_SLURM_BUILD_IN_CLUSTER") || "false";
-  if (!/^(true|false|1|0)$/i.test(build)) {
-    throw badValue("CRI_SLURM_BUILD_IN_CLUSTER", build, "true or false");
-  }
-  const mountPath = env("CRI_SLURM_MOUNT_PATH") || "multi-cri";
-  const imageMount = env("CRI_SLURM_IMAGE_REMOTE_MOUNT") || undefined;
-  const safe = (path: string) =>
-    // deno-lint-ignore no-control-regex
-    !/[\x00-\x1f\x7f:,\\]/.test(path) && path.split("/").every((part) => part !== "..");
-  if (!safe(mountPath) || isAbsolute(mountPath)) {
-    throw badValue(
-      "CRI_SLURM_MOUNT_PATH",
-      mountPath,
-      "a path relative to $HOME without '..', ':', ',' and '\\'",
-    );
-  }
-  if (imageMount !== undefined && !safe(imageMount)) {
-    throw badValue(
-      "CRI_SLURM_IMAGE_REMOTE_MOUNT",
-      imageMount,
-      "a path without '..', ':', ',' and '\\'",
-    );
-  }
-  const siteImages = env("CRI_SLURM_SITE_IMAGES") || undefined;
-  if (siteImages !== undefined && !(safe(siteImages) && isAbsolute(siteImages))) {
-    throw badValue(
-      "CRI_SLURM_SITE_IMAGES",
-      siteImages,
-      "an absolute path without '..', ':', ',' and '\\'",
-    );
-  }
-  return {
-    mountPath: mountPath.replace(/\/+$/, ""),
-    imageRemoteMount: imageMount,
-    siteImages,
-    buildInCluster: /^(true|1)$/i.test(build),
-  };
 }

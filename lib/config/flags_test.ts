@@ -39,6 +39,7 @@ Deno.test("parseInvocation() gives the documented defaults when there are no fla
       imageRemoteMount: undefined,
       siteImages: undefined,
       buildInCluster: false,
+      buildInJob: false,
     },
   });
 });
@@ -64,13 +65,14 @@ Deno.test("parseInvocation() reads flags in every usual spelling", () => {
       CRI_SLURM_MOUNT_PATH: "work/",
       CRI_SLURM_IMAGE_REMOTE_MOUNT: "/scratch/images",
       CRI_SLURM_SITE_IMAGES: "/apps/images",
-      CRI_SLURM_BUILD_IN_CLUSTER: "true",
+      CRI_SLURM_BUILD_IN_CLUSTER: "job",
     }).slurm,
     {
       mountPath: "work",
       imageRemoteMount: "/scratch/images",
       siteImages: "/apps/images",
       buildInCluster: true,
+      buildInJob: true,
     },
   );
   assertEquals(parse(["-h"]).kind, "help");

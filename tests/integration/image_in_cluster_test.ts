@@ -38,3 +38,24 @@ Deno.test("a cluster pulls an image itself, and the node has nothing of it", asy
     await harness.stop();
   }
 });
+
+Deno.test("a cluster pulls an image in a job of its own when it is told so", async () => {
+  const harness = await Harness.start({
+    name: "injob",
+    env: { CRI_SLURM_BUILD_IN_CLUSTER: "job" },
+  });
+  try {
+    await harness.onCluster("rm -rf multi-cri/.images");
+    const made = await harness.run({ command: ["/bin/echo", "made in a job"] });
+    await harness.exited(made.container);
+    assertEquals((await harness.logs(made.container)).stdout, ["made in a job"]);
+    const jobs = await harness.onCluster(
+      "scontrol --oneliner show jobs | grep -c JobName=multicri-image",
+    );
+    assertEquals(Number(jobs) > 0, true);
+    await harness.removeCleanly(made);
+    await harness.server.crictlOk(["rmi", BUSYBOX]);
+  } finally {
+    await harness.stop();
+  }
+});

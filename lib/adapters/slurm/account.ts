@@ -1,10 +1,11 @@
 import { join } from "@std/path";
 import { type Clock, systemClock } from "../../base/clock.ts";
 import { CriError } from "../../base/error.ts";
-import type { SlurmSettings } from "../../config/flags.ts";
+import type { SlurmSettings } from "../../config/slurm_settings.ts";
 import type { ClusterSession } from "../../executors/ssh/session.ts";
 import type { ImageRecord } from "../../store/records.ts";
 import { ExecTurns } from "./exec_turns.ts";
+import type { ContainerSettings } from "./settings.ts";
 import type { StreamLines } from "./stream_lines.ts";
 import { type Announce, ClusterImages } from "./cluster_images.ts";
 import { quoteShell } from "../../../wasm/core.ts";
@@ -73,12 +74,13 @@ export class ClusterAccount {
   /**
    * Makes sure that the image lies on the cluster, and returns its path there; see `ClusterImages.provide`.
    * @param volume The container's volume, if it has one.
-   * @param prerun Sourced before the cluster's own runtime is called.
+   * @param settings The container's: its prerun script comes before the cluster's own runtime, and its choice of where
+   * and in whose name counts for a job that makes an image.
    */
   async provideImage(
     image: ImageRecord,
     volume: string | undefined,
-    prerun: string,
+    settings: Pick<ContainerSettings, "prerun" | "options">,
     signal: AbortSignal,
     announce: Announce,
   ): Promise<string> {
@@ -87,7 +89,9 @@ export class ClusterAccount {
       site: this.settings.siteImages,
       volume,
     };
-    return await this.#images.provide(image, places, prerun, signal, announce);
+    const { prerun, options } = settings;
+    const launcher = this.settings.buildInJob ? imageJob(options) : [];
+    return await this.#images.provide(image, places, { prerun, launcher }, signal, announce);
   }
 
   async #workingDirectory(): Promise<string> {
@@ -122,4 +126,25 @@ export class ClusterAccount {
     this.#home = home;
     return home;
   }
+}
+
+/** Options of a container's job that also say where a job that makes its image may run, and at whose expense. */
+const IMAGE_JOB_OPTIONS: ReadonlySet<string> = new Set([
+  "partition",
+  "account",
+  "qos",
+  "reservation",
+]);
+
+/** The words before a program that is to run in a job of its own, on one core. */
+function imageJob(options: ContainerSettings["options"]): string[] {
+  const chosen = options.filter(({ name }) => IMAGE_JOB_OPTIONS.has(name));
+  return [
+    "srun",
+    "--quiet",
+    "--nodes=1",
+    "--ntasks=1",
+    "--job-name=multicri-image",
+    ...chosen.map(({ name, value }) => `--${name}=${value ?? ""}`),
+  ];
 }

@@ -50,7 +50,7 @@ function test(
         image,
         announced,
         provide: () =>
-          account.provideImage(image, undefined, "", NEVER, (message) => {
+          account.provideImage(image, undefined, { prerun: "", options: [] }, NEVER, (message) => {
             announced.push(message);
             return Promise.resolve();
           }),
@@ -124,7 +124,13 @@ test("gives an image time to be verified by its size", async ({ cluster, account
   };
   for (const sizeBytes of [9, 40_000_000_000]) {
     const sif = { path: "", sha256: "", ...image.sif, sizeBytes };
-    await account.provideImage({ ...image, sif }, undefined, "", NEVER, announce);
+    await account.provideImage(
+      { ...image, sif },
+      undefined,
+      { prerun: "", options: [] },
+      NEVER,
+      announce,
+    );
     await Deno.remove(join(cluster.home, "multi-cri/.images", SIF));
   }
   const [small = 0, large = 0] = limits;

@@ -51,10 +51,16 @@ interface Making {
   words: readonly string[];
   /** What it does, for a person. */
   told: string;
-  /** Sourced before. */
-  prerun: string;
   /** The directory in which it runs. */
   from: string;
+}
+
+/** How the cluster's own runtime is called. */
+export interface Means {
+  /** A script that is sourced before, and may bring the runtime into the PATH. */
+  prerun: string;
+  /** What stands before the runtime: srun and its options, where it is to run in a job. */
+  launcher: readonly string[];
 }
 
 /** Tells a person who follows the container's log. */
@@ -75,7 +81,7 @@ export class ClusterImages {
   async provide(
     image: ImageRecord,
     places: ImagePlaces,
-    prerun: string,
+    means: Means,
     signal: AbortSignal,
     announce: Announce,
   ): Promise<string> {
@@ -97,14 +103,7 @@ export class ClusterImages {
         (part) => {
           const words = ["build", "--force", "--disable-cache", join(places.own, part), file];
           const from = directory;
-          return this.#make(
-            places.own,
-            name,
-            part,
-            { words, told, prerun, from },
-            signal,
-            announce,
-          );
+          return this.#make(places.own, name, part, { words, told, from }, means, signal, announce);
         },
       );
     }
@@ -126,7 +125,7 @@ export class ClusterImages {
       ];
       const told = `pulling ${clusterSource}`;
       const from = places.own;
-      await this.#make(places.own, name, part, { words, told, prerun, from }, signal, announce);
+      await this.#make(places.own, name, part, { words, told, from }, means, signal, announce);
     });
   }
 
@@ -196,19 +195,23 @@ export class ClusterImages {
     directory: string,
     name: string,
     part: string,
-    { words, told, prerun, from }: Making,
+    { words, told, from }: Making,
+    { prerun, launcher }: Means,
     signal: AbortSignal,
     announce: Announce,
   ): Promise<void> {
     await this.#makes.run(async () => {
       await announce(`${told} on ${this.session.name}`);
       const output = new OutputLines((line) => announce(line));
-      const { code } = await this.session.run(makeImageScript(directory, name, part, words, from), {
-        stdin: new TextEncoder().encode(prerun),
-        timeoutMs: MAKE_TIMEOUT_MS,
-        signal,
-        onStdout: (piece) => output.add(piece),
-      });
+      const { code } = await this.session.run(
+        makeImageScript(directory, name, part, { words, from, launcher }),
+        {
+          stdin: new TextEncoder().encode(prerun),
+          timeoutMs: MAKE_TIMEOUT_MS,
+          signal,
+          onStdout: (piece) => output.add(piece),
+        },
+      );
       await output.end();
       if (code === 0) return;
       const why = code === NO_RUNTIME_EXIT

@@ -33,6 +33,7 @@ interface Place {
       image?: ImageRecord;
       places?: Partial<ImagePlaces>;
       prerun?: string;
+      launcher?: string[];
       signal?: AbortSignal;
     },
   ) => Promise<string>;
@@ -66,7 +67,7 @@ function test(name: string, use: (place: Place) => Promise<void>): void {
         images.provide(
           options.image ?? image,
           { ...places, ...options.places },
-          options.prerun ?? "",
+          { prerun: options.prerun ?? "", launcher: options.launcher ?? [] },
           options.signal ?? new AbortController().signal,
           (line) => Promise.resolve(void announced.push(line)),
         ),
@@ -151,6 +152,18 @@ test("lets the cluster pull after its prerun script, and tells how it goes", asy
   });
   assertEquals([await Deno.readTextFile(path), names()], [source, [SIF]]);
   assertEquals(announced, [`pulling ${source} on u@login:22`, `in ${places.own} with it's here`]);
+});
+
+test("calls the cluster's runtime through a launcher", async ({ cluster, image, announced, provide }) => {
+  await cluster.program("launch", '\necho "launched with $1"; shift; exec "$@"');
+  const { sif: _, ...rest } = image;
+  const source = "docker://docker.io/library/perl@sha256:1";
+  const path = await provide({
+    image: { ...rest, clusterSource: source },
+    launcher: ["launch", "--account=it's $(id)"],
+  });
+  assertEquals(await Deno.readTextFile(path), source);
+  assertEquals(announced[1], "launched with --account=it's $(id)");
 });
 
 const definition = (changes: Partial<ImageRecord> = {}): ImageRecord => {

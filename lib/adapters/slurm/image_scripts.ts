@@ -89,11 +89,16 @@ export function makeImageScript(
   directory: string,
   name: string,
   part: string,
-  words: readonly string[],
-  from: string,
+  { words, from, launcher }: {
+    words: readonly string[];
+    from: string;
+    /** What stands before the runtime, srun and its options for example. */
+    launcher: readonly string[];
+  },
 ): string {
   const prerun = quoteShell(`${part}.prerun`);
-  const argv = words.map((word) => quoteShell(word)).join(" ");
+  const argv = [from, String(launcher.length), ...launcher, ...words]
+    .map((word) => quoteShell(word)).join(" ");
   return `
 cd ${quoteShell(directory)} || exit 1
 umask 077
@@ -101,9 +106,7 @@ cat >${prerun} || exit 1
 ${
     whileAlive(
       part,
-      `bash -c ${quoteShell(RUN_RUNTIME)} bash "$PWD"/${prerun} ${
-        quoteShell(from)
-      } ${argv} 2>&1 </dev/null`,
+      `bash -c ${quoteShell(RUN_RUNTIME)} bash "$PWD"/${prerun} ${argv} 2>&1 </dev/null`,
     )
   }
 rm -f ${prerun}
@@ -114,10 +117,11 @@ ${landed(name, part)}
 
 const RUN_RUNTIME = `prerun=$1
 cd "$2" || exit
-shift 2
+count=$3
+shift 3
 if [ -s "$prerun" ]; then . "$prerun"; fi
 runtime=$(command -v apptainer || command -v singularity) || exit ${NO_RUNTIME_EXIT}
-exec "$runtime" "$@"`;
+exec "\${@:1:count}" "$runtime" "\${@:count+1}"`;
 
 /**
  * Resolves a path in a volume to the file that is there, and prints it, and then what sha256sum says of it if `hash` is set.

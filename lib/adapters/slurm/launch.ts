@@ -167,7 +167,7 @@ async function prepare(
   const imagePath = await account.provideImage(
     image,
     volume,
-    settings.prerun,
+    settings,
     request.signal,
     request.note,
   );

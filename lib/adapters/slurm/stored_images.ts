@@ -1,5 +1,5 @@
 import { CriError } from "../../base/error.ts";
-import type { SlurmSettings } from "../../config/flags.ts";
+import type { SlurmSettings } from "../../config/slurm_settings.ts";
 import type { ClusterSession } from "../../executors/ssh/session.ts";
 import { quoteShell } from "../../../wasm/core.ts";
 

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
-import type { SlurmSettings } from "../../config/flags.ts";
+import type { SlurmSettings } from "../../config/slurm_settings.ts";
 import { pruneStoredImages, readStoredImages } from "./stored_images.ts";
 import { TestCluster } from "./test_cluster.ts";
 
