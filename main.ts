@@ -6,10 +6,13 @@ import { assertSupportedDeno } from "./lib/base/deno_version.ts";
 import { CriError, messageOf } from "./lib/base/error.ts";
 import { KeyedMutex } from "./lib/base/keyed_mutex.ts";
 import { createLogger, type Logger, writeStderrLine, writeStdoutLine } from "./lib/base/log.ts";
+import { runImagesCommand } from "./lib/admin/images.ts";
 import { readClusters } from "./lib/config/clusters.ts";
+import { checkRegistryCredentials } from "./lib/config/registry_credentials.ts";
 import { type Config, parseInvocation, UsageError } from "./lib/config/flags.ts";
 import { SYSTEMD_SIGN } from "./lib/config/permissions.ts";
 import { backendFromHandlers } from "./lib/cri/service.ts";
+import type { ImagesCommand } from "./lib/config/images_command.ts";
 import { createLocalExecutor } from "./lib/executors/local.ts";
 import { HostKeys } from "./lib/executors/ssh/host_keys.ts";
 import { ClusterSessions } from "./lib/executors/ssh/sessions.ts";
@@ -43,8 +46,20 @@ async function serve(config: Config, log: Logger): Promise<void> {
     imagesDir: config.resourcesCachePath,
   });
   const executor = createLocalExecutor();
-  const puller = new Puller(executor, { apptainer: "apptainer", skopeo: "skopeo" }, log);
-  const images = new ImageService(config.resourcesCachePath, store, puller, clock, log);
+  checkRegistryCredentials(config.registryCredentials);
+  const puller = new Puller(
+    executor,
+    { apptainer: "apptainer", skopeo: "skopeo" },
+    config.registryCredentials,
+  );
+  const images = new ImageService(
+    config.resourcesCachePath,
+    store,
+    puller,
+    clock,
+    log,
+    config.slurm.buildInCluster,
+  );
   const hostKeys = new HostKeys(join(config.rootDir, "known_hosts"), log);
   const sessions = new ClusterSessions({ hostKeys, logger: log, clock });
   const adapter = new SlurmAdapter(config, readClusters(config), store, sessions, clock, log);
@@ -82,6 +97,23 @@ async function serve(config: Config, log: Logger): Promise<void> {
     await router.close();
     await streams.close();
     await adapter.close();
+  }
+}
+
+/** Runs an administrator's command about images; returns the exit code. */
+async function administerImages(config: Config, command: ImagesCommand): Promise<number> {
+  const log = createLogger({ threshold: "error", write: writeStderrLine });
+  await Deno.mkdir(config.rootDir, { recursive: true, mode: 0o700 });
+  const hostKeys = new HostKeys(join(config.rootDir, "known_hosts"), log);
+  const sessions = new ClusterSessions({ hostKeys, logger: log, clock: systemClock });
+  const logins = new Map(
+    [...readClusters(config).named].map(([name, { login }]) => [name, login]),
+  );
+  const place = { logins, sessions, slurm: config.slurm, print: writeStdoutLine };
+  try {
+    return await runImagesCommand(place, command) ? 0 : EXIT_FAILURE;
+  } finally {
+    await sessions.closeAll();
   }
 }
 
@@ -123,6 +155,8 @@ async function main(args: readonly string[]): Promise<number> {
         await serve(invocation.config, log);
         return 0;
       }
+      case "images":
+        return await administerImages(invocation.config, invocation.command);
       default:
         return invocation satisfies never;
     }

@@ -1,5 +1,7 @@
 /** The flags of the command line: names, defaults, and what --help says of them. */
 
+import { IMAGES_USAGE } from "./images_command.ts";
+
 /** The values of --adapter-name. */
 export const ADAPTERS = ["slurm"] as const;
 
@@ -89,6 +91,12 @@ export const FLAGS: readonly Flag[] = [
     value: "dir",
     default: "/var/log/pods",
     help: "The directory below which every pod's log_directory lies.",
+  },
+  {
+    name: "registry-credentials",
+    value: "file",
+    default: "",
+    help: "The node's logins to registries (auth.json, mode 0600), for images that come without.",
   },
   {
     name: "remote-runtime-endpoints",
@@ -186,13 +194,15 @@ export function helpText(): string {
     "multicri: a Kubernetes container runtime (CRI v1) that runs pods as Slurm jobs in Apptainer.",
     "",
     "Usage: multicri [flags]",
+    ...IMAGES_USAGE.split("\n").map((line) => `       ${line}`),
     "",
     ...lines,
     "",
     "Environment:",
     "  CRI_SLURM_MOUNT_PATH          Working directory on the cluster, relative to $HOME (default multi-cri)",
     "  CRI_SLURM_IMAGE_REMOTE_MOUNT  Directory of images on the cluster (default: .images in the working directory)",
-    "  CRI_SLURM_BUILD_IN_CLUSTER    Build images on the cluster. Not available yet.",
+    "  CRI_SLURM_SITE_IMAGES         Directory of the site's own images on the cluster, absolute (default: none)",
+    "  CRI_SLURM_BUILD_IN_CLUSTER    Let the cluster pull images that need no credentials (true, job or false, the default)",
   ].join("\n");
 }
 

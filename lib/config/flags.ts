@@ -4,12 +4,14 @@ import { isAbsolute, normalize } from "@std/path";
 import { messageOf } from "../base/error.ts";
 import { type Severity } from "../base/log.ts";
 import { ADAPTERS, FLAGS, helpText, suggestion } from "./flag_table.ts";
+import { type ImagesCommand, parseImagesCommand } from "./images_command.ts";
 import {
   type HandlerMapping,
   parseHandlers,
   parseRemotes,
   type RemoteEndpoint,
 } from "./remotes.ts";
+import { type SlurmSettings, slurmSettings } from "./slurm_settings.ts";
 
 /** Where the workloads of our own pods run. */
 export type AdapterName = (typeof ADAPTERS)[number];
@@ -36,6 +38,8 @@ export interface Config {
   /** The address reported for pods; undefined: found out at the start. */
   nodeIp: string | undefined;
   podLogsDir: string;
+  /** containers-auth.json(5) of the node, which is docker's config.json too; undefined: none. */
+  registryCredentials: string | undefined;
   /** Other CRI runtimes; pods choose among them by RuntimeClass. */
   remotes: readonly RemoteEndpoint[];
   resourcesCachePath: string;
@@ -52,19 +56,12 @@ export interface Config {
   slurm: SlurmSettings;
 }
 
-/** The `CRI_SLURM_*` environment variables. */
-export interface SlurmSettings {
-  /** Working directory on the cluster, relative to $HOME. */
-  mountPath: string;
-  /** Directory of images on the cluster: absolute, or relative to $HOME; undefined: inside `mountPath`. */
-  imageRemoteMount: string | undefined;
-}
-
 /** What the command line asked for. */
 export type Invocation =
   | { kind: "help"; text: string }
   | { kind: "version" }
-  | { kind: "serve"; config: Config };
+  | { kind: "serve"; config: Config }
+  | { kind: "images"; config: Config; command: ImagesCommand };
 
 /** A command line or environment that cannot be used; the message is for the person who typed it. */
 export class UsageError extends Error {
@@ -85,7 +82,10 @@ export function parseInvocation(
   args: readonly string[],
   env: (name: string) => string | undefined,
 ): Invocation {
-  const values = readFlags(args);
+  const isImages = args[0] === "images";
+  const firstFlag = args.findIndex((arg) => arg.startsWith("-"));
+  const words = isImages ? args.slice(1, firstFlag === -1 ? undefined : firstFlag) : [];
+  const values = readFlags(isImages ? args.slice(1 + words.length) : args);
   if (values("help") === "true") return { kind: "help", text: helpText() };
   if (values("version") === "true") return { kind: "version" };
 
@@ -94,38 +94,44 @@ export function parseInvocation(
       "--enable-pod-network is not available yet: leave it out, pods then use the node's network.",
     );
   }
-  const socketPath = absolutePath(values, "socket-path");
-  const remotes = parsed(() => parseRemotes(values("remote-runtime-endpoints"), socketPath));
   absolutePath(values, "network-bin-dir");
   absolutePath(values, "network-conf-dir");
+  const config = readConfig(values, env);
+  return isImages
+    ? { kind: "images", config, command: parsed(() => parseImagesCommand(words)) }
+    : { kind: "serve", config };
+}
+
+function readConfig(
+  values: (name: string) => string,
+  env: (name: string) => string | undefined,
+): Config {
+  const socketPath = absolutePath(values, "socket-path");
+  const remotes = parsed(() => parseRemotes(values("remote-runtime-endpoints"), socketPath));
   return {
-    kind: "serve",
-    config: {
-      adapterName: oneOf("adapter-name", values("adapter-name"), ADAPTERS),
-      allowedClusters: clusterAddresses(values("allowed-clusters")),
-      clustersFile: values("clusters-file") === ""
-        ? undefined
-        : absolutePath(values, "clusters-file"),
-      enablePodPersistence: values("enable-pod-persistence") === "true",
-      jobLogLines: values("job-log-lines") === "true",
-      mapResources: values("map-resources") === "true",
-      kubeletRootDir: absolutePath(values, "kubelet-root-dir"),
-      maxLogBytes: maxLogBytes(values("max-log-bytes")),
-      nodeIp: values("node-ip") || undefined,
-      podLogsDir: absolutePath(values, "pod-logs-dir"),
-      remotes,
-      resourcesCachePath: poolPath(values),
-      rootDir: absolutePath(values, "root-dir"),
-      runtimeHandlers: parsed(() => parseHandlers(values("runtime-handlers"), remotes)),
-      sandboxImage: values("sandbox-image"),
-      socketPath,
-      stateDir: absolutePath(values, "state-dir"),
-      logThreshold: logThreshold(values("stderrthreshold"), values("v")),
-      streamAddr: ownAddress("--stream-addr", values("stream-addr") || "127.0.0.1"),
-      streamPort: port("--stream-port", values("stream-port"), 0),
-      usageIntervalSeconds: usageInterval(values("usage-interval")),
-      slurm: slurmSettings(env),
-    },
+    adapterName: oneOf("adapter-name", values("adapter-name"), ADAPTERS),
+    allowedClusters: clusterAddresses(values("allowed-clusters")),
+    clustersFile: optionalPath(values, "clusters-file"),
+    enablePodPersistence: values("enable-pod-persistence") === "true",
+    jobLogLines: values("job-log-lines") === "true",
+    mapResources: values("map-resources") === "true",
+    kubeletRootDir: absolutePath(values, "kubelet-root-dir"),
+    maxLogBytes: maxLogBytes(values("max-log-bytes")),
+    nodeIp: values("node-ip") || undefined,
+    podLogsDir: absolutePath(values, "pod-logs-dir"),
+    registryCredentials: optionalPath(values, "registry-credentials"),
+    remotes,
+    resourcesCachePath: poolPath(values),
+    rootDir: absolutePath(values, "root-dir"),
+    runtimeHandlers: parsed(() => parseHandlers(values("runtime-handlers"), remotes)),
+    sandboxImage: values("sandbox-image"),
+    socketPath,
+    stateDir: absolutePath(values, "state-dir"),
+    logThreshold: logThreshold(values("stderrthreshold"), values("v")),
+    streamAddr: ownAddress("--stream-addr", values("stream-addr") || "127.0.0.1"),
+    streamPort: port("--stream-port", values("stream-port"), 0),
+    usageIntervalSeconds: usageInterval(values("usage-interval")),
+    slurm: parsed(() => slurmSettings(env)),
   };
 }
 
@@ -212,6 +218,10 @@ function absolutePath(values: (name: string) => string, name: string): string {
   return path.length > 1 ? path.replace(/\/$/, "") : path;
 }
 
+function optionalPath(values: (name: string) => string, name: string): string | undefined {
+  return values(name) === "" ? undefined : absolutePath(values, name);
+}
+
 /** skopeo and apptainer read what follows a colon in `oci:PATH` as a tag. */
 function poolPath(values: (name: string) => string): string {
   const path = absolutePath(values, "resources-cache-path");
@@ -286,37 +296,4 @@ function logThreshold(threshold: string, verbosity: string): Severity {
   }
   if (level >= 4) return "debug";
   return level >= 1 ? "info" : severity;
-}
-
-function slurmSettings(env: (name: string) => string | undefined): SlurmSettings {
-  const build = env("CRI_SLURM_BUILD_IN_CLUSTER") || "false";
-  if (!/^(true|false|1|0)$/i.test(build)) {
-    throw badValue("CRI_SLURM_BUILD_IN_CLUSTER", build, "true or false");
-  }
-  if (/^(true|1)$/i.test(build)) {
-    throw new UsageError(
-      "CRI_SLURM_BUILD_IN_CLUSTER=true is not available yet: unset it, images are then built on " +
-        "this node and uploaded.",
-    );
-  }
-  const mountPath = env("CRI_SLURM_MOUNT_PATH") || "multi-cri";
-  const imageMount = env("CRI_SLURM_IMAGE_REMOTE_MOUNT") || undefined;
-  const safe = (path: string) =>
-    // deno-lint-ignore no-control-regex
-    !/[\x00-\x1f\x7f:,\\]/.test(path) && path.split("/").every((part) => part !== "..");
-  if (!safe(mountPath) || isAbsolute(mountPath)) {
-    throw badValue(
-      "CRI_SLURM_MOUNT_PATH",
-      mountPath,
-      "a path relative to $HOME without '..', ':', ',' and '\\'",
-    );
-  }
-  if (imageMount !== undefined && !safe(imageMount)) {
-    throw badValue(
-      "CRI_SLURM_IMAGE_REMOTE_MOUNT",
-      imageMount,
-      "a path without '..', ':', ',' and '\\'",
-    );
-  }
-  return { mountPath: mountPath.replace(/\/+$/, ""), imageRemoteMount: imageMount };
 }

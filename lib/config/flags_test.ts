@@ -22,6 +22,7 @@ Deno.test("parseInvocation() gives the documented defaults when there are no fla
     mapResources: true,
     nodeIp: undefined,
     podLogsDir: "/var/log/pods",
+    registryCredentials: undefined,
     remotes: [],
     resourcesCachePath: "/root/.multi-cri",
     rootDir: "/var/lib/multi-cri",
@@ -34,7 +35,13 @@ Deno.test("parseInvocation() gives the documented defaults when there are no fla
     streamPort: 10010,
     maxLogBytes: 512 * 1024 * 1024,
     usageIntervalSeconds: 10,
-    slurm: { mountPath: "multi-cri", imageRemoteMount: undefined },
+    slurm: {
+      mountPath: "multi-cri",
+      imageRemoteMount: undefined,
+      siteImages: undefined,
+      buildInCluster: false,
+      buildInJob: false,
+    },
   });
 });
 
@@ -57,9 +64,19 @@ Deno.test("parseInvocation() reads flags in every usual spelling", () => {
     { host: "::1", port: 23 },
   ]);
   assertEquals(
-    config([], { CRI_SLURM_MOUNT_PATH: "work/", CRI_SLURM_IMAGE_REMOTE_MOUNT: "/scratch/images" })
-      .slurm,
-    { mountPath: "work", imageRemoteMount: "/scratch/images" },
+    config([], {
+      CRI_SLURM_MOUNT_PATH: "work/",
+      CRI_SLURM_IMAGE_REMOTE_MOUNT: "/scratch/images",
+      CRI_SLURM_SITE_IMAGES: "/apps/images",
+      CRI_SLURM_BUILD_IN_CLUSTER: "job",
+    }).slurm,
+    {
+      mountPath: "work",
+      imageRemoteMount: "/scratch/images",
+      siteImages: "/apps/images",
+      buildInCluster: true,
+      buildInJob: true,
+    },
   );
   assertEquals(parse(["-h"]).kind, "help");
   assertEquals(parse(["--version"]).kind, "version");
@@ -114,8 +131,10 @@ const refusals: [string[], Record<string, string>, string][] = [
   [[], { CRI_SLURM_MOUNT_PATH: "a,b" }, "CRI_SLURM_MOUNT_PATH"],
   [[], { CRI_SLURM_IMAGE_REMOTE_MOUNT: "/scratch:ro" }, "CRI_SLURM_IMAGE_REMOTE_MOUNT"],
   [[], { CRI_SLURM_IMAGE_REMOTE_MOUNT: "/scratch,x" }, "CRI_SLURM_IMAGE_REMOTE_MOUNT"],
+  [[], { CRI_SLURM_SITE_IMAGES: "images" }, "an absolute path"],
+  [[], { CRI_SLURM_SITE_IMAGES: "/a:b" }, "an absolute path"],
+  [["--registry-credentials", "auth.json"], {}, "an absolute path"],
   [[], { CRI_SLURM_BUILD_IN_CLUSTER: "maybe" }, "true or false"],
-  [[], { CRI_SLURM_BUILD_IN_CLUSTER: "true" }, "not available yet"],
 ];
 
 for (const [args, env, words] of refusals) {

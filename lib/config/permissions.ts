@@ -1,6 +1,6 @@
 import { INHERITED_VARIABLES } from "../executors/local.ts";
 import { type Clusters, reachableAddresses } from "./clusters.ts";
-import type { Config } from "./flags.ts";
+import type { ClusterAddress, Config } from "./flags.ts";
 
 /** Programs the server may start, by the names they have in PATH. */
 export const PROGRAMS = ["apptainer", "skopeo"] as const;
@@ -28,6 +28,7 @@ const OWN_VARIABLES = [
   "CRI_SLURM_BUILD_IN_CLUSTER",
   "CRI_SLURM_IMAGE_REMOTE_MOUNT",
   "CRI_SLURM_MOUNT_PATH",
+  "CRI_SLURM_SITE_IMAGES",
 ];
 
 const ENVIRONMENT_FLAG = `--allow-env=${
@@ -52,9 +53,7 @@ export function permissionFlags(config: Config, clusters: Clusters): string[] {
     config.podLogsDir,
   ];
   const stream = { host: config.streamAddr, port: config.streamPort };
-  const addresses = reachableAddresses(clusters)?.concat(stream).map(({ host, port }) =>
-    host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`
-  );
+  const addresses = reachableAddresses(clusters)?.concat(stream).map(addressText);
   // A unix socket needs the same path in net, read and write.
   const net = addresses === undefined ? "" : `=${
     [
@@ -66,7 +65,7 @@ export function permissionFlags(config: Config, clusters: Clusters): string[] {
   const read = [
     ...paths,
     SYSTEMD_SIGN,
-    ...(config.clustersFile === undefined ? [] : [config.clustersFile]),
+    ...[config.clustersFile, config.registryCredentials].filter((path) => path !== undefined),
   ];
   return [
     "--no-prompt",
@@ -78,4 +77,21 @@ export function permissionFlags(config: Config, clusters: Clusters): string[] {
     ENVIRONMENT_FLAG,
     "--allow-sys=networkInterfaces",
   ];
+}
+
+/** What `multicri images` needs: the clusters whose logins the node keeps, and the pinned host keys. */
+export function imagesPermissionFlags(config: Config, clusters: Clusters): string[] {
+  const addresses = [...clusters.named.values()].map(({ login }) => addressText(login));
+  const clustersFile = config.clustersFile === undefined ? [] : [config.clustersFile];
+  return [
+    "--no-prompt",
+    ...(addresses.length === 0 ? [] : [`--allow-net=${addresses.join(",")}`]),
+    `--allow-read=${[config.rootDir, ...clustersFile].join(",")}`,
+    `--allow-write=${config.rootDir}`,
+    ENVIRONMENT_FLAG,
+  ];
+}
+
+function addressText({ host, port }: ClusterAddress): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { join } from "@std/path";
 import { Semaphore } from "async-mutex";
 import type { Clock } from "../base/clock.ts";
@@ -5,17 +6,30 @@ import { CriError } from "../base/error.ts";
 import { KeyedMutex } from "../base/keyed_mutex.ts";
 import type { Logger } from "../base/log.ts";
 import {
-  Image,
-  ImageFsInfoResponse,
+  type Image,
+  type ImageFsInfoResponse,
   type ImageSpec,
   ImageStatusResponse,
   type PullImageRequest,
 } from "../cri/api.generated.ts";
 import type { ImageRecord } from "../store/records.ts";
 import type { Store } from "../store/store.ts";
-import { type ImageSource, parseImageName } from "../../wasm/core.ts";
+import {
+  type ImageSource,
+  parseImageName,
+  type RegistryImage as RegistrySource,
+  type VolumeImage,
+} from "../../wasm/core.ts";
 import { credentialsFor } from "./credentials.ts";
-import type { Puller, RegistryImage } from "./puller.ts";
+import { poolFsInfo } from "./disk_usage.ts";
+import { findImage } from "./find_image.ts";
+import { listedImage, withoutTag } from "./listed_image.ts";
+import { recoverPool } from "./recover_pool.ts";
+import { watchDownload } from "./pull_progress.ts";
+import type { BuiltImage, Puller } from "./puller.ts";
+import { type ImageName, nameImage, type NewImage, recordImage } from "./record_image.ts";
+import { PLAIN_SIF_CONFIG } from "./sif.ts";
+import type { RegistryAccess } from "./skopeo.ts";
 
 /** Downloads and builds at once: each build uses all cores and much of the disk's bandwidth. */
 const MAX_CONCURRENT_PULLS = 2;
@@ -37,6 +51,8 @@ export class ImageService {
     readonly puller: Puller,
     readonly clock: Clock,
     readonly log: Logger,
+    /** Whether clusters pull for themselves what they may. */
+    readonly buildInCluster = false,
   ) {
     this.#sifDir = join(directory, "sif");
     this.#workDir = join(directory, "work");
@@ -44,65 +60,39 @@ export class ImageService {
 
   /** Removes what a crash left: unfinished pulls, files without a record, records without a file. */
   async recover(): Promise<void> {
-    await Deno.remove(this.#workDir, { recursive: true }).catch(ignoreMissing);
-    await Deno.mkdir(this.#workDir, { recursive: true, mode: 0o700 });
-    await Deno.mkdir(this.#sifDir, { recursive: true, mode: 0o700 });
-    const files = new Set<string>();
-    for await (const entry of Deno.readDir(this.#sifDir)) files.add(join(this.#sifDir, entry.name));
-    for (const image of this.store.images.all()) {
-      if (!files.delete(image.sif.path)) {
-        this.log.warning("An image's file is gone from the pool; pull it again", {
-          image: image.id,
-        });
-        this.store.images.delete(image.id);
-      }
-    }
-    for (const path of files) await Deno.remove(path, { recursive: true });
+    await recoverPool(this.#sifDir, this.#workDir, this.store.images, this.log);
     this.collectUnused();
   }
 
   /**
    * PullImage: returns the image's id.
-   * @throws CriError INVALID_ARGUMENT for a malformed name, NOT_FOUND, UNAUTHENTICATED, UNAVAILABLE.
+   * @throws CriError INVALID_ARGUMENT for a malformed name, NOT_FOUND, UNAUTHENTICATED, UNAVAILABLE,
+   * RESOURCE_EXHAUSTED when the disk is full.
    */
   async pull(request: PullImageRequest, signal: AbortSignal): Promise<string> {
     const asked = request.image?.image ?? "";
     const source = parseImageName(asked);
-    const image = registryImage(asked, source);
-    const auth = credentialsFor(image.registry, source.prefixed, request.auth);
+    const name = { asked, canonical: source.canonical };
+    if (isVolumeFile(source)) {
+      return this.#recordVolumeFile(name, { kind: source.kind, path: source.path });
+    }
     return await this.#names.runExclusive(
       source.canonical,
       () =>
         this.#pulls.runExclusive(async () => {
           const workDir = await Deno.makeTempDir({ dir: this.#workDir });
           try {
-            const digest = await this.puller.resolve(image, auth, workDir, signal);
-            const repoDigest = `${withoutTag(asked)}@${digest}`;
-            const known = this.store.images.all().find((i) => i.repoDigests.includes(repoDigest));
-            if (known !== undefined) return this.#name(known.id, asked, source, repoDigest);
-
-            this.log.info("Pulling an image", { image: asked, digest });
-            const { id, config } = await this.puller.download(image, digest, auth, workDir, signal);
-            // Two names of one image may come at the same time.
-            return await this.#builds.runExclusive(id, async () => {
-              if (this.store.images.get(id) === undefined) {
-                const { sifPath, ...built } = await this.puller.build(workDir, signal);
-                const path = join(this.#sifDir, `${id.slice("sha256:".length)}.sif`);
-                await Deno.rename(sifPath, path);
-                this.store.images.put({
-                  id,
-                  names: [],
-                  repoDigests: [],
-                  sif: { path, sizeBytes: built.sizeBytes, sha256: built.sha256 },
-                  config,
-                  hasShell: built.hasShell,
-                  pulledAtMs: this.clock.now(),
-                  removed: false,
-                });
-              }
-              this.log.info("Pulled an image", { image: asked, id });
-              return this.#name(id, asked, source, repoDigest);
-            });
+            if (isInRegistry(source)) {
+              const auth = credentialsFor(source.registry, source.prefixed, request.auth);
+              return await this.#pullFromRegistry(name, source, { auth, workDir, signal });
+            }
+            const image = await this.#watched(
+              asked,
+              workDir,
+              signal,
+              (signal) => this.puller.downloadSif(source, workDir, signal),
+            );
+            return await this.#land(name, [], image.id, () => Promise.resolve(image));
           } finally {
             await Deno.remove(workDir, { recursive: true });
           }
@@ -110,13 +100,113 @@ export class ImageService {
     );
   }
 
+  async #pullFromRegistry(
+    name: ImageName,
+    source: RegistrySource,
+    access: RegistryAccess,
+  ): Promise<string> {
+    const { asked } = name;
+    const { workDir, signal } = access;
+    const digest = await this.puller.resolve(source, access);
+    const repoDigests = [`${withoutTag(asked)}@${digest}`];
+    // One name after the other, so that several names of one image share its download.
+    return await this.#builds.runExclusive(digest, async () => {
+      const known = this.store.images.all().find((image) =>
+        isSifItself(image) === (source.kind === "oras") && hasDigest(image, digest)
+      );
+      if (known !== undefined) return nameImage(this.store.images, known.id, name, repoDigests);
+      this.log.info("Pulling an image", { image: asked, digest });
+      if (
+        this.buildInCluster && source.kind === "docker" && !this.puller.mayNeedCredentials(access)
+      ) {
+        const { id, config } = await this.puller.describe(source, digest, access);
+        return this.#record(name, repoDigests, {
+          id,
+          clusterSource: `docker://${source.registry}/${source.repository}@${digest}`,
+          config,
+          // Nobody has looked into its layers.
+          hasShell: false,
+        });
+      }
+      if (source.kind === "oras") {
+        const image = await this.#watched(
+          asked,
+          workDir,
+          signal,
+          (signal) => this.puller.downloadPushedSif(source, digest, { ...access, signal }),
+        );
+        return await this.#land(name, repoDigests, image.id, () => Promise.resolve(image));
+      }
+      const { id, config } = await this.#watched(
+        asked,
+        workDir,
+        signal,
+        (signal) => this.puller.download(source, digest, { ...access, signal }),
+      );
+      return await this.#land(name, repoDigests, id, async () => ({
+        id,
+        config,
+        ...await this.puller.build(workDir, signal),
+      }));
+    });
+  }
+
+  #watched<T>(
+    image: string,
+    directory: string,
+    signal: AbortSignal,
+    download: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    return watchDownload({ image, directory, clock: this.clock, log: this.log, signal }, download);
+  }
+
+  /** Puts what `make` made into the pool, unless it is there by another way, and names it. */
+  async #land(
+    name: ImageName,
+    repoDigests: readonly string[],
+    id: string,
+    make: () => Promise<BuiltImage>,
+  ): Promise<string> {
+    return await this.#builds.runExclusive(id, async () => {
+      const known = this.store.images.get(id);
+      if (known?.sif === undefined) {
+        const { sifPath, sizeBytes, sha256, config, hasShell } = await make();
+        const path = join(this.#sifDir, `${id.slice("sha256:".length)}.sif`);
+        await Deno.rename(sifPath, path);
+        this.store.images.delete(id);
+        this.#record(name, repoDigests, { id, sif: { path, sizeBytes, sha256 }, config, hasShell });
+      }
+      this.log.info("Pulled an image", { image: name.asked, id });
+      return nameImage(this.store.images, id, name, repoDigests);
+    });
+  }
+
+  /** A name for a file that only a container's cluster has: nothing is there to be pulled. */
+  #recordVolumeFile(
+    name: ImageName,
+    volumeFile: NonNullable<ImageRecord["volumeFile"]>,
+  ): string {
+    const id = `sha256:${createHash("sha256").update(name.canonical).digest("hex")}`;
+    return this.#record(name, [], { id, volumeFile, config: PLAIN_SIF_CONFIG, hasShell: true });
+  }
+
+  #record(name: ImageName, repoDigests: readonly string[], image: NewImage): string {
+    return recordImage(this.store.images, image, name, repoDigests, this.clock.now());
+  }
+
   /** ImageStatus; no image in the answer means that it is not there (api.proto). */
   status(spec: ImageSpec | undefined, verbose: boolean): ImageStatusResponse {
     const image = this.#find(spec?.image ?? "");
     return ImageStatusResponse.fromPartial({
-      image: image === undefined ? undefined : listed(image),
+      image: image === undefined ? undefined : listedImage(image),
       info: image !== undefined && verbose
-        ? { info: JSON.stringify({ sif: image.sif, config: image.config }, null, 2) }
+        ? {
+          info: JSON.stringify(
+            { sif: image.sif, volumeFile: image.volumeFile, config: image.config },
+            null,
+            2,
+          ),
+        }
         : {},
     });
   }
@@ -125,9 +215,9 @@ export class ImageService {
   list(name: string | undefined): Image[] {
     if (name) {
       const image = this.#find(name);
-      return image === undefined ? [] : [listed(image)];
+      return image === undefined ? [] : [listedImage(image)];
     }
-    return this.store.images.all().filter((image) => !image.removed).map(listed);
+    return this.store.images.all().filter((image) => !image.removed).map(listedImage);
   }
 
   /**
@@ -160,115 +250,39 @@ export class ImageService {
       if (!image.removed || used.has(image.id)) continue;
       this.store.images.delete(image.id);
       try {
-        Deno.removeSync(image.sif.path);
+        if (image.sif !== undefined) Deno.removeSync(image.sif.path);
       } catch (error) {
         ignoreMissing(error);
       }
     }
   }
 
-  /** ImageFsInfo: what lies in the pool, counted now. */
-  async fsInfo(): Promise<ImageFsInfoResponse> {
-    const usage = { bytes: 0n, inodes: 0n };
-    await measure(this.directory, usage);
-    const filesystem = {
-      timestamp: BigInt(this.clock.now()) * 1_000_000n,
-      fsId: { mountpoint: this.directory },
-      usedBytes: { value: usage.bytes },
-      inodesUsed: { value: usage.inodes },
-    };
-    return ImageFsInfoResponse.fromPartial({
-      imageFilesystems: [filesystem],
-      containerFilesystems: [filesystem],
-    });
-  }
-
-  /** Gives the image `id` a name, and takes it from the image that had it: a tag moves. */
-  #name(id: string, asked: string, source: ImageSource, repoDigest: string): string {
-    const { canonical } = source;
-    for (const other of this.store.images.all()) {
-      if (other.id === id) continue;
-      const names = other.names.filter((name) => name.canonical !== canonical);
-      if (names.length !== other.names.length) this.store.images.put({ ...other, names });
-    }
-    this.store.images.update(id, (image) => ({
-      ...image,
-      removed: false,
-      names: image.names.some((name) => name.asked === asked)
-        ? image.names
-        : [...image.names, { asked, canonical }],
-      repoDigests: [...new Set([...image.repoDigests, repoDigest])],
-    }));
-    return id;
+  /** ImageFsInfo. */
+  fsInfo(): Promise<ImageFsInfoResponse> {
+    return poolFsInfo(this.directory, this.clock.now());
   }
 
   #find(name: string): ImageRecord | undefined {
-    if (name === "") {
-      throw new CriError("INVALID_ARGUMENT", "Cannot find an image: its name is empty.");
-    }
-    const images = this.store.images.all().filter((image) => !image.removed);
-    const id = name.startsWith("sha256:") ? name : `sha256:${name}`;
-    const byId = /^sha256:[0-9a-f]{12,64}$/.test(id)
-      ? images.filter((image) => image.id.startsWith(id))
-      : [];
-    if (byId.length === 1) return byId[0];
-    // A whole id is no name: when it is not here, it is gone (the kubelet removes images by id).
-    if (/^sha256:[0-9a-f]{64}$/.test(id)) return undefined;
-    const byDigest = images.find((image) => image.repoDigests.includes(name));
-    if (byDigest !== undefined) return byDigest;
-    const { canonical } = parseImageName(name);
-    return images.find((image) => image.names.some((known) => known.canonical === canonical));
+    return findImage(this.store.images.all(), name);
   }
 }
 
-function registryImage(asked: string, source: ImageSource): RegistryImage {
-  if (source.kind === "docker") return source;
-  throw new CriError(
-    "UNIMPLEMENTED",
-    `Cannot pull '${asked}': images of the kind ${source.kind} are not available in this version of ` +
-      "multicri; use docker-repository.NAME.",
-  );
+function isVolumeFile(source: ImageSource): source is VolumeImage {
+  return source.kind === "local-image" || source.kind === "local-def-file";
 }
 
-function listed(image: ImageRecord): Image {
-  const [user = "", uid] = [
-    image.config.user.split(":")[0],
-    /^\d+(?=:|$)/.exec(image.config.user)?.[0],
-  ];
-  return Image.fromPartial({
-    id: image.id,
-    repoTags: image.names.filter(({ asked }) => !asked.includes("@")).map(({ asked }) =>
-      withTag(asked)
-    ),
-    repoDigests: [...image.repoDigests],
-    size: BigInt(image.sif.sizeBytes),
-    ...(uid === undefined ? { username: user } : { uid: { value: BigInt(uid) } }),
-    spec: { image: image.names[0]?.asked ?? image.id },
-  });
+function isInRegistry(source: ImageSource): source is RegistrySource {
+  return source.kind === "docker" || source.kind === "oras";
 }
 
-/** The name without `:tag` and `@digest`; a port's colon is followed by a slash. */
-function withoutTag(name: string): string {
-  return name.replace(/@.*$/s, "").replace(/:[^/:]*$/s, "");
+/** Whether the image came as a SIF, and was not built here. */
+function isSifItself({ id, sif }: ImageRecord): boolean {
+  return id === `sha256:${sif?.sha256}`;
 }
 
-/** api.proto's repo_tags carry a tag always, as crictl and the kubelet expect. */
-function withTag(name: string): string {
-  return /:[^/:]+$/s.test(name) ? name : `${name}:latest`;
-}
-
-async function measure(path: string, usage: { bytes: bigint; inodes: bigint }): Promise<void> {
-  try {
-    for await (const entry of Deno.readDir(path)) {
-      const child = join(path, entry.name);
-      usage.inodes++;
-      if (entry.isDirectory) await measure(child, usage);
-      else usage.bytes += BigInt((await Deno.lstat(child)).size);
-    }
-  } catch (error) {
-    // A pull in progress removes its files while they are counted.
-    ignoreMissing(error);
-  }
+/** Whether the image was pulled by this digest of a manifest. */
+function hasDigest(image: ImageRecord, digest: string): boolean {
+  return image.repoDigests.some((known) => known.endsWith(`@${digest}`));
 }
 
 function ignoreMissing(error: unknown): void {

@@ -1,103 +1,17 @@
 import { assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { join } from "@std/path";
 import { CriError } from "../base/error.ts";
-import { createLogger } from "../base/log.ts";
-import { TestClock } from "../base/test_clock.ts";
-import { PullImageRequest } from "../cri/api.generated.ts";
-import type { Store } from "../store/store.ts";
-import { containerRecord, imageRecord, TestStore } from "../store/test_store.ts";
-import { ImageService } from "./image_service.ts";
-import type { Puller, RegistryImage } from "./puller.ts";
-
-const NEVER = new AbortController().signal;
-const digestOf = (letter: string) => `sha256:${letter.repeat(64)}`;
-const [A, B] = [digestOf("a"), digestOf("b")];
-
-/** Digests of the manifests of A and B. */
-const [MANIFEST_A, MANIFEST_B] = [digestOf("1"), digestOf("2")];
-
-/** A registry and a builder in memory. */
-class TestPuller {
-  /** Repository and tag to the manifest's digest. */
-  readonly tags: Record<string, string> = {};
-  readonly auths: unknown[] = [];
-  resolves = 0;
-  builds = 0;
-  /** Builds wait for this. */
-  gate: Promise<void> = Promise.resolve();
-  failure: CriError | undefined;
-
-  async resolve(image: RegistryImage, auth: unknown): Promise<string> {
-    this.resolves++;
-    this.auths.push(auth);
-    const digest = image.digest ?? this.tags[`${image.repository}:${image.tag}`];
-    if (digest === undefined) throw new CriError("NOT_FOUND", "the registry has no such image");
-    return await Promise.resolve(digest);
-  }
-
-  download(_image: RegistryImage, digest: string): Promise<unknown> {
-    const config = { ...imageRecord().config, user: "7:8" };
-    return Promise.resolve({ id: digest === MANIFEST_A ? A : B, config });
-  }
-
-  async build(workDir: string): Promise<unknown> {
-    this.builds++;
-    await this.gate;
-    if (this.failure !== undefined) throw this.failure;
-    const sifPath = join(workDir, "image.sif");
-    await Deno.writeTextFile(sifPath, "sif");
-    return { sifPath, sizeBytes: 3, sha256: "00", hasShell: false };
-  }
-}
-
-interface Pool {
-  images: ImageService;
-  puller: TestPuller;
-  store: Store;
-  directory: string;
-  pull: (name: string) => Promise<string>;
-  /** Files of the pool, relative to it. */
-  files: () => string[];
-}
-
-function test(name: string, use: (pool: Pool) => Promise<void>): void {
-  Deno.test(`ImageService.${name}`, async () => {
-    await using records = await TestStore.open();
-    const { store } = records;
-    const directory = records.path("pool");
-    const puller = new TestPuller();
-    Object.assign(puller.tags, {
-      "library/perl:latest": MANIFEST_A,
-      "library/perl:5": MANIFEST_A,
-      "library/other:latest": MANIFEST_B,
-    });
-    const images = new ImageService(
-      directory,
-      store,
-      puller as unknown as Puller,
-      new TestClock(),
-      createLogger({ threshold: "error", write: () => {} }),
-    );
-    await images.recover();
-    await use({
-      images,
-      puller,
-      store,
-      directory,
-      pull: (image) =>
-        images.pull(
-          PullImageRequest.fromPartial({ image: { image }, auth: { auth: "YTpi" } }),
-          NEVER,
-        ),
-      files: () =>
-        ["sif", "work"].flatMap((part) =>
-          [...Deno.readDirSync(join(directory, part))].map((entry) => `${part}/${entry.name}`)
-        ),
-    });
-  });
-}
-
-const [SIF_A, SIF_B] = [A, B].map((id) => `sif/${id.slice("sha256:".length)}.sif`);
+import { containerRecord } from "../store/test_store.ts";
+import {
+  A,
+  B,
+  digestOf,
+  MANIFEST_A,
+  MANIFEST_B,
+  SIF_A,
+  SIF_B,
+  testPool as test,
+} from "./test_pool.ts";
 
 test("pull() returns the id by which the image is then known", async ({ images, pull, files }) => {
   assertEquals(await pull("perl"), A);
@@ -169,7 +83,7 @@ for (
     ["", "INVALID_ARGUMENT"],
     ["Perl", "INVALID_ARGUMENT"],
     ["multicri/dcoker-repository.perl", "INVALID_ARGUMENT"],
-    ["multicri/local-image.x.img", "UNIMPLEMENTED"],
+    ["multicri/local-image.../x.img", "INVALID_ARGUMENT"],
   ] as const
 ) {
   test(`pull() refuses '${name}' with a sentence`, async ({ pull, puller }) => {
@@ -197,7 +111,7 @@ test("remove() keeps the file while a container uses it", async ({ images, store
   images.remove("perl");
   assertEquals([images.list(undefined), files()], [[], [SIF_A]]);
   assertThrows(() => images.require("perl"), CriError, "pull it first");
-  assertEquals(store.images.get(A)?.sif.sizeBytes, 3);
+  assertEquals(store.images.get(A)?.sif?.sizeBytes, 3);
   store.containers.delete("c1");
   images.collectUnused();
   assertEquals([store.images.all(), files()], [[], []]);

@@ -1,25 +1,17 @@
 import { createHash } from "node:crypto";
 import { join } from "@std/path";
 import { CriError } from "../base/error.ts";
-import type { Logger } from "../base/log.ts";
-import type { Executor, RunResult } from "../executors/executor.ts";
+import type { Executor } from "../executors/executor.ts";
 import type { OciImageConfig } from "../store/records.ts";
-import type { RegistryAuth } from "./credentials.ts";
-import { readLayoutImage } from "./oci_layout.ts";
+import type { HubImage, LibraryImage, WebImage } from "../../wasm/core.ts";
+import { blobPath, parseImageConfig, readLayoutImage, sifLayerDigest } from "./oci_layout.ts";
 import { hasShell } from "./shell_scan.ts";
+import { readSifConfig } from "./sif.ts";
+import { type RegistryAccess, type RegistryImage, Skopeo } from "./skopeo.ts";
+import { diskIsFull, DOWNLOAD_TIMEOUT_MS, fullDiskError, lastWords } from "./tool_error.ts";
 
-/** A pull that takes longer is given up; the kubelet sets no deadline of its own. */
-const PULL_TIMEOUT_MS = 2 * 3600 * 1000;
-/** A manifest must arrive at once. */
-const MANIFEST_TIMEOUT_MS = 2 * 60 * 1000;
-
-/** The image of a registry: `digest`, where given, wins over `tag`. */
-export interface RegistryImage {
-  registry: string;
-  repository: string;
-  tag?: string | undefined;
-  digest?: string | undefined;
-}
+/** The library that names without a host mean; Apptainer itself has none by default. */
+const DEFAULT_LIBRARY = "https://library.sylabs.io";
 
 /** The programs a pull needs, by the names they have in PATH. */
 export interface ImageTools {
@@ -27,7 +19,7 @@ export interface ImageTools {
   skopeo: string;
 }
 
-/** A SIF that was built and not yet put into the pool. */
+/** A SIF that was made and not yet put into the pool. */
 export interface BuiltImage {
   id: string;
   config: OciImageConfig;
@@ -37,156 +29,166 @@ export interface BuiltImage {
   hasShell: boolean;
 }
 
+/** Where a SIF is downloaded from that does not lie in a registry. */
+export type SifSource = HubImage | LibraryImage | WebImage;
+
 /**
- * Pulls from registries: skopeo resolves and downloads (so that registries.conf(5) and mirrors work as on
- * any node), Apptainer builds the SIF from the downloaded layout.
+ * Gets images: of registries by skopeo, which Apptainer makes a SIF of where they are none yet, and SIFs from
+ * elsewhere by Apptainer.
  */
 export class Puller {
+  readonly #registries: Skopeo;
+
   constructor(
     readonly executor: Executor,
     readonly tools: ImageTools,
-    readonly log: Logger,
-  ) {}
-
-  /**
-   * The digest of the manifest, or manifest list, that the image's name stands for now.
-   * @throws CriError NOT_FOUND, UNAUTHENTICATED or UNAVAILABLE.
-   */
-  async resolve(
-    image: RegistryImage,
-    auth: RegistryAuth | undefined,
-    workDir: string,
-    signal: AbortSignal,
-  ): Promise<string> {
-    // Also for a digest: only the registry may say whether these credentials reach the image.
-    const version = image.digest === undefined ? `:${image.tag ?? "latest"}` : `@${image.digest}`;
-    const source = `docker://${image.registry}/${image.repository}${version}`;
-    const result = await this.#skopeo(["inspect", "--raw", source], {
-      image,
-      auth,
-      workDir,
-      timeoutMs: MANIFEST_TIMEOUT_MS,
-      signal,
-    });
-    return `sha256:${createHash("sha256").update(result.stdout).digest("hex")}`;
+    nodeAuthFile?: string,
+  ) {
+    this.#registries = new Skopeo(executor, tools.skopeo, nodeAuthFile);
   }
 
-  /** Downloads the image with this digest into `workDir` and reads what it is. */
+  /** See `Skopeo.resolve`. */
+  async resolve(image: RegistryImage, access: RegistryAccess): Promise<string> {
+    return await this.#registries.resolve(image, access);
+  }
+
+  /** Downloads the image with this digest into the work directory and reads what it is. */
   async download(
     image: RegistryImage,
     digest: string,
-    auth: RegistryAuth | undefined,
-    workDir: string,
-    signal: AbortSignal,
+    access: RegistryAccess,
   ): Promise<{ id: string; config: OciImageConfig }> {
-    const layout = join(workDir, "layout");
-    const source = `docker://${image.registry}/${image.repository}@${digest}`;
-    await this.#skopeo(["copy", "--quiet", source, `oci:${layout}`], {
-      image,
-      auth,
-      workDir,
-      timeoutMs: PULL_TIMEOUT_MS,
-      signal,
-    });
+    const layout = join(access.workDir, "layout");
+    await this.#registries.copy(image, digest, layout, access);
     const { configDigest, config } = await readLayoutImage(layout);
     return { id: configDigest, config };
   }
 
+  /** See `Skopeo.mayNeedCredentials`. */
+  mayNeedCredentials(access: RegistryAccess): boolean {
+    return this.#registries.mayNeedCredentials(access);
+  }
+
+  /** As `download`, but nothing of its files: reads what the image with this digest is. */
+  async describe(
+    image: RegistryImage,
+    digest: string,
+    access: RegistryAccess,
+  ): Promise<{ id: string; config: OciImageConfig }> {
+    const bytes = await this.#registries.configuration(image, digest, access);
+    return {
+      id: `sha256:${createHash("sha256").update(bytes).digest("hex")}`,
+      config: parseImageConfig(new TextDecoder().decode(bytes)),
+    };
+  }
+
   /**
    * Builds the SIF from what `download` left in `workDir`.
-   * @throws CriError INTERNAL with Apptainer's own last words.
+   * @throws CriError INTERNAL with Apptainer's own last words, RESOURCE_EXHAUSTED when the disk is full.
    */
   async build(workDir: string, signal: AbortSignal): Promise<Omit<BuiltImage, "id" | "config">> {
     const sifPath = join(workDir, "image.sif");
+    const layout = join(workDir, "layout");
     const result = await this.executor.run(
-      [this.tools.apptainer, "--quiet", "build", sifPath, `oci:${join(workDir, "layout")}`],
-      {
-        env: { APPTAINER_TMPDIR: workDir, APPTAINER_CACHEDIR: join(workDir, "cache") },
-        timeoutMs: PULL_TIMEOUT_MS,
-        signal,
-      },
+      [this.tools.apptainer, "--quiet", "build", sifPath, `oci:${layout}`],
+      { env: workEnvironment(workDir), timeoutMs: DOWNLOAD_TIMEOUT_MS, signal },
     );
     if (result.code !== 0) {
+      // mksquashfs says first what is wrong, Apptainer last that it was mksquashfs.
+      if (diskIsFull(new TextDecoder().decode(result.stderr))) {
+        throw fullDiskError("build the SIF");
+      }
       throw new CriError("INTERNAL", `Cannot build the SIF: apptainer says: ${lastWords(result)}`);
     }
-    const { size } = await Deno.stat(sifPath);
-    const layout = join(workDir, "layout");
     const { layerDigests } = await readLayoutImage(layout);
     return {
       sifPath,
-      sizeBytes: size,
+      sizeBytes: (await Deno.stat(sifPath)).size,
       sha256: await fileSha256(sifPath),
       hasShell: await hasShell(layout, layerDigests),
     };
   }
 
-  async #skopeo(
-    args: readonly string[],
-    options: {
-      image: RegistryImage;
-      auth: RegistryAuth | undefined;
-      workDir: string;
-      timeoutMs: number;
-      signal: AbortSignal;
-    },
-  ): Promise<RunResult> {
-    // The file always exists, so that skopeo never falls back to credentials of the root user.
-    const authFile = join(options.workDir, "auth.json");
-    const auths = options.auth === undefined ? {} : { [options.image.registry]: options.auth };
-    await Deno.writeTextFile(authFile, JSON.stringify({ auths }), { mode: 0o600 });
-    try {
-      const result = await this.executor.run([this.tools.skopeo, ...args], {
-        env: { REGISTRY_AUTH_FILE: authFile },
-        timeoutMs: options.timeoutMs,
-        signal: options.signal,
-      });
-      if (result.code !== 0) throw pullError(options.image, result);
-      return result;
-    } finally {
-      await Deno.remove(authFile);
+  /**
+   * Downloads a SIF that somebody pushed to a registry (oras://).
+   * @throws CriError as `download`, and FAILED_PRECONDITION when it is a container image.
+   */
+  async downloadPushedSif(
+    image: RegistryImage,
+    digest: string,
+    access: RegistryAccess,
+  ): Promise<BuiltImage> {
+    const layout = join(access.workDir, "layout");
+    await this.#registries.copy(image, digest, layout, access);
+    return await this.#describe(blobPath(layout, await sifLayerDigest(layout)));
+  }
+
+  /**
+   * Downloads a SIF from a web server, a library or Singularity Hub.
+   * @throws CriError NOT_FOUND and UNAVAILABLE with Apptainer's words, FAILED_PRECONDITION when it is not what the name's digest
+   * says, INVALID_ARGUMENT when it is no SIF, RESOURCE_EXHAUSTED when the disk is full.
+   */
+  async downloadSif(source: SifSource, workDir: string, signal: AbortSignal): Promise<BuiltImage> {
+    const sifPath = join(workDir, "image.sif");
+    const library = source.kind === "library" && source.registry === undefined
+      ? ["--library", DEFAULT_LIBRARY]
+      : [];
+    const result = await this.executor.run(
+      [
+        this.tools.apptainer,
+        "--quiet",
+        "pull",
+        "--disable-cache",
+        ...library,
+        sifPath,
+        source.url,
+      ],
+      { env: workEnvironment(workDir), timeoutMs: DOWNLOAD_TIMEOUT_MS, signal },
+    );
+    if (result.code !== 0) {
+      const words = lastWords(result);
+      if (diskIsFull(words)) throw fullDiskError(`pull ${source.url}`);
+      const hub = source.kind === "shub"
+        ? " Singularity Hub was shut down in 2021 and only some of its images are kept; ask its owner for another " +
+          "place of the image, such as docker-repository.NAME."
+        : "";
+      throw new CriError(
+        /not found/i.test(words) ? "NOT_FOUND" : "UNAVAILABLE",
+        `Cannot pull ${source.url}: apptainer says: ${words.replace(/\.$/, "")}.${hub}`,
+      );
     }
+    const image = await this.#describe(sifPath);
+    if (source.kind === "https" && source.digest !== undefined && source.digest !== image.id) {
+      throw new CriError(
+        "FAILED_PRECONDITION",
+        `Cannot use the image ${source.url}: its digest must be ${source.digest}, and is ${image.id}.`,
+      );
+    }
+    return image;
+  }
+
+  /** What is known of a SIF without anything but itself; its id is its own digest. */
+  async #describe(sifPath: string): Promise<BuiltImage> {
+    const sha256 = await fileSha256(sifPath);
+    return {
+      id: `sha256:${sha256}`,
+      config: await readSifConfig(this.executor, this.tools.apptainer, sifPath),
+      sifPath,
+      sizeBytes: (await Deno.stat(sifPath)).size,
+      sha256,
+      // Runscripts are shell scripts, so whoever makes a SIF puts a shell into it.
+      hasShell: true,
+    };
   }
 }
 
-/**
- * What registries say, in the words of the distribution specification or as an HTTP status. Bare numbers
- * would be found in ports and digests, and "denied" in what this node's own files say.
- */
-const NO_SUCH_IMAGE =
-  /manifest unknown|name unknown|status(?: code)?\D{0,20}\b404\b|\(Not Found\)/i;
-const REFUSED =
-  /unauthorized|authentication required|(?<!permission )denied|forbidden|status(?: code)?\D{0,20}\b40[13]\b/i;
-
-/** Says what skopeo's error means to a client, naming registry and repository only. */
-function pullError(image: RegistryImage, result: RunResult): CriError {
-  const words = lastWords(result);
-  const name = `${image.repository}${
-    image.digest ? `@${image.digest}` : `:${image.tag ?? "latest"}`
-  }`;
-  if (NO_SUCH_IMAGE.test(words)) {
-    return new CriError(
-      "NOT_FOUND",
-      `Cannot pull ${name} from ${image.registry}: the registry has no such image.`,
-    );
-  }
-  if (REFUSED.test(words)) {
-    return new CriError(
-      "UNAUTHENTICATED",
-      `Cannot pull ${name} from ${image.registry}: the registry refuses the credentials, or wants some.`,
-    );
-  }
-  return new CriError(
-    "UNAVAILABLE",
-    `Cannot pull ${name} from ${image.registry}: skopeo says: ${words}`,
-  );
-}
-
-/** skopeo and apptainer log `time=… level=fatal msg="…"`; the message is what a person needs. */
-function lastWords(result: RunResult): string {
-  const lines = new TextDecoder().decode(result.stderr).trim().split("\n");
-  const last = lines.at(-1) ?? "";
-  const message = /msg="((?:[^"\\]|\\.)*)"/.exec(last)?.[1]?.replaceAll('\\"', '"');
-  return (message ?? last.trim()).slice(0, 1000) || `nothing, exit code ${result.code}`;
+/** Everything that Apptainer writes lies in the work directory, which goes whatever happens. */
+function workEnvironment(workDir: string): Record<string, string> {
+  return {
+    APPTAINER_TMPDIR: workDir,
+    APPTAINER_CACHEDIR: join(workDir, "cache"),
+    TMPDIR: workDir,
+  };
 }
 
 async function fileSha256(path: string): Promise<string> {

@@ -1,15 +1,22 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import { CriError } from "../base/error.ts";
-import { createLogger } from "../base/log.ts";
 import type { Executor, RunOptions, RunResult } from "../executors/executor.ts";
-import { Puller } from "./puller.ts";
+import type { RegistryAuth } from "./credentials.ts";
+import { parseImageName } from "../../wasm/core.ts";
+import { Puller, type SifSource } from "./puller.ts";
 import { sha256, tarOf, writeLayout } from "./test_layout.ts";
 
 const IMAGE = { registry: "r.example:5000", repository: "team/app", tag: "1" };
 const DIGEST = `sha256:${"4".repeat(63)}a`;
 const AUTH = { auth: "c2VjcmV0" };
 const NEVER = new AbortController().signal;
+
+const access = (workDir: string, ...auth: [RegistryAuth?]) => ({
+  auth: auth.length === 0 ? AUTH : auth[0],
+  workDir,
+  signal: NEVER,
+});
 
 interface Run {
   argv: readonly string[];
@@ -51,9 +58,8 @@ async function withPuller(
   const workDir = await Deno.makeTempDir({ prefix: "pull-" });
   const executor = new TestExecutor(program);
   const tools = { apptainer: "apptainer", skopeo: "skopeo" };
-  const log = createLogger({ threshold: "error", write: () => {} });
   try {
-    await use({ puller: new Puller(executor, tools, log), executor, workDir });
+    await use({ puller: new Puller(executor, tools), executor, workDir });
   } finally {
     await Deno.remove(workDir, { recursive: true });
   }
@@ -67,7 +73,7 @@ Deno.test("Puller.resolve() hashes the manifest as it came", () =>
   withPuller(
     () => Promise.resolve({ stdout: '{"a":1}\n' }),
     async ({ puller, executor, workDir }) => {
-      const digest = await puller.resolve(IMAGE, AUTH, workDir, NEVER);
+      const digest = await puller.resolve(IMAGE, access(workDir));
       assertEquals(digest, await sha256('{"a":1}\n'));
       assertEquals(executor.runs[0]?.argv, [
         "skopeo",
@@ -83,7 +89,7 @@ Deno.test("Puller.resolve() asks the registry with the caller's credentials when
     () => Promise.resolve({ stdout: '{"a":1}\n' }),
     async ({ puller, executor, workDir }) => {
       const digest = await sha256('{"a":1}\n');
-      assertEquals(await puller.resolve({ ...IMAGE, digest }, AUTH, workDir, NEVER), digest);
+      assertEquals(await puller.resolve({ ...IMAGE, digest }, access(workDir)), digest);
       const [run] = executor.runs;
       assertEquals(run?.argv.at(-1), `docker://r.example:5000/team/app@${digest}`);
       assertEquals(run?.auth, { auths: { "r.example:5000": AUTH } });
@@ -94,7 +100,8 @@ Deno.test("Puller.resolve() throws UNAUTHENTICATED when the credentials do not r
   withPuller(
     () => Promise.resolve({ code: 1, stderr: fatal("unauthorized: authentication required") }),
     async ({ puller, workDir }) => {
-      const resolve = () => puller.resolve({ ...IMAGE, digest: DIGEST }, undefined, workDir, NEVER);
+      const resolve = () =>
+        puller.resolve({ ...IMAGE, digest: DIGEST }, access(workDir, undefined));
       const error = await assertRejects(resolve, CriError, `team/app@${DIGEST}`);
       assertEquals(error.code, "UNAUTHENTICATED");
     },
@@ -105,7 +112,7 @@ for (const auth of [AUTH, undefined]) {
     withPuller(
       () => Promise.resolve({ stdout: "{}" }),
       async ({ puller, executor, workDir }) => {
-        await puller.resolve(IMAGE, auth, workDir, NEVER);
+        await puller.resolve(IMAGE, access(workDir, auth));
         const [run] = executor.runs;
         assertEquals(run?.auth, { auths: auth ? { "r.example:5000": auth } : {} });
         assertEquals((run?.authMode ?? 0) & 0o777, 0o600);
@@ -119,7 +126,7 @@ Deno.test("Puller removes the credentials when skopeo cannot be run", () =>
   withPuller(
     () => Promise.reject(new CriError("NOT_FOUND", "no skopeo")),
     async ({ puller, workDir }) => {
-      await assertRejects(() => puller.resolve(IMAGE, AUTH, workDir, NEVER), CriError, "no skopeo");
+      await assertRejects(() => puller.resolve(IMAGE, access(workDir)), CriError, "no skopeo");
       assertEquals(await filesIn(workDir), []);
     },
   ));
@@ -167,7 +174,7 @@ for (const [stderr, code, words] of ERRORS) {
   Deno.test(`Puller throws ${code} when skopeo says ${JSON.stringify(stderr)}`, () =>
     withPuller(() => Promise.resolve({ code: 1, stderr }), async ({ puller, workDir }) => {
       const error = await assertRejects(
-        () => puller.resolve(IMAGE, AUTH, workDir, NEVER),
+        () => puller.resolve(IMAGE, access(workDir)),
         CriError,
       );
       assertEquals([error.code, error.message.includes("\n")], [code, false]);
@@ -180,7 +187,7 @@ Deno.test("Puller.download() reads what it copied by digest", () =>
     await writeLayout(argv.at(-1)?.replace("oci:", "") ?? "", { config: { User: "u" } });
     return {};
   }, async ({ puller, executor, workDir }) => {
-    const { id, config } = await puller.download(IMAGE, DIGEST, AUTH, workDir, NEVER);
+    const { id, config } = await puller.download(IMAGE, DIGEST, access(workDir));
     assertEquals([id, config.user], [await sha256('{"config":{"User":"u"}}'), "u"]);
     assertEquals(executor.runs[0]?.argv.slice(1), [
       "copy",
@@ -220,3 +227,86 @@ Deno.test("Puller.build() throws INTERNAL with Apptainer's last words when it fa
       assertEquals(error.code, "INTERNAL");
     },
   ));
+
+const HUB = "singularity-repository.jorgesece/singularity-nginx:latest";
+const PULLS: readonly [name: string, argv: readonly string[]][] = [
+  [HUB, ["shub://jorgesece/singularity-nginx"]],
+  [
+    "library-repository.alpine",
+    ["--library", "https://library.sylabs.io", "library://alpine:latest"],
+  ],
+  ["library-repository.lib.lab:8080/a/b/c:1", ["library://lib.lab:8080/a/b/c:1"]],
+  ["https-sif.host.lab/x.sif", ["https://host.lab/x.sif"]],
+];
+
+for (const [name, words] of PULLS) {
+  Deno.test(`Puller.downloadSif() asks Apptainer for ${words.at(-1)} when the image is ${name}`, () =>
+    withPuller(async (argv) => {
+      if (argv[2] === "pull") await Deno.writeTextFile(argv.at(-2) ?? "", "sif");
+      return {};
+    }, async ({ puller, executor, workDir }) => {
+      const source = parseImageName(name) as SifSource;
+      const image = await puller.downloadSif(source, workDir, NEVER);
+      const id = await sha256("sif");
+      assertEquals([image.id, image.sha256, image.sizeBytes], [id, id.slice(7), 3]);
+      const [url, ...options] = words.toReversed();
+      assertEquals(executor.runs[0]?.argv, [
+        ...["apptainer", "--quiet", "pull", "--disable-cache", ...options.toReversed()],
+        ...[join(workDir, "image.sif"), url],
+      ]);
+      assertEquals(executor.runs[0]?.env, {
+        APPTAINER_TMPDIR: workDir,
+        APPTAINER_CACHEDIR: join(workDir, "cache"),
+        TMPDIR: workDir,
+      });
+    }));
+}
+
+for (
+  const [name, stderr, code, words] of [
+    [HUB, "FATAL: no response", "UNAVAILABLE", "Singularity Hub was shut down in 2021"],
+    ["https-sif.h.lab/x.sif", "FATAL: image was not found.", "NOT_FOUND", "was not found."],
+    ["https-sif.h.lab/x.sif", "write x: no space left on device", "RESOURCE_EXHAUSTED", "is full"],
+  ] as const
+) {
+  Deno.test(`Puller.downloadSif() throws ${code} when Apptainer says ${stderr} of ${name}`, () =>
+    withPuller(() => Promise.resolve({ code: 255, stderr }), async ({ puller, workDir }) => {
+      const download = () => puller.downloadSif(parseImageName(name) as SifSource, workDir, NEVER);
+      assertEquals((await assertRejects(download, CriError, words)).code, code);
+    }));
+}
+
+Deno.test("Puller.downloadSif() throws FAILED_PRECONDITION when the file is not what the name says", () =>
+  withPuller(async (argv) => {
+    if (argv[2] === "pull") await Deno.writeTextFile(argv.at(-2) ?? "", "another sif");
+    return {};
+  }, async ({ puller, workDir }) => {
+    const source = parseImageName(`https-sif.h.lab/x.sif@${await sha256("sif")}`) as SifSource;
+    const download = () => puller.downloadSif(source, workDir, NEVER);
+    const error = await assertRejects(download, CriError, "its digest must be");
+    assertEquals(error.code, "FAILED_PRECONDITION");
+  }));
+
+Deno.test("Puller gives skopeo the node's own credentials when the image comes without", async () => {
+  const envs: unknown[] = [];
+  const executor: Executor = {
+    run: (_argv, options = {}) => {
+      envs.push(options.env);
+      const empty = new Uint8Array();
+      return Promise.resolve({ code: 0, stdout: empty, stderr: empty });
+    },
+  };
+  const workDir = await Deno.makeTempDir({ prefix: "pull-" });
+  const puller = new Puller(
+    executor,
+    { apptainer: "apptainer", skopeo: "skopeo" },
+    "/etc/multicri/auth.json",
+  );
+  await puller.resolve(IMAGE, access(workDir, undefined));
+  await puller.resolve(IMAGE, access(workDir));
+  assertEquals(envs, [
+    { REGISTRY_AUTH_FILE: "/etc/multicri/auth.json" },
+    { REGISTRY_AUTH_FILE: join(workDir, "auth.json") },
+  ]);
+  await Deno.remove(workDir);
+});

@@ -51,16 +51,31 @@ export interface JobTagRecord {
   readonly directory: string;
 }
 
-/** An image in the pool. */
+/** A SIF in the pool. */
+export interface SifFile {
+  readonly path: string;
+  readonly sizeBytes: number;
+  /** In hexadecimal digits. */
+  readonly sha256: string;
+}
+
+/** An image in the pool, or one whose file each container brings on its cluster. */
 export interface ImageRecord {
-  /** `sha256:` and the digest of the OCI image configuration, as other CRI runtimes have it. */
+  /**
+   * `sha256:` and a digest: of the OCI image configuration, as other CRI runtimes have it; of a SIF that came as one,
+   * of the file; of an image without a file, of its name.
+   */
   readonly id: string;
   /** Names it was pulled by, as asked, with their canonical form (see `parseImageName`). */
   readonly names: readonly { readonly asked: string; readonly canonical: string }[];
   /** `repository@sha256:…` for each repository it was pulled from. */
   readonly repoDigests: readonly string[];
-  /** The SIF in the pool. */
-  readonly sif: { readonly path: string; readonly sizeBytes: number; readonly sha256: string };
+  /** Absent for an image that comes to be on the cluster only; then one of the next two says how. */
+  readonly sif?: SifFile;
+  /** What the cluster's own runtime pulls: `docker://…@sha256:…`. */
+  readonly clusterSource?: string;
+  /** A file of the container's volume: a SIF, or the definition file to build one from; the path is relative to the volume. */
+  readonly volumeFile?: { readonly kind: "local-image" | "local-def-file"; readonly path: string };
   readonly config: OciImageConfig;
   /** Whether /bin/sh is in the image. */
   readonly hasShell: boolean;

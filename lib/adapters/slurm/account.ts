@@ -1,29 +1,24 @@
 import { join } from "@std/path";
+import { type Clock, systemClock } from "../../base/clock.ts";
 import { CriError } from "../../base/error.ts";
-import { KeyedMutex } from "../../base/keyed_mutex.ts";
-import type { SlurmSettings } from "../../config/flags.ts";
-import type { RunResult } from "../../executors/executor.ts";
+import type { SlurmSettings } from "../../config/slurm_settings.ts";
 import type { ClusterSession } from "../../executors/ssh/session.ts";
 import type { ImageRecord } from "../../store/records.ts";
 import { ExecTurns } from "./exec_turns.ts";
+import type { ContainerSettings } from "./settings.ts";
 import type { StreamLines } from "./stream_lines.ts";
+import { type Announce, ClusterImages } from "./cluster_images.ts";
 import { quoteShell } from "../../../wasm/core.ts";
-import { imageDirectoryScript, landImageScript, PROBE_SCRIPT } from "./cluster_scripts.ts";
-
-/** Below this size an upload is too short to be worth a line in the container's log. */
-const ANNOUNCED_UPLOAD_BYTES = 16 * 1024 * 1024;
+import { PROBE_SCRIPT } from "./cluster_scripts.ts";
 
 /** A Slurm command that takes longer waits for a controller that is away. */
 export const SLURM_COMMAND_TIMEOUT_MS = 60_000;
-
-/** sha256sum on a busy shared file system is at least this fast (20 MB/s). */
-const SLOWEST_HASH_BYTES_PER_MS = 20_000;
 
 /** One account on one cluster: its session, what is known of the place, and the images that lie there. */
 export class ClusterAccount {
   /** Commands in containers take turns, so that submitting, watching and stopping always find a channel. */
   readonly execTurns = new ExecTurns();
-  readonly #uploads = new KeyedMutex();
+  readonly #images: ClusterImages;
   #home: string | undefined;
 
   constructor(
@@ -31,7 +26,10 @@ export class ClusterAccount {
     readonly settings: SlurmSettings,
     /** For what may last long. */
     readonly lines: StreamLines,
-  ) {}
+    clock: Clock = systemClock,
+  ) {
+    this.#images = new ClusterImages(session, clock);
+  }
 
   get name(): string {
     return this.session.name;
@@ -55,48 +53,45 @@ export class ClusterAccount {
   }
 
   /**
-   * Makes sure that the image lies on the cluster, and returns its path there. An upload lands under its
-   * name only after its SHA-256 was compared; callers at the same time share it.
+   * The directory of a claim's volume, absolute on the cluster: what a pod's volume `multicri` holds.
+   * @throws CriError as `containerDirectory`.
+   */
+  async volumeDirectory(claim: string): Promise<string> {
+    const directory = join(await this.#workingDirectory(), claim);
+    const { code, stderr } = await this.session.run(
+      `umask 077; mkdir -p ${quoteShell(directory)}`,
+      { timeoutMs: SLURM_COMMAND_TIMEOUT_MS },
+    );
+    if (code === 0) return directory;
+    throw new CriError(
+      "FAILED_PRECONDITION",
+      `Cannot make the volume's directory on ${this.name}: ${
+        new TextDecoder().decode(stderr).trim()
+      }`,
+    );
+  }
+
+  /**
+   * Makes sure that the image lies on the cluster, and returns its path there; see `ClusterImages.provide`.
+   * @param volume The container's volume, if it has one.
+   * @param settings The container's: its prerun script comes before the cluster's own runtime, and its choice of where
+   * and in whose name counts for a job that makes an image.
    */
   async provideImage(
     image: ImageRecord,
+    volume: string | undefined,
+    settings: Pick<ContainerSettings, "prerun" | "options">,
     signal: AbortSignal,
-    announce: (message: string) => Promise<void>,
+    announce: Announce,
   ): Promise<string> {
-    const directory = await this.#imageDirectory();
-    const path = join(directory, `${image.id.slice("sha256:".length)}.sif`);
-    await this.#uploads.runExclusive(path, async () => {
-      if (await this.session.stat(path) !== undefined) return await this.#checkOwner(path);
-      const megabytes = Math.ceil(image.sif.sizeBytes / 1_000_000);
-      if (image.sif.sizeBytes >= ANNOUNCED_UPLOAD_BYTES) {
-        await announce(`uploading the image (${megabytes} MB) to ${this.name}`);
-      }
-      await this.#required(
-        imageDirectoryScript(directory),
-        `make the image directory ${directory}`,
-      );
-      const uploaded = `${path}.${crypto.randomUUID()}.part`;
-      try {
-        await this.session.upload(image.sif.path, uploaded, { mode: 0o600, signal });
-        await this.#required(
-          landImageScript(uploaded, path, image.sif.sha256),
-          `verify the uploaded image ${path} by its SHA-256`,
-          SLURM_COMMAND_TIMEOUT_MS + image.sif.sizeBytes / SLOWEST_HASH_BYTES_PER_MS,
-        );
-      } catch (error) {
-        await this.session.remove(uploaded).catch(() => {});
-        throw error;
-      }
-    });
-    return path;
-  }
-
-  /** In a directory that users share, an image of somebody else is not what we put there. */
-  #checkOwner(path: string): Promise<unknown> {
-    return this.#required(
-      `[ -O ${quoteShell(path)} ]`,
-      `use the image ${path}, which another user owns,`,
-    );
+    const places = {
+      own: await this.#imageDirectory(),
+      site: this.settings.siteImages,
+      volume,
+    };
+    const { prerun, options } = settings;
+    const launcher = this.settings.buildInJob ? imageJob(options) : [];
+    return await this.#images.provide(image, places, { prerun, launcher }, signal, announce);
   }
 
   async #workingDirectory(): Promise<string> {
@@ -131,11 +126,25 @@ export class ClusterAccount {
     this.#home = home;
     return home;
   }
+}
 
-  async #required(script: string, purpose: string, timeoutMs?: number): Promise<RunResult> {
-    const result = await this.session.run(script, timeoutMs === undefined ? {} : { timeoutMs });
-    if (result.code === 0) return result;
-    const words = new TextDecoder().decode(result.stderr).trim() || `exit code ${result.code}`;
-    throw new CriError("FAILED_PRECONDITION", `Cannot ${purpose} on ${this.name}: ${words}`);
-  }
+/** Options of a container's job that also say where a job that makes its image may run, and at whose expense. */
+const IMAGE_JOB_OPTIONS: ReadonlySet<string> = new Set([
+  "partition",
+  "account",
+  "qos",
+  "reservation",
+]);
+
+/** The words before a program that is to run in a job of its own, on one core. */
+function imageJob(options: ContainerSettings["options"]): string[] {
+  const chosen = options.filter(({ name }) => IMAGE_JOB_OPTIONS.has(name));
+  return [
+    "srun",
+    "--quiet",
+    "--nodes=1",
+    "--ntasks=1",
+    "--job-name=multicri-image",
+    ...chosen.map(({ name, value }) => `--${name}=${value ?? ""}`),
+  ];
 }

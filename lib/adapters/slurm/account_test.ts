@@ -50,7 +50,7 @@ function test(
         image,
         announced,
         provide: () =>
-          account.provideImage(image, NEVER, (message) => {
+          account.provideImage(image, undefined, { prerun: "", options: [] }, NEVER, (message) => {
             announced.push(message);
             return Promise.resolve();
           }),
@@ -123,7 +123,14 @@ test("gives an image time to be verified by its size", async ({ cluster, account
     return Promise.resolve();
   };
   for (const sizeBytes of [9, 40_000_000_000]) {
-    await account.provideImage({ ...image, sif: { ...image.sif, sizeBytes } }, NEVER, announce);
+    const sif = { path: "", sha256: "", ...image.sif, sizeBytes };
+    await account.provideImage(
+      { ...image, sif },
+      undefined,
+      { prerun: "", options: [] },
+      NEVER,
+      announce,
+    );
     await Deno.remove(join(cluster.home, "multi-cri/.images", SIF));
   }
   const [small = 0, large = 0] = limits;
@@ -139,7 +146,7 @@ test(
     await Deno.mkdir(join(cluster.home, "shared"));
     await Deno.writeTextFile(path, "not ours");
     await Deno.chown(path, SOMEBODY_ELSE, SOMEBODY_ELSE);
-    const error = await assertRejects(provide, CriError, "which another user owns");
+    const error = await assertRejects(provide, CriError, "another user owns it");
     assertEquals(error.code, "FAILED_PRECONDITION");
     await Deno.chown(path, Deno.uid(), Deno.gid());
     assertEquals(await provide(), path);

@@ -136,7 +136,7 @@ export class ActiveContainers {
     const login = loginOf(secrets.cluster, this.clusters);
     const session = this.sessions.acquire(login);
     const shared = this.#accounts.get(session.key) ?? this.#share(
-      new ClusterAccount(session, this.config.slurm, this.#linesTo(login)),
+      new ClusterAccount(session, this.config.slurm, this.#linesTo(login), this.clock),
     );
     shared.users++;
     const { logDirectory = "" } = this.store.sandboxes.get(container.sandboxId)?.config ?? {};

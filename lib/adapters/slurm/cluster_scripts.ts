@@ -266,24 +266,6 @@ exit 0
 `;
 }
 
-/** Makes the image directory and removes what broken uploads left there a day ago. */
-export function imageDirectoryScript(directory: string): string {
-  return `
-umask 077
-mkdir -p ${quoteShell(directory)} && cd ${quoteShell(directory)} || exit 1
-find . -maxdepth 1 -name '*.part' -mtime +0 -exec rm -f {} +
-`;
-}
-
-/** Lands an upload under its name if its bytes are right; fails and removes it if they are not. */
-export function landImageScript(uploaded: string, path: string, sha256: string): string {
-  return `
-sum=$(sha256sum <${quoteShell(uploaded)})
-[ "\${sum%% *}" = ${sha256} ] || { rm -f ${quoteShell(uploaded)}; exit 1; }
-mv -f ${quoteShell(uploaded)} ${quoteShell(path)}
-`;
-}
-
 function baseName(path: string): string {
   return path.slice(path.lastIndexOf("/") + 1);
 }

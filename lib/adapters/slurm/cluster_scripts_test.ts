@@ -3,16 +3,14 @@ import { dirname, join } from "@std/path";
 import {
   cleanScript,
   endJobScript,
-  imageDirectoryScript,
   killScript,
-  landImageScript,
   postMortemScript,
   PROBE_SCRIPT,
   SQUEUE_SCRIPT,
   SUBMIT_EXIT,
   terminateScript,
 } from "./cluster_scripts.ts";
-import { DIRECTORY, namesIn, testInShells, text } from "./test_scripts.ts";
+import { namesIn, testInShells, text } from "./test_scripts.ts";
 
 testInShells({
   "endJobScript() waits until Slurm no longer has the job, and fails when it keeps it": async (
@@ -109,33 +107,6 @@ testInShells({
     await Deno.mkdir(join(dirname(place.directory), "c2"));
     await place.cluster.run(cleanScript(place.directory));
     assertEquals(namesIn(dirname(place.directory)), ["c2"]);
-  },
-
-  "landImageScript() lands what arrived whole and removes what did not": async (place) => {
-    const images = join(place.cluster.home, DIRECTORY);
-    assertEquals((await place.cluster.run(imageDirectoryScript(images))).code, 0);
-    const hash = new Uint8Array(
-      await crypto.subtle.digest("SHA-256", new TextEncoder().encode("sif")),
-    ).toHex();
-    const [part, sif] = [join(images, "i.part"), join(images, "i.sif")];
-    await place.write("i.part", "broken");
-    assertEquals((await place.cluster.run(landImageScript(part, sif, hash))).code, 1);
-    assertEquals(place.names(), []);
-    await place.write("i.part", "sif");
-    assertEquals((await place.cluster.run(landImageScript(part, sif, hash))).code, 0);
-    assertEquals(place.names(), ["i.sif"]);
-  },
-
-  "imageDirectoryScript() removes uploads that broke off a day ago": async (place) => {
-    await place.write("old.part", "");
-    await place.write("new.part", "");
-    await place.write("old.sif", "");
-    const longAgo = new Date(Date.now() - 49 * 3600 * 1000);
-    for (const name of ["old.part", "old.sif"]) {
-      await Deno.utime(join(place.directory, name), longAgo, longAgo);
-    }
-    assertEquals((await place.cluster.run(imageDirectoryScript(place.directory))).code, 0);
-    assertEquals(place.names(), ["new.part", "old.sif"]);
   },
 
   "PROBE_SCRIPT prints the home directory and what is missing": async (place) => {

@@ -9,10 +9,11 @@ import { joinCommand, renderEnvironment, renderJobScript } from "../../../wasm/c
 import { countingResources, resourceOptions } from "./resources.ts";
 import type { ContainerSettings, Variable } from "./settings.ts";
 import { hasStdio, stdioProgram } from "./job_stdio.ts";
+import { VOLUME_PATH, volumeMount } from "./volume.ts";
 import { TERMINATION_FILE, terminationMount, withTermination } from "./termination.ts";
 
 /** Where the program finds the directory whose files outlive the container. */
-const RESULTS_PATH = "/multicri/results";
+const RESULTS_PATH = "/.multicri/results";
 const RESULTS_VARIABLE = "MULTICRI_RESULTS_DIR";
 
 /** The job of one container, as files of its directory on the cluster. */
@@ -40,6 +41,8 @@ export interface JobRequest {
   /** Absolute paths on the cluster. */
   directory: string;
   imagePath: string;
+  /** The directory of the container's volume, if it mounts one. */
+  volume?: string | undefined;
 }
 
 /** The name by which a container's job is found again in Slurm, also when its id was never learnt. */
@@ -95,6 +98,7 @@ export function renderJob(request: JobRequest): JobFiles {
       workingDirectory(config, image),
       "--bind",
       `${directory}/results:${RESULTS_PATH}`,
+      ...volumeArguments(request),
       ...hostnameArguments(request.sandbox),
       ...runtimeArguments,
     ],
@@ -148,6 +152,12 @@ function imageVariables(image: OciImageConfig): Variable[] {
     const at = entry.indexOf("=");
     return { name: entry.slice(0, at), value: entry.slice(at + 1) };
   });
+}
+
+function volumeArguments({ config, volume }: JobRequest): string[] {
+  if (volume === undefined) return [];
+  const mode = volumeMount(config)?.readonly ? ":ro" : "";
+  return ["--bind", `${volume}:${VOLUME_PATH}${mode}`];
 }
 
 /** The pod's own name, as on any node; with the node's network it is the compute node's. */

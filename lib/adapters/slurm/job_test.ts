@@ -52,7 +52,7 @@ multicri_directory='/home/u/it'\\''s/s1/c1'
 multicri_image='/home/u/.images/i.sif'
 multicri_prerun=no
 multicri_usage_seconds=10
-multicri_runtime_arguments=('--no-eval' '--containall' '--pwd' '/srv' '--bind' '/home/u/it'\\''s/s1/c1/results:/multicri/results')
+multicri_runtime_arguments=('--no-eval' '--containall' '--pwd' '/srv' '--bind' '/home/u/it'\\''s/s1/c1/results:/.multicri/results')
 multicri_program=('/entry' 'by' 'default')
 multicri_job=\${SLURM_JOB_ID:-none}
 export SLURM_DEBUG='1'
@@ -82,7 +82,7 @@ Deno.test("renderJob() lets the pod's variables win over the image's and adds th
   ]);
   assertStringIncludes(env, "APPTAINERENV_LANG='de'");
   assertStringIncludes(env, "APPTAINERENV_EQUALS='a=b'");
-  assertStringIncludes(env, "APPTAINERENV_MULTICRI_RESULTS_DIR='/multicri/results'");
+  assertStringIncludes(env, "APPTAINERENV_MULTICRI_RESULTS_DIR='/.multicri/results'");
 });
 
 Deno.test("renderJob() writes the prerun as a file of its own", () => {

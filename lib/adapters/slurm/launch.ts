@@ -10,6 +10,7 @@ import { type JobFiles, jobName, renderJob } from "./job.ts";
 import { countingResources } from "./resources.ts";
 import type { ContainerSettings } from "./settings.ts";
 import { findJob, submitJob } from "./submit.ts";
+import { volumeClaim, volumeMount } from "./volume.ts";
 import { withWorkload, workloadOf } from "./workload.ts";
 import type { PodSandboxConfig } from "../../cri/api.generated.ts";
 
@@ -38,6 +39,7 @@ export interface LaunchRequest {
   plan: () => Promise<LaunchPlan>;
   mapResources: boolean;
   usageSeconds: number;
+  kubeletRootDir: string;
   account: ClusterAccount;
   /** Writes a line into the container's log. */
   note: (message: string) => Promise<void>;
@@ -158,7 +160,17 @@ async function prepare(
   };
   store.jobTags.put(tag);
   await endPredecessors(tag, account, store, log);
-  const imagePath = await account.provideImage(image, request.signal, request.note);
+  const mount = volumeMount(container.config);
+  const volume = mount === undefined
+    ? undefined
+    : await account.volumeDirectory(volumeClaim(mount, request.kubeletRootDir));
+  const imagePath = await account.provideImage(
+    image,
+    volume,
+    settings,
+    request.signal,
+    request.note,
+  );
   const job = renderJob({
     containerId: container.id,
     sandbox,
@@ -169,6 +181,7 @@ async function prepare(
     usageSeconds: request.usageSeconds,
     directory,
     imagePath,
+    volume,
   });
   return { settings, job };
 }

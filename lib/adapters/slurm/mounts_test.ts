@@ -7,6 +7,11 @@ const KUBELET = "/var/lib/kubelet";
 const VOLUME = `${KUBELET}/pods/u/volumes/kubernetes.io~empty-dir/data`;
 const MOUNTS: readonly [mount: Partial<Mount>, code?: string, words?: string][] = [
   [{ containerPath: "/etc/hosts" }],
+  [{
+    containerPath: "/multicri",
+    hostPath: `${KUBELET}/pods/u/volumes/kubernetes.io~nfs/results`,
+  }],
+  [{ containerPath: "/multicri", hostPath: VOLUME }, "INVALID_ARGUMENT", "persistent volume"],
   [{ containerPath: "/var/run/secrets/kubernetes.io/serviceaccount" }],
   ...[
     "/data",

@@ -57,6 +57,7 @@ async function launchNow(
         plan: () => planOf(containers, id, notes),
         mapResources: config.mapResources,
         usageSeconds: config.usageIntervalSeconds,
+        kubeletRootDir: config.kubeletRootDir,
         account: active.account,
         note: (message) => containers.note(active, message),
       },

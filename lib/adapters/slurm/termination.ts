@@ -9,7 +9,7 @@ const DEFAULT_PATH = "/dev/termination-log";
 
 /** The file of a container's directory that stands for the termination message, and its place in the container. */
 export const TERMINATION_FILE = "termination-log";
-const BOUND_PATH = "/multicri/termination-log";
+const BOUND_PATH = "/.multicri/termination-log";
 
 /** The kubelet reads at most this much of it (MaxContainerTerminationMessageLength is 12 KiB for a whole pod). */
 const MAX_MESSAGE_BYTES = 12 * 1024;

@@ -62,7 +62,7 @@ Deno.test("withTermination() makes the link and becomes the program when the pat
   const { runtimeArguments, argv } = withTermination("/dev/message", "/home/u/c1", words, true);
   assertEquals(runtimeArguments, [
     "--bind",
-    `/home/u/c1/${TERMINATION_FILE}:/multicri/termination-log`,
+    `/home/u/c1/${TERMINATION_FILE}:/.multicri/termination-log`,
   ]);
   const link = records.path("message");
   const here = argv.map((word) => word === "/dev/message" ? link : word);
@@ -75,7 +75,7 @@ Deno.test("withTermination() makes the link and becomes the program when the pat
       [5, "a b||it's *|", ""],
     );
   }
-  assertEquals(await Deno.readLink(link), "/multicri/termination-log");
+  assertEquals(await Deno.readLink(link), "/.multicri/termination-log");
 });
 
 const MESSAGES: readonly [what: string, message: string | undefined, copied: string][] = [

@@ -170,9 +170,11 @@ export class TestCluster implements AsyncDisposable {
       this.#abandoned.push(result);
       throw broken.error;
     }
-    await result;
+    const { code, stdout, stderr } = await result;
     if (broken !== undefined) throw broken.error;
-    return await result;
+    if (options.onStdout === undefined) return { code, stdout, stderr };
+    await options.onStdout(stdout);
+    return { code, stdout: new Uint8Array(), stderr };
   }
 
   async #run(argv: [string, ...string[]], options: RunOptions): Promise<RunResult> {

@@ -1,0 +1,306 @@
+import { join } from "@std/path";
+import type { Clock } from "../../base/clock.ts";
+import { CriError } from "../../base/error.ts";
+import { KeyedMutex } from "../../base/keyed_mutex.ts";
+import { Slots } from "../../base/slots.ts";
+import type { ClusterSession } from "../../executors/ssh/session.ts";
+import type { ImageRecord, SifFile } from "../../store/records.ts";
+import {
+  claimImageScript,
+  IMAGE_IS_FOREIGN,
+  IMAGE_IS_THERE,
+  landImageScript,
+  makeImageScript,
+  NO_RUNTIME_EXIT,
+  releaseImageScript,
+  VOLUME_FILE_EXIT,
+  volumeFileScript,
+} from "./image_scripts.ts";
+import { OutputLines } from "./output_lines.ts";
+
+/** Below this size an upload is too short to be worth a line in the container's log. */
+const ANNOUNCED_UPLOAD_BYTES = 16 * 1024 * 1024;
+/** sha256sum on a busy shared file system is at least this fast (20 MB/s). */
+const SLOWEST_HASH_BYTES_PER_MS = 20_000;
+/** A script on a file system that hangs. */
+const SCRIPT_TIMEOUT_MS = 60_000;
+/** How often it is looked whether somebody else has brought an image; a person does not notice two seconds. */
+const LOOK_INTERVAL_MS = 2_000;
+/** Whoever brings an image and shows no change for so long is dead; he shows one every ten seconds. */
+const DEAD_AFTER_MS = 60_000;
+
+/** Each holds one of the connection's channels and cores of a login host that others share. */
+const MAX_CONCURRENT_MAKES = 2;
+/** A build that takes longer is given up. */
+const MAKE_TIMEOUT_MS = 2 * 3600 * 1000;
+const SHA256_DIGITS = 64;
+
+/** Where images are looked for on a cluster, absolute. */
+export interface ImagePlaces {
+  /** Where we put them. */
+  own: string;
+  /** Where the site keeps some, which we only read. */
+  site: string | undefined;
+  /** The container's volume. */
+  volume: string | undefined;
+}
+
+/** How the cluster's runtime makes an image. */
+interface Making {
+  /** What stands behind `apptainer`. */
+  words: readonly string[];
+  /** What it does, for a person. */
+  told: string;
+  /** The directory in which it runs. */
+  from: string;
+}
+
+/** How the cluster's own runtime is called. */
+export interface Means {
+  /** A script that is sourced before, and may bring the runtime into the PATH. */
+  prerun: string;
+  /** What stands before the runtime: srun and its options, where it is to run in a job. */
+  launcher: readonly string[];
+}
+
+/** Tells a person who follows the container's log. */
+export type Announce = (message: string) => Promise<void>;
+
+/** The images that lie on one cluster for one account. */
+export class ClusterImages {
+  readonly #bringing = new KeyedMutex();
+  readonly #makes = new Slots(MAX_CONCURRENT_MAKES);
+
+  constructor(readonly session: ClusterSession, readonly clock: Clock) {}
+
+  /**
+   * Makes sure that the image lies on the cluster, and returns its path there.
+   * @throws CriError FAILED_PRECONDITION when it cannot, NOT_FOUND when it is a file of a volume that is not there,
+   * PERMISSION_DENIED when that lies outside the volume.
+   */
+  async provide(
+    image: ImageRecord,
+    places: ImagePlaces,
+    means: Means,
+    signal: AbortSignal,
+    announce: Announce,
+  ): Promise<string> {
+    const { sif, volumeFile, clusterSource } = image;
+    if (volumeFile?.kind === "local-image") {
+      return (await this.#volumeFile(volumeFile.path, places)).file;
+    }
+    if (volumeFile !== undefined) {
+      const { file, hash } = await this.#volumeFile(volumeFile.path, places, true);
+      const directory = file.slice(0, file.lastIndexOf("/"));
+      const told = `building the image from ${volumeFile.path}`;
+      // Files that the definition names are beside it, so equal texts elsewhere are other images.
+      const name = `${hash}-${await shortHash(directory)}.def.sif`;
+      return await this.#bring(
+        places.own,
+        name,
+        signal,
+        announce,
+        (part) => {
+          const words = ["build", "--force", "--disable-cache", join(places.own, part), file];
+          const from = directory;
+          return this.#make(places.own, name, part, { words, told, from }, means, signal, announce);
+        },
+      );
+    }
+    const name = `${image.id.slice("sha256:".length)}.sif`;
+    if (places.site !== undefined) {
+      const installed = join(places.site, name);
+      if (await this.session.stat(installed) !== undefined) return installed;
+    }
+    return await this.#bring(places.own, name, signal, announce, async (part) => {
+      if (sif !== undefined) {
+        return await this.#upload(places.own, name, part, sif, signal, announce);
+      }
+      const words = [
+        "pull",
+        "--force",
+        "--disable-cache",
+        join(places.own, part),
+        clusterSource ?? "",
+      ];
+      const told = `pulling ${clusterSource}`;
+      const from = places.own;
+      await this.#make(places.own, name, part, { words, told, from }, means, signal, announce);
+    });
+  }
+
+  /**
+   * Brings the image by `make` unless it is there, or somebody else is at it, to whom it is left: a container of this
+   * server or another server. Returns its path.
+   */
+  async #bring(
+    directory: string,
+    name: string,
+    signal: AbortSignal,
+    announce: Announce,
+    make: (part: string) => Promise<void>,
+  ): Promise<string> {
+    const path = join(directory, name);
+    await this.#bringing.runExclusive(path, async () => {
+      const part = `${name}.${crypto.randomUUID()}.part`;
+      if (!await this.#claim(directory, name, part, signal, announce)) return;
+      try {
+        await make(part);
+      } catch (error) {
+        // Whoever waits may begin at once. Without this he does when nothing changes for a while.
+        await this.session.run(releaseImageScript(directory, name, part)).catch(() => {});
+        throw error;
+      }
+    });
+    return path;
+  }
+
+  /** Resolves with true when it is for the caller to bring the image, with false when it is there. */
+  async #claim(
+    directory: string,
+    name: string,
+    part: string,
+    signal: AbortSignal,
+    announce: Announce,
+  ): Promise<boolean> {
+    let seen = "";
+    let seenAtMs = 0;
+    for (;;) {
+      signal.throwIfAborted();
+      const answer = await this.#run(
+        claimImageScript(directory, name, part),
+        `make the image directory ${directory}`,
+      );
+      const [holder = ""] = answer.split("\n");
+      if (holder === IMAGE_IS_THERE) return false;
+      if (holder === IMAGE_IS_FOREIGN) {
+        throw this.#failure(`use the image ${join(directory, name)}`, "another user owns it");
+      }
+      if (holder === part) return true;
+      const now = this.clock.now();
+      if (seen === "") {
+        await announce(`waiting for the image, which is on its way to ${this.session.name}`);
+      }
+      if (answer !== seen) {
+        [seen, seenAtMs] = [answer, now];
+      } else if (now - seenAtMs >= DEAD_AFTER_MS) {
+        await this.#run(releaseImageScript(directory, name, holder), "take over an upload");
+      }
+      await this.clock.sleep(LOOK_INTERVAL_MS, signal);
+    }
+  }
+
+  /** Lets the cluster's own runtime make the image; what it says goes into the container's log. */
+  async #make(
+    directory: string,
+    name: string,
+    part: string,
+    { words, told, from }: Making,
+    { prerun, launcher }: Means,
+    signal: AbortSignal,
+    announce: Announce,
+  ): Promise<void> {
+    await this.#makes.run(async () => {
+      await announce(`${told} on ${this.session.name}`);
+      const output = new OutputLines((line) => announce(line));
+      const { code } = await this.session.run(
+        makeImageScript(directory, name, part, { words, from, launcher }),
+        {
+          stdin: new TextEncoder().encode(prerun),
+          timeoutMs: MAKE_TIMEOUT_MS,
+          signal,
+          onStdout: (piece) => output.add(piece),
+        },
+      );
+      await output.end();
+      if (code === 0) return;
+      const why = code === NO_RUNTIME_EXIT
+        ? "neither apptainer nor singularity is in the PATH of its login host; CLUSTER_CONFIG may bring one there"
+        : output.last || `exit code ${code}`;
+      throw this.#failure(`make the image (${told})`, why);
+    }, signal);
+  }
+
+  async #upload(
+    directory: string,
+    name: string,
+    part: string,
+    sif: SifFile,
+    signal: AbortSignal,
+    announce: Announce,
+  ): Promise<void> {
+    if (sif.sizeBytes >= ANNOUNCED_UPLOAD_BYTES) {
+      const megabytes = Math.ceil(sif.sizeBytes / 1_000_000);
+      await announce(`uploading the image (${megabytes} MB) to ${this.session.name}`);
+    }
+    await this.session.upload(sif.path, join(directory, part), { mode: 0o600, signal });
+    await this.#run(
+      landImageScript(directory, name, part, sif.sha256),
+      `verify the uploaded image ${join(directory, name)} by its SHA-256`,
+      SCRIPT_TIMEOUT_MS + sif.sizeBytes / SLOWEST_HASH_BYTES_PER_MS,
+    );
+  }
+
+  /** A file of the container's volume, else of the site's directory. */
+  async #volumeFile(
+    path: string,
+    places: ImagePlaces,
+    hash = false,
+  ): Promise<{ file: string; hash: string }> {
+    const root = places.volume ?? places.site;
+    const what = `the image ${JSON.stringify(path)}`;
+    if (root === undefined) {
+      throw new CriError(
+        "FAILED_PRECONDITION",
+        `Cannot use ${what}: a file needs a volume mounted at /multicri in the container, or the site's ` +
+          "directory of images (CRI_SLURM_SITE_IMAGES).",
+      );
+    }
+    const { code, stdout, stderr } = await this.session.run(
+      volumeFileScript(root, path, { hash }),
+      {
+        timeoutMs: SCRIPT_TIMEOUT_MS,
+      },
+    );
+    const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes).trim();
+    if (code === 0) {
+      const [file = "", sum = ""] = decode(stdout).split("\n");
+      return { file, hash: sum.slice(0, SHA256_DIGITS) };
+    }
+    const where = `${this.session.name}:${root}`;
+    if (code === VOLUME_FILE_EXIT.OUTSIDE) {
+      throw new CriError(
+        "PERMISSION_DENIED",
+        `Cannot use ${what}: a link leads out of its volume ${where}.`,
+      );
+    }
+    if (code === VOLUME_FILE_EXIT.NO_FILE || code === VOLUME_FILE_EXIT.NO_VOLUME) {
+      const missing = code === VOLUME_FILE_EXIT.NO_FILE
+        ? "no readable file of that name is in"
+        : "there is no directory";
+      throw new CriError("NOT_FOUND", `Cannot use ${what}: ${missing} ${where}.`);
+    }
+    throw this.#failure(`use ${what}`, decode(stderr) || `exit code ${code}`);
+  }
+
+  /** Runs a script that must succeed, and returns what it prints. */
+  async #run(script: string, purpose: string, timeoutMs = SCRIPT_TIMEOUT_MS): Promise<string> {
+    const result = await this.session.run(script, { timeoutMs });
+    if (result.code === 0) return new TextDecoder().decode(result.stdout);
+    const words = new TextDecoder().decode(result.stderr).trim() || `exit code ${result.code}`;
+    throw this.#failure(purpose, words);
+  }
+
+  #failure(task: string, words: string): CriError {
+    return new CriError(
+      "FAILED_PRECONDITION",
+      `Cannot ${task} on ${this.session.name}: ${words}`,
+    );
+  }
+}
+
+/** Enough of a hash to tell the directories of one account apart. */
+async function shortHash(text: string): Promise<string> {
+  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
+  return new Uint8Array(digest).toHex().slice(0, 16);
+}

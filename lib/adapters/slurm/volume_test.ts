@@ -1,0 +1,43 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { CriError } from "../../base/error.ts";
+import { ContainerConfig, Mount } from "../../cri/api.generated.ts";
+import { volumeClaim, volumeMount } from "./volume.ts";
+
+const KUBELET = "/var/lib/kubelet";
+const VOLUMES = `${KUBELET}/pods/u/volumes`;
+
+for (
+  const [hostPath, claim] of [
+    [`${VOLUMES}/kubernetes.io~nfs/results`, "results"],
+    [`${VOLUMES}/kubernetes.io~csi/pvc-1a2b/mount`, "pvc-1a2b"],
+    [`${VOLUMES}/kubernetes.io~nfs/.images`, undefined],
+    [`${VOLUMES}/kubernetes.io~nfs/..`, undefined],
+    [`${VOLUMES}/kubernetes.io~nfs/`, undefined],
+    [`${VOLUMES}/kubernetes.io~nfs/a/b`, undefined],
+    [`${VOLUMES}/kubernetes.io~csi/pvc-1a2b`, undefined],
+    [`${VOLUMES}/kubernetes.io~csi/pvc-1a2b/mount/x`, undefined],
+    [`${VOLUMES}/kubernetes.io~empty-dir/results`, undefined],
+    [`${VOLUMES}/kubernetes.io~nfs/a,b`, undefined],
+    [`${KUBELET}/pods/u/volume-subpaths/results/main/0`, undefined],
+    ["/srv/results", undefined],
+    [`${KUBELET}/pods`, undefined],
+  ] as const
+) {
+  Deno.test(`volumeClaim() ${claim === undefined ? "refuses" : "finds"} it when the path is ${hostPath}`, () => {
+    const find = () => volumeClaim(Mount.fromPartial({ hostPath }), KUBELET);
+    if (claim !== undefined) return assertEquals(find(), claim);
+    const error = assertThrows(find, CriError, "a persistent volume") as CriError;
+    assertEquals(error.code, "INVALID_ARGUMENT");
+  });
+}
+
+Deno.test("volumeMount() takes the seed's relative path for the same", () => {
+  for (const containerPath of ["multicri", "/multicri"]) {
+    const config = ContainerConfig.fromPartial({ mounts: [{ containerPath }] });
+    assertEquals(volumeMount(config)?.containerPath, containerPath);
+  }
+  assertEquals(
+    volumeMount(ContainerConfig.fromPartial({ mounts: [{ containerPath: "/x" }] })),
+    undefined,
+  );
+});

@@ -1,0 +1,100 @@
+/** Fifty pods with one image on a cluster that has none: one download, one upload, and no secret anywhere. */
+import { assert, assertEquals } from "@std/assert";
+import { Harness } from "./harness.ts";
+
+const PODS = 50;
+/** Large enough for its upload to be told in a container's log. */
+const IMAGE_BYTES = 20 * 1000 * 1000;
+const REPOSITORY = "crowd/large";
+const SAMPLE_MS = 5;
+
+Deno.test("fifty pods with one private image cause one download and one upload", async () => {
+  const harness = await Harness.start({ name: "crowd" });
+  const { lab, server } = harness;
+  const { address, username, password } = lab.guardedRegistry;
+  // A digest that no registry, pool or cluster has seen.
+  const made = await lab.exec("knode", [
+    "sh",
+    "-euc",
+    `rm -rf /tmp/crowd && mkdir /tmp/crowd && cd /tmp/crowd
+apptainer --silent build --sandbox root docker://${lab.registry}/${lab.images.busybox}
+head -c ${IMAGE_BYTES} /dev/urandom >root/large.bin
+apptainer --silent build large.sif root
+apptainer --silent push --no-https large.sif oras://${lab.registry}/${REPOSITORY}:1`,
+  ], { timeoutMs: 120_000 });
+  assertEquals(made.code, 0, made.stderr);
+  const image = `oras-repository.${address}/${REPOSITORY}:1`;
+  const secrets = [password, btoa(password), btoa(`${username}:${password}`)].map((text) =>
+    text.replace(/=+$/, "")
+  );
+  const sampling = new AbortController();
+  const sampled = sampleCommandLines(sampling.signal);
+  try {
+    await server.crictl(["rmi", image]);
+    const before = await blobsServed(harness);
+    const pod = async () => {
+      const made = await harness.create({ image, command: ["/bin/echo", "one of fifty"] });
+      await server.crictlOk(["start", made.container]);
+      return made;
+    };
+    await Promise.all(Array.from({ length: PODS }, () => pullWithCredentials(harness, image)));
+    const pods = await Promise.all(Array.from({ length: PODS }, pod));
+    const uploads: string[] = [];
+    for (const { container } of pods) {
+      assertEquals((await harness.exited(container)).status.exitCode, 0);
+      const { own, stdout } = await harness.logs(container);
+      assertEquals(stdout, ["one of fifty"]);
+      uploads.push(...own.filter((line) => line.startsWith("uploading the image")));
+    }
+    assertEquals(await blobsServed(harness) - before, 1);
+    assertEquals(uploads.length, 1);
+    for (const { pod } of pods) await server.crictlOk(["rmp", "--force", pod]);
+  } finally {
+    sampling.abort();
+  }
+  const seen = await sampled;
+  assert(seen.some((line) => /skopeo .*inspect/.test(line)), "no pull was seen");
+  // crictl itself is given them on its command line.
+  const guilty = seen.filter((line) =>
+    !line.includes("crictl") && secrets.some((s) => line.includes(s))
+  );
+  assertEquals(guilty, []);
+  for (const directory of [server.rootDir, server.stateDir, server.cachePath, server.logPath]) {
+    const { stdout } = await lab.exec("knode", [
+      "grep",
+      "-rlF",
+      ...secrets.flatMap((secret) => ["-e", secret]),
+      directory,
+    ]);
+    assertEquals(stdout, "", "a secret was left on the node");
+  }
+  await server.crictlOk(["rmi", image]);
+  await harness.stop();
+});
+
+async function pullWithCredentials({ server, lab }: Harness, image: string): Promise<void> {
+  const { username, password } = lab.guardedRegistry;
+  await server.crictlOk(["pull", "--creds", `${username}:${password}`, image]);
+}
+
+/** How often the registry behind the password has given the image's file away. */
+async function blobsServed({ lab }: Harness): Promise<number> {
+  const port = lab.guardedRegistry.address.split(":")[1];
+  const log = await Deno.readTextFile(lab.path("registry", `/var/log/registry-${port}.out`));
+  const served = new RegExp(`"GET /v2/${REPOSITORY}/blobs/\\S+ HTTP/1.1" 200 (\\d+)`, "g");
+  return [...log.matchAll(served)].filter((match) => Number(match[1]) > IMAGE_BYTES).length;
+}
+
+/** Command lines of all processes of the machine, the lab's included, until `signal` aborts. */
+async function sampleCommandLines(signal: AbortSignal): Promise<string[]> {
+  const lines = new Set<string>();
+  while (!signal.aborted) {
+    for await (const { name } of Deno.readDir("/proc")) {
+      if (!/^\d+$/.test(name)) continue;
+      const line = await Deno.readTextFile(`/proc/${name}/cmdline`).catch(() => "");
+      lines.add(line.replaceAll("\0", " "));
+    }
+    await new Promise((resolve) => setTimeout(resolve, SAMPLE_MS));
+  }
+  return [...lines];
+}

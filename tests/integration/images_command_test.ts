@@ -1,0 +1,55 @@
+/** `multicri images` on the real cluster, as an administrator runs it on the node. */
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { join } from "@std/path";
+import { KNODE_PATHS } from "../../scripts/lab/settings.ts";
+import { ENTRY, Harness } from "./harness.ts";
+
+const CLUSTERS_FILE = "/run/images-clusters.yml";
+
+Deno.test("images on a cluster are listed and pruned, but never one that a container uses", async () => {
+  const harness = await Harness.start({ name: "imgcmd" });
+  const { lab, server } = harness;
+  const { host, user, password } = lab.login;
+  const images = join(lab.homePath, "multi-cri/.images");
+  const command = async (...words: string[]) => {
+    const argv = [`${KNODE_PATHS.checkout}/scripts/multicri`, "images", ...words];
+    const flags = ["--clusters-file", CLUSTERS_FILE, "--root-dir", server.rootDir];
+    return await lab.exec("knode", [...argv, ...flags], { env: server.env, timeoutMs: 60_000 });
+  };
+  try {
+    await Deno.writeTextFile(
+      lab.path("knode", CLUSTERS_FILE),
+      JSON.stringify({ clusters: { lab: { host, user, password } } }),
+      { mode: 0o600 },
+    );
+    await harness.onCluster("rm -rf multi-cri/.images");
+    await server.crictlOk(["pull", ENTRY]);
+    const gone = await harness.run({ image: ENTRY });
+    await harness.exited(gone.container);
+    await server.crictlOk(["rmp", "--force", gone.pod]);
+    const used = await harness.run({ command: ["/bin/sleep", "60"] });
+    await harness.running(used.container);
+
+    const listed = await command("list");
+    assertEquals([listed.code, listed.stderr], [0, ""]);
+    assertMatch(listed.stdout, /lab: [0-9a-f]{64}\.sif {2}\d+ MB {2}in use\n/);
+    assertMatch(listed.stdout, /lab: [0-9a-f]{64}\.sif {2}\d+ MB {2}last asked for /);
+    assertMatch(listed.stdout, /lab: 2 images, \d+ MB\n$/);
+
+    assertMatch((await command("prune")).stdout, /lab: 0 images removed/);
+    const monthAgo = new Date(Date.now() - 30 * 24 * 3600 * 1000);
+    for await (const { name } of Deno.readDir(images)) {
+      await Deno.utime(join(images, name), monthAgo, monthAgo);
+    }
+    assertMatch((await command("prune", "20")).stdout, /lab: 1 images removed/);
+    assertMatch((await command("list")).stdout, /in use\nlab: 1 images/);
+    await server.crictlOk(["rmp", "--force", used.pod]);
+
+    const unknown = await command("delete");
+    assertEquals(unknown.code, 2);
+    assertMatch(unknown.stderr, /"delete" is unknown/);
+    assert(!listed.stdout.includes(password));
+  } finally {
+    await harness.stop();
+  }
+});
