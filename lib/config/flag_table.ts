@@ -49,6 +49,11 @@ export const FLAGS: readonly Flag[] = [
     help: "Write lines of our own (job id, why it waits) into container logs, as 'multicri: …'.",
   },
   {
+    name: "join-commands",
+    default: "true",
+    help: "Let '&&' and '||' that stand alone in a pod's command or args join commands.",
+  },
+  {
     name: "kubelet-root-dir",
     value: "dir",
     default: "/var/lib/kubelet",

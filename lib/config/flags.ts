@@ -28,6 +28,8 @@ export interface Config {
   clustersFile: string | undefined;
   enablePodPersistence: boolean;
   jobLogLines: boolean;
+  /** Whether `&&` and `||` that stand alone in a pod's command join commands. */
+  joinCommands: boolean;
   kubeletRootDir: string;
   /** Whether Kubernetes resources become sbatch options where the job's own settings say nothing. */
   mapResources: boolean;
@@ -105,6 +107,7 @@ export function parseInvocation(
         : absolutePath(values, "clusters-file"),
       enablePodPersistence: values("enable-pod-persistence") === "true",
       jobLogLines: values("job-log-lines") === "true",
+      joinCommands: values("join-commands") === "true",
       mapResources: values("map-resources") === "true",
       kubeletRootDir: absolutePath(values, "kubelet-root-dir"),
       nodeIp: values("node-ip") || undefined,

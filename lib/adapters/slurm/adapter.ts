@@ -74,6 +74,7 @@ export class SlurmAdapter implements Adapter {
       image: request.image,
       settings,
       mapResources: this.config.mapResources,
+      joinCommands: this.config.joinCommands,
       usageSeconds: this.config.usageIntervalSeconds,
       directory: "/x",
       imagePath: "/x",

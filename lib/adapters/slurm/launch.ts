@@ -37,6 +37,7 @@ export interface LaunchRequest {
   /** @throws CriError when the container cannot be run any more. */
   plan: () => Promise<LaunchPlan>;
   mapResources: boolean;
+  joinCommands: boolean;
   usageSeconds: number;
   account: ClusterAccount;
   /** Writes a line into the container's log. */
@@ -166,6 +167,7 @@ async function prepare(
     image,
     settings,
     mapResources: request.mapResources,
+    joinCommands: request.joinCommands,
     usageSeconds: request.usageSeconds,
     directory,
     imagePath,

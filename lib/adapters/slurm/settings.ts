@@ -4,7 +4,13 @@ import { type ClusterAddress, SSH_PORT } from "../../config/flags.ts";
 import type { KeyValue, PodSandboxConfig } from "../../cri/api.generated.ts";
 import type { ClusterLogin } from "../../executors/ssh/login.ts";
 import { parsePrivateKey } from "../../executors/ssh/private_key.ts";
-import { parseCustomConfig } from "../../../wasm/core.ts";
+import {
+  CLUSTER_ANNOTATION,
+  JOB_VARIABLES,
+  type JobOptions,
+  readJobOptions,
+  unusable,
+} from "./job_options.ts";
 
 export interface Variable {
   name: string;
@@ -16,51 +22,18 @@ export type ClusterChoice =
   | { kind: "own"; login: ClusterLogin }
   | { kind: "named"; name: string };
 
-/** The pod's annotation that names a cluster of `--clusters-file`. */
-export const CLUSTER_ANNOTATION = "multicri.io/cluster";
-
-/** What the environment of a container says, taken apart. */
-export interface ContainerSettings {
+/** What the environment of a container and its pod's annotations say, taken apart. */
+export interface ContainerSettings extends JobOptions {
   cluster: ClusterChoice;
-  /** sbatch long options without dashes, those of JOB_CUSTOM_CONFIG last, so that they win. */
-  options: { name: string; value?: string }[];
-  /** SLURM_ and SBATCH_ variables for the submission, from JOB_CUSTOM_CONFIG. */
-  submitEnvironment: Variable[];
-  /** Lines of JOB_CUSTOM_CONFIG that were not understood, for the container's log. */
-  ignoredLines: string[];
   /** CLUSTER_CONFIG: a script that runs in the job before the container. */
   prerun: string;
   /** What the program in the container gets. */
   program: Variable[];
 }
 
-/** Job variables of the seed and the sbatch(1) option each becomes. */
-const JOB_OPTIONS: Readonly<Record<string, { option: string; pattern: RegExp; expected: string }>> =
-  {
-    JOB_QUEUE: { option: "partition", pattern: /^[\w.,-]+$/, expected: "a partition's name" },
-    JOB_GPU: {
-      option: "gres",
-      pattern: /^gpu(:[\w.-]+)?(:\d+)?$/,
-      expected: "gpu[[:type]:count], such as gpu:kepler:2",
-    },
-    JOB_NUM_NODES: {
-      option: "nodes",
-      pattern: /^[1-9]\d*(-[1-9]\d*)?$/,
-      expected: "a number of nodes",
-    },
-    JOB_NUM_CORES_NODE: { option: "mincpus", pattern: /^[1-9]\d*$/, expected: "a number of cores" },
-    JOB_NUM_CORES: { option: "ntasks", pattern: /^[1-9]\d*$/, expected: "a number of cores" },
-    JOB_NUM_TASKS_NODE: {
-      option: "ntasks-per-node",
-      pattern: /^[1-9]\d*$/,
-      expected: "a number of tasks",
-    },
-  };
-
 /** Names that are for us and never reach the program, beside CLUSTER_* and KUBERNETES_*. */
 const RESERVED_NAMES = new Set([
-  ...Object.keys(JOB_OPTIONS),
-  "JOB_CUSTOM_CONFIG",
+  ...JOB_VARIABLES,
   "MPI_VERSION",
   "MPI_FLAGS",
 ]);
@@ -91,36 +64,15 @@ export function readSettings(
       "MPI_VERSION is set, but MPI jobs are not available in this version of multicri; unset it.",
     );
   }
-  const options: ContainerSettings["options"] = [];
-  for (const [name, { option, pattern, expected }] of Object.entries(JOB_OPTIONS)) {
-    const value = (all.get(name) ?? "").trim();
-    if (value === "") continue;
-    if (!pattern.test(value)) throw unusable(name, expected, value);
-    options.push({ name: option, value });
-  }
-  const custom = parseCustomConfig(all.get("JOB_CUSTOM_CONFIG") ?? "");
   return {
     cluster: chooseCluster(all, sandbox, clusters),
-    options: [...options, ...custom.options],
-    submitEnvironment: custom.environment,
-    ignoredLines: describeIgnored(custom.ignored),
+    ...readJobOptions(all, sandbox.annotations),
     prerun: all.get("CLUSTER_CONFIG") ?? "",
     program: [...all].filter(([name]) => !isReserved(name)).map(([name, value]) => ({
       name,
       value,
     })),
   };
-}
-
-/** One sentence a line, with the line, however many of its words were not understood. */
-function describeIgnored(
-  ignored: readonly { line: number; text: string; why: string }[],
-): string[] {
-  const byLine = new Map<number, string[]>();
-  for (const { line, text, why } of ignored) {
-    byLine.set(line, [...byLine.get(line) ?? [], `${JSON.stringify(text)}: ${why}`]);
-  }
-  return [...byLine].map(([line, words]) => `JOB_CUSTOM_CONFIG line ${line}: ${words.join("; ")}`);
 }
 
 /** Whether a variable is for multicri and not for the program. */
@@ -221,13 +173,6 @@ function required(all: ReadonlyMap<string, string>, name: string): string {
     throw new CriError("INVALID_ARGUMENT", `Cannot run the container: ${name} must be set in it.`);
   }
   return value;
-}
-
-function unusable(name: string, expected: string, value: string): CriError {
-  return new CriError(
-    "INVALID_ARGUMENT",
-    `Cannot use ${name} as it must be ${expected}: current value is ${JSON.stringify(value)}.`,
-  );
 }
 
 function decode(name: string, value: Uint8Array): string {
