@@ -14,7 +14,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ["lib/images"],
   ["lib/adapters"],
   ["lib/runtime", "lib/remote"],
-  ["lib/router"],
+  ["lib/router", "lib/admin"],
   ["lib/server"],
   ["main.ts"],
 ];

@@ -1,5 +1,7 @@
 /** The flags of the command line: names, defaults, and what --help says of them. */
 
+import { JOBS_USAGE } from "./jobs_command.ts";
+
 /** The values of --adapter-name. */
 export const ADAPTERS = ["slurm"] as const;
 
@@ -184,6 +186,7 @@ export function helpText(): string {
     "multicri: a Kubernetes container runtime (CRI v1) that runs pods as Slurm jobs in Apptainer.",
     "",
     "Usage: multicri [flags]",
+    ...JOBS_USAGE.split("\n").map((line) => `       ${line}`),
     "",
     ...lines,
     "",

@@ -4,6 +4,7 @@ import { isAbsolute, normalize } from "@std/path";
 import { messageOf } from "../base/error.ts";
 import { type Severity } from "../base/log.ts";
 import { ADAPTERS, FLAGS, helpText, suggestion } from "./flag_table.ts";
+import { type JobsCommand, parseJobsCommand } from "./jobs_command.ts";
 import {
   type HandlerMapping,
   parseHandlers,
@@ -64,7 +65,8 @@ export interface SlurmSettings {
 export type Invocation =
   | { kind: "help"; text: string }
   | { kind: "version" }
-  | { kind: "serve"; config: Config };
+  | { kind: "serve"; config: Config }
+  | { kind: "jobs"; config: Config; command: JobsCommand };
 
 /** A command line or environment that cannot be used; the message is for the person who typed it. */
 export class UsageError extends Error {
@@ -85,7 +87,10 @@ export function parseInvocation(
   args: readonly string[],
   env: (name: string) => string | undefined,
 ): Invocation {
-  const values = readFlags(args);
+  const isJobs = args[0] === "jobs";
+  const firstFlag = args.findIndex((arg) => arg.startsWith("-"));
+  const words = isJobs ? args.slice(1, firstFlag === -1 ? undefined : firstFlag) : [];
+  const values = readFlags(isJobs ? args.slice(1 + words.length) : args);
   if (values("help") === "true") return { kind: "help", text: helpText() };
   if (values("version") === "true") return { kind: "version" };
 
@@ -97,34 +102,42 @@ export function parseInvocation(
   const remotes = parsed(() => parseRemotes(values("remote-runtime-endpoints")));
   absolutePath(values, "network-bin-dir");
   absolutePath(values, "network-conf-dir");
+  const config = readConfig(values, env, remotes);
+  return isJobs
+    ? { kind: "jobs", config, command: parsed(() => parseJobsCommand(words)) }
+    : { kind: "serve", config };
+}
+
+function readConfig(
+  values: (name: string) => string,
+  env: (name: string) => string | undefined,
+  remotes: readonly RemoteEndpoint[],
+): Config {
   return {
-    kind: "serve",
-    config: {
-      adapterName: oneOf("adapter-name", values("adapter-name"), ADAPTERS),
-      allowedClusters: clusterAddresses(values("allowed-clusters")),
-      clustersFile: values("clusters-file") === ""
-        ? undefined
-        : absolutePath(values, "clusters-file"),
-      enablePodPersistence: values("enable-pod-persistence") === "true",
-      jobLogLines: values("job-log-lines") === "true",
-      joinCommands: values("join-commands") === "true",
-      mapResources: values("map-resources") === "true",
-      kubeletRootDir: absolutePath(values, "kubelet-root-dir"),
-      nodeIp: values("node-ip") || undefined,
-      podLogsDir: absolutePath(values, "pod-logs-dir"),
-      remotes,
-      resourcesCachePath: poolPath(values),
-      rootDir: absolutePath(values, "root-dir"),
-      runtimeHandlers: parsed(() => parseHandlers(values("runtime-handlers"), remotes)),
-      sandboxImage: values("sandbox-image"),
-      socketPath: absolutePath(values, "socket-path"),
-      stateDir: absolutePath(values, "state-dir"),
-      logThreshold: logThreshold(values("stderrthreshold"), values("v")),
-      streamAddr: ownAddress("--stream-addr", values("stream-addr") || "127.0.0.1"),
-      streamPort: port("--stream-port", values("stream-port"), 0),
-      usageIntervalSeconds: usageInterval(values("usage-interval")),
-      slurm: slurmSettings(env),
-    },
+    adapterName: oneOf("adapter-name", values("adapter-name"), ADAPTERS),
+    allowedClusters: clusterAddresses(values("allowed-clusters")),
+    clustersFile: values("clusters-file") === ""
+      ? undefined
+      : absolutePath(values, "clusters-file"),
+    enablePodPersistence: values("enable-pod-persistence") === "true",
+    jobLogLines: values("job-log-lines") === "true",
+    joinCommands: values("join-commands") === "true",
+    mapResources: values("map-resources") === "true",
+    kubeletRootDir: absolutePath(values, "kubelet-root-dir"),
+    nodeIp: values("node-ip") || undefined,
+    podLogsDir: absolutePath(values, "pod-logs-dir"),
+    remotes,
+    resourcesCachePath: poolPath(values),
+    rootDir: absolutePath(values, "root-dir"),
+    runtimeHandlers: parsed(() => parseHandlers(values("runtime-handlers"), remotes)),
+    sandboxImage: values("sandbox-image"),
+    socketPath: absolutePath(values, "socket-path"),
+    stateDir: absolutePath(values, "state-dir"),
+    logThreshold: logThreshold(values("stderrthreshold"), values("v")),
+    streamAddr: ownAddress("--stream-addr", values("stream-addr") || "127.0.0.1"),
+    streamPort: port("--stream-port", values("stream-port"), 0),
+    usageIntervalSeconds: usageInterval(values("usage-interval")),
+    slurm: slurmSettings(env),
   };
 }
 

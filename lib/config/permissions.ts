@@ -1,6 +1,6 @@
 import { INHERITED_VARIABLES } from "../executors/local.ts";
 import { type Clusters, reachableAddresses } from "./clusters.ts";
-import type { Config } from "./flags.ts";
+import type { ClusterAddress, Config } from "./flags.ts";
 
 /** Programs the server may start, by the names they have in PATH. */
 export const PROGRAMS = ["apptainer", "skopeo"] as const;
@@ -34,6 +34,34 @@ const ENVIRONMENT_FLAG = `--allow-env=${
   [...OWN_VARIABLES, ...LIBRARY_VARIABLES, ...INHERITED_VARIABLES].join(",")
 }`;
 
+/** Logins in the environment of an administrator's command, named as in pods. */
+export const LOGIN_VARIABLES = [
+  "CLUSTER_HOST",
+  "CLUSTER_PORT",
+  "CLUSTER_USERNAME",
+  "CLUSTER_PASSWORD",
+  "CLUSTER_KEYVALUE",
+] as const;
+
+/** What `multicri jobs` needs: the server's socket, the clusters, and the pinned host keys; it starts no program. */
+export function jobsPermissionFlags(config: Config, clusters: Clusters): string[] {
+  const socket = config.socketPath;
+  const addresses = reachableAddresses(clusters)?.map(addressText);
+  const net = addresses === undefined ? "" : `=unix:${socket},${addresses.join(",")}`;
+  const read = [
+    socket,
+    config.rootDir,
+    ...(config.clustersFile === undefined ? [] : [config.clustersFile]),
+  ];
+  return [
+    "--no-prompt",
+    `--allow-net${net}`,
+    `--allow-read=${read.join(",")}`,
+    `--allow-write=${[socket, config.rootDir].join(",")}`,
+    `${ENVIRONMENT_FLAG},${LOGIN_VARIABLES.join(",")}`,
+  ];
+}
+
 /** What --help and --version need: the libraries read their variables when they are loaded. */
 export const HELP_PERMISSION_FLAGS: readonly string[] = ["--no-prompt", ENVIRONMENT_FLAG];
 
@@ -52,9 +80,7 @@ export function permissionFlags(config: Config, clusters: Clusters): string[] {
     config.podLogsDir,
   ];
   const stream = { host: config.streamAddr, port: config.streamPort };
-  const addresses = reachableAddresses(clusters)?.concat(stream).map(({ host, port }) =>
-    host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`
-  );
+  const addresses = reachableAddresses(clusters)?.concat(stream).map(addressText);
   // A unix socket needs the same path in net, read and write.
   const net = addresses === undefined ? "" : `=${
     [
@@ -78,4 +104,8 @@ export function permissionFlags(config: Config, clusters: Clusters): string[] {
     ENVIRONMENT_FLAG,
     "--allow-sys=networkInterfaces",
   ];
+}
+
+function addressText({ host, port }: ClusterAddress): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }

@@ -5,18 +5,29 @@
 import { messageOf } from "../base/error.ts";
 import { writeStderrLine, writeStdoutLine } from "../base/log.ts";
 import { quoteShell } from "../../wasm/core.ts";
-import { parseInvocation, UsageError } from "./flags.ts";
+import { type Invocation, parseInvocation, UsageError } from "./flags.ts";
 import { readClusters } from "./clusters.ts";
-import { HELP_PERMISSION_FLAGS, permissionFlags } from "./permissions.ts";
+import { HELP_PERMISSION_FLAGS, jobsPermissionFlags, permissionFlags } from "./permissions.ts";
 
 try {
   const invocation = parseInvocation(Deno.args, (name) => Deno.env.get(name));
-  const flags = invocation.kind === "serve"
-    ? permissionFlags(invocation.config, readClusters(invocation.config))
-    : HELP_PERMISSION_FLAGS;
-  for (const flag of flags) writeStdoutLine(quoteShell(flag));
+  for (const flag of flagsOf(invocation)) writeStdoutLine(quoteShell(flag));
 } catch (error) {
   if (!(error instanceof UsageError)) throw error;
   writeStderrLine(`multicri: ${messageOf(error)}`);
   Deno.exit(2);
+}
+
+function flagsOf(invocation: Invocation): readonly string[] {
+  switch (invocation.kind) {
+    case "help":
+    case "version":
+      return HELP_PERMISSION_FLAGS;
+    case "serve":
+      return permissionFlags(invocation.config, readClusters(invocation.config));
+    case "jobs":
+      return jobsPermissionFlags(invocation.config, readClusters(invocation.config));
+    default:
+      return invocation satisfies never;
+  }
 }

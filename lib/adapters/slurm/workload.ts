@@ -37,6 +37,8 @@ export interface SlurmWorkload {
   readonly slurmState?: string;
   /** The job is to be ended: by us, not by its program. */
   readonly stop?: { readonly killed: boolean };
+  /** An administrator gave it up: nothing more is done on the cluster. */
+  readonly abandoned?: boolean;
 }
 
 /** @throws TypeError for a record without a workload, which no prepared container is. */
