@@ -1,5 +1,4 @@
-import type { Clusters } from "../config/clusters.ts";
-import { LOGIN_VARIABLES } from "../config/permissions.ts";
+import { type Clusters, LOGIN_VARIABLES } from "../config/clusters.ts";
 import type { ClusterLogin } from "../executors/ssh/login.ts";
 import { readSettings } from "../adapters/slurm/settings.ts";
 

@@ -1,5 +1,5 @@
 import { INHERITED_VARIABLES } from "../executors/local.ts";
-import { type Clusters, reachableAddresses } from "./clusters.ts";
+import { type Clusters, LOGIN_VARIABLES, reachableAddresses } from "./clusters.ts";
 import type { ClusterAddress, Config } from "./flags.ts";
 
 /** Programs the server may start, by the names they have in PATH. */
@@ -33,15 +33,6 @@ const OWN_VARIABLES = [
 const ENVIRONMENT_FLAG = `--allow-env=${
   [...OWN_VARIABLES, ...LIBRARY_VARIABLES, ...INHERITED_VARIABLES].join(",")
 }`;
-
-/** Logins in the environment of an administrator's command, named as in pods. */
-export const LOGIN_VARIABLES = [
-  "CLUSTER_HOST",
-  "CLUSTER_PORT",
-  "CLUSTER_USERNAME",
-  "CLUSTER_PASSWORD",
-  "CLUSTER_KEYVALUE",
-] as const;
 
 /** What `multicri jobs` needs: the server's socket, the clusters, and the pinned host keys; it starts no program. */
 export function jobsPermissionFlags(config: Config, clusters: Clusters): string[] {

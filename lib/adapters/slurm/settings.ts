@@ -1,5 +1,5 @@
 import { CriError } from "../../base/error.ts";
-import type { Clusters } from "../../config/clusters.ts";
+import { type Clusters, LOGIN_VARIABLES } from "../../config/clusters.ts";
 import { type ClusterAddress, SSH_PORT } from "../../config/flags.ts";
 import type { KeyValue, PodSandboxConfig } from "../../cri/api.generated.ts";
 import type { ClusterLogin } from "../../executors/ssh/login.ts";
@@ -37,15 +37,6 @@ const RESERVED_NAMES = new Set([
   "MPI_VERSION",
   "MPI_FLAGS",
 ]);
-
-/** Variables of which any one means that the container brings a login of its own. */
-const LOGIN_NAMES = [
-  "CLUSTER_HOST",
-  "CLUSTER_PORT",
-  "CLUSTER_USERNAME",
-  "CLUSTER_PASSWORD",
-  "CLUSTER_KEYVALUE",
-];
 
 /**
  * Takes a container's environment apart; a later value of a name wins.
@@ -90,7 +81,7 @@ function chooseCluster(
     ? annotations[CLUSTER_ANNOTATION]
     : undefined;
   const name = annotated ?? clusters.defaultName;
-  const own = LOGIN_NAMES.some((variable) => (all.get(variable) ?? "").trim() !== "");
+  const own = LOGIN_VARIABLES.some((variable) => (all.get(variable) ?? "").trim() !== "");
   if (own || name === undefined) return { kind: "own", login: readLogin(all, clusters.allowed) };
   const kept = clusters.named.get(name);
   if (kept === undefined) {
@@ -134,14 +125,47 @@ function readLogin(
   all: ReadonlyMap<string, string>,
   allowed: readonly ClusterAddress[],
 ): ClusterLogin {
-  const host = required(all, "CLUSTER_HOST");
-  const user = required(all, "CLUSTER_USERNAME");
-  if (!/^[\w.:%-]+$/.test(host)) throw unusable("CLUSTER_HOST", "a host name or address", host);
-  if (!/^[\w.@\\+-]+$/.test(user)) throw unusable("CLUSTER_USERNAME", "a user name", user);
-  const portText = (all.get("CLUSTER_PORT") ?? "").trim() || String(SSH_PORT);
+  for (const name of ["CLUSTER_HOST", "CLUSTER_USERNAME"]) required(all, name);
+  const login = {
+    ...readAddress(all, "CLUSTER", allowed),
+    user: readUser("CLUSTER_USERNAME", required(all, "CLUSTER_USERNAME")),
+  };
+  const credentials = readCredentials(all, "CLUSTER");
+  if (credentials === undefined) {
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      "Cannot log in to the cluster: CLUSTER_PASSWORD or CLUSTER_KEYVALUE must be set in the container.",
+    );
+  }
+  if (!JUMP_VARIABLES.some((name) => (all.get(name) ?? "").trim() !== "")) {
+    return { ...login, ...credentials };
+  }
+  const jumpUser = (all.get("CLUSTER_JUMP_USERNAME") ?? "").trim() || login.user;
+  return {
+    ...login,
+    ...credentials,
+    jump: {
+      ...readAddress(all, "CLUSTER_JUMP", allowed),
+      user: readUser("CLUSTER_JUMP_USERNAME", jumpUser),
+      ...(readCredentials(all, "CLUSTER_JUMP") ?? credentials),
+    },
+  };
+}
+
+const JUMP_VARIABLES = LOGIN_VARIABLES.filter((name) => name.startsWith("CLUSTER_JUMP_"));
+
+/** The host and port of `PREFIX_HOST` and `PREFIX_PORT`, which the administrator must allow. */
+function readAddress(
+  all: ReadonlyMap<string, string>,
+  prefix: string,
+  allowed: readonly ClusterAddress[],
+): ClusterAddress {
+  const host = required(all, `${prefix}_HOST`);
+  if (!/^[\w.:%-]+$/.test(host)) throw unusable(`${prefix}_HOST`, "a host name or address", host);
+  const portText = (all.get(`${prefix}_PORT`) ?? "").trim() || String(SSH_PORT);
   const port = Number(portText);
   if (!/^\d{1,5}$/.test(portText) || port < 1 || port > 65535) {
-    throw unusable("CLUSTER_PORT", "a port number from 1 to 65535", portText);
+    throw unusable(`${prefix}_PORT`, "a port number from 1 to 65535", portText);
   }
   if (allowed.length > 0 && !allowed.some((one) => one.host === host && one.port === port)) {
     throw new CriError(
@@ -150,18 +174,19 @@ function readLogin(
         `${allowed.map((one) => `${one.host}:${one.port}`).join(", ")} only (--allowed-clusters).`,
     );
   }
-  const password = all.get("CLUSTER_PASSWORD");
-  const key = all.get("CLUSTER_KEYVALUE");
-  if (!password && !key) {
-    throw new CriError(
-      "INVALID_ARGUMENT",
-      "Cannot log in to the cluster: CLUSTER_PASSWORD or CLUSTER_KEYVALUE must be set in the container.",
-    );
-  }
+  return { host, port };
+}
+
+function readUser(name: string, user: string): string {
+  if (!/^[\w.@\\+-]+$/.test(user)) throw unusable(name, "a user name", user);
+  return user;
+}
+
+function readCredentials(all: ReadonlyMap<string, string>, prefix: string) {
+  const password = all.get(`${prefix}_PASSWORD`);
+  const key = all.get(`${prefix}_KEYVALUE`);
+  if (!password && !key) return undefined;
   return {
-    host,
-    port,
-    user,
     ...(password ? { password } : {}),
     ...(key ? { privateKey: parsePrivateKey(key) } : {}),
   };
