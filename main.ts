@@ -6,9 +6,13 @@ import { assertSupportedDeno } from "./lib/base/deno_version.ts";
 import { CriError, messageOf } from "./lib/base/error.ts";
 import { KeyedMutex } from "./lib/base/keyed_mutex.ts";
 import { createLogger, type Logger, writeStderrLine, writeStdoutLine } from "./lib/base/log.ts";
-import { runImagesCommand } from "./lib/admin/images.ts";
-import { readClusters } from "./lib/config/clusters.ts";
+import type { JobsCommand } from "./lib/config/jobs_command.ts";
+import { RunningServer } from "./lib/admin/running_server.ts";
 import { checkRegistryCredentials } from "./lib/config/registry_credentials.ts";
+import { knownLogins } from "./lib/admin/clusters.ts";
+import { readClusters } from "./lib/config/clusters.ts";
+import { runImagesCommand } from "./lib/admin/images.ts";
+import { runJobsCommand } from "./lib/admin/jobs.ts";
 import { type Config, parseInvocation, UsageError } from "./lib/config/flags.ts";
 import { SYSTEMD_SIGN } from "./lib/config/permissions.ts";
 import { backendFromHandlers } from "./lib/cri/service.ts";
@@ -33,9 +37,7 @@ const EXIT_USAGE = 2;
 async function serve(config: Config, log: Logger): Promise<void> {
   const clock = systemClock;
   for (const directory of [config.rootDir, config.stateDir, config.resourcesCachePath]) {
-    await Deno.mkdir(directory, { recursive: true, mode: 0o700 }).catch((error) => {
-      throw new CriError("FAILED_PRECONDITION", `Cannot make ${directory}: ${messageOf(error)}.`);
-    });
+    await makeDirectory(directory);
   }
   if (config.allowedClusters.length === 0) {
     log.warning("Pods may name any host as their cluster; --allowed-clusters limits that");
@@ -117,6 +119,35 @@ async function administerImages(config: Config, command: ImagesCommand): Promise
   }
 }
 
+/** Runs an administrator's command about jobs; returns the exit code. */
+async function administerJobs(config: Config, command: JobsCommand): Promise<number> {
+  const log = createLogger({ threshold: "error", write: writeStderrLine });
+  await makeDirectory(config.rootDir);
+  const hostKeys = new HostKeys(join(config.rootDir, "known_hosts"), log);
+  const sessions = new ClusterSessions({ hostKeys, logger: log, clock: systemClock });
+  const server = new RunningServer(config.socketPath, systemClock, log);
+  try {
+    await server.connect();
+    const place = {
+      logins: knownLogins(readClusters(config), (name) => Deno.env.get(name)),
+      sessions,
+      server,
+      slurm: config.slurm,
+      print: writeStdoutLine,
+    };
+    return await runJobsCommand(place, command) ? 0 : EXIT_FAILURE;
+  } finally {
+    await sessions.closeAll();
+    await server.close();
+  }
+}
+
+async function makeDirectory(path: string): Promise<void> {
+  await Deno.mkdir(path, { recursive: true, mode: 0o700 }).catch((error) => {
+    throw new CriError("FAILED_PRECONDITION", `Cannot make ${path}: ${messageOf(error)}.`);
+  });
+}
+
 /** The first address of this node that others can reach; loopback when it has none. */
 function firstAddress(): string {
   const addresses = Object.values(networkInterfaces()).flatMap((entries) => entries ?? [])
@@ -157,6 +188,8 @@ async function main(args: readonly string[]): Promise<number> {
       }
       case "images":
         return await administerImages(invocation.config, invocation.command);
+      case "jobs":
+        return await administerJobs(invocation.config, invocation.command);
       default:
         return invocation satisfies never;
     }

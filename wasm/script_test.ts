@@ -148,6 +148,15 @@ Deno.test("a requeued run of the same job goes on and keeps the log", async () =
   assertEquals([(await job.status("exit")).code, await job.read("stdout")], ["1", "run\nrun\n"]);
 });
 
+for (
+  const runtimeVersion of ["apptainer version 1.1.0-rc.1", "singularity-ce version 3.10.0", "?"]
+) {
+  Deno.test(`a job runs its program when the runtime is ${runtimeVersion}`, async () => {
+    await using job = await TestJob.create({ runtime: "exit 4", runtimeVersion });
+    assertEquals(await job.run(), 4);
+  });
+}
+
 Deno.test("a job says why the program never ran", async (t) => {
   const runs = "echo ran >ran";
   const cases = [
@@ -159,6 +168,17 @@ Deno.test("a job says why the program never ran", async (t) => {
       error: "/no/such.sif",
       code: 125,
     },
+    ...[
+      "apptainer version 1.0.3",
+      "singularity-ce version 3.9.09",
+      "singularity version 3.8.7-1.el8",
+    ].map((runtimeVersion) => ({
+      name: `the runtime is ${runtimeVersion}`,
+      runtime: runs,
+      runtimeVersion,
+      error: `is too old: it must be Apptainer 1.1, SingularityCE 3.10 or newer`,
+      code: 125,
+    })),
     { name: "prerun exits", runtime: runs, prerun: "exit 3", error: "prerun.sh ended", code: 3 },
     {
       name: "prerun exits 0",

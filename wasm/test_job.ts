@@ -31,6 +31,8 @@ export interface TestJobOptions {
   runtime?: string | undefined;
   /** The runtime's file name: `apptainer` unless told. */
   runtimeName?: string;
+  /** What it says to `--version`. */
+  runtimeVersion?: string;
   /** More programs, found before the machine's own: name and bash text. */
   programs?: Record<string, string>;
   variables?: Variable[];
@@ -57,7 +59,11 @@ export class TestJob implements AsyncDisposable {
     for (const tool of TOOLS.filter((tool) => !Object.hasOwn(programs, tool))) {
       await Deno.symlink(await whichTool(tool), join(binaries, tool));
     }
-    const files = runtime === undefined ? programs : { ...programs, [runtimeName]: runtime };
+    const { runtimeVersion = `${runtimeName} version 4.0.0` } = options;
+    const tellVersion = `[[ $1 != --version ]] || { echo '${runtimeVersion}'; exit; }`;
+    const files = runtime === undefined
+      ? programs
+      : { ...programs, [runtimeName]: `${tellVersion}\n${runtime}` };
     for (const [name, text] of Object.entries(files)) {
       await Deno.writeTextFile(join(binaries, name), `#!/bin/bash\n${text}\n`, { mode: 0o755 });
     }

@@ -101,6 +101,12 @@ export interface Adapter {
   ): Promise<ExecResult>;
 
   /**
+   * Gives a container up: it counts as ended, and where it runs is neither asked nor told. For an administrator who
+   * knows that it can never be reached again.
+   */
+  abandonContainer(id: string): Promise<void>;
+
+  /**
    * Gives a container that has not ended other resources. The record is the caller's to change.
    * @throws CriError FAILED_PRECONDITION when that is impossible, UNAVAILABLE when it is now.
    */

@@ -1,6 +1,6 @@
 import { parse } from "@std/yaml";
 import { messageOf } from "../base/error.ts";
-import type { ClusterLogin } from "../executors/ssh/login.ts";
+import type { ClusterLogin, JumpLogin } from "../executors/ssh/login.ts";
 import { parsePrivateKey } from "../executors/ssh/private_key.ts";
 import { type ClusterAddress, type Config, SSH_PORT, UsageError } from "./flags.ts";
 
@@ -23,6 +23,20 @@ export interface Clusters {
   defaultName: string | undefined;
 }
 
+/** Variables of a pod, or of an administrator's command, that are a login. */
+export const LOGIN_VARIABLES = [
+  "CLUSTER_HOST",
+  "CLUSTER_PORT",
+  "CLUSTER_USERNAME",
+  "CLUSTER_PASSWORD",
+  "CLUSTER_KEYVALUE",
+  "CLUSTER_JUMP_HOST",
+  "CLUSTER_JUMP_PORT",
+  "CLUSTER_JUMP_USERNAME",
+  "CLUSTER_JUMP_PASSWORD",
+  "CLUSTER_JUMP_KEYVALUE",
+] as const;
+
 /** A name that can stand in an annotation and in messages. */
 const NAME = /^[\w.-]{1,63}$/;
 
@@ -33,7 +47,8 @@ const NAME = /^[\w.-]{1,63}$/;
  * default: hpc # optional
  * clusters:
  *   hpc: { host: login.example.org, user: alice, password: … }
- *   # also port, privateKey and passphrase, namespaces (a list), prerun (true or false)
+ *   # also port, privateKey and passphrase, namespaces (a list), prerun (true or false), and jump: a host to go
+ *   # through, with the keys of a login
  * ```
  *
  * @throws UsageError with a sentence naming the file and the entry that cannot be used, never its secrets.
@@ -84,7 +99,10 @@ export function reachableAddresses(clusters: Clusters): ClusterAddress[] | undef
   if (clusters.allowed.length === 0) return undefined;
   return [
     ...clusters.allowed,
-    ...[...clusters.named.values()].map(({ login: { host, port } }) => ({ host, port })),
+    ...[...clusters.named.values()].map(({ login }) => {
+      const { host, port } = login.jump ?? login;
+      return { host, port };
+    }),
   ];
 }
 
@@ -103,10 +121,25 @@ function readLogin(
   entry: Record<string, unknown>,
   refuse: (what: string) => UsageError,
 ): ClusterLogin {
+  const { jump, ...own } = entry;
+  const login = readOneLogin(own, refuse);
+  if (jump === undefined) return login;
+  return {
+    ...login,
+    jump: readOneLogin(record(jump), (what) => refuse(`its jump host: ${what}`)),
+  };
+}
+
+function readOneLogin(
+  entry: Record<string, unknown>,
+  refuse: (what: string) => UsageError,
+): JumpLogin {
   const known = ["host", "port", "user", "password", "privateKey", "passphrase"];
   const unknown = Object.keys(entry).find((key) => !known.includes(key));
   if (unknown !== undefined) {
-    throw refuse(`unknown key '${unknown}'; known are ${known.join(", ")}, namespaces, prerun`);
+    throw refuse(
+      `unknown key '${unknown}'; known are ${known.join(", ")}, jump, namespaces, prerun`,
+    );
   }
   const text = (key: string): string | undefined => {
     const value = entry[key];

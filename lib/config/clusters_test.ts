@@ -38,6 +38,7 @@ clusters:
     namespaces: [physics, "chemistry"]
     prerun: true
   closed: { host: login, user: u, password: x, namespaces: [] }
+  behind: { host: login, user: u, password: x, jump: { host: gate, user: v, password: y } }
 `);
   assertEquals(clusters.defaultName, "small");
   assertEquals([...clusters.named], [
@@ -54,6 +55,17 @@ clusters:
     ["closed", {
       login: { host: "login", port: 22, user: "u", password: "x" },
       namespaces: [],
+      prerun: false,
+    }],
+    ["behind", {
+      login: {
+        host: "login",
+        port: 22,
+        user: "u",
+        password: "x",
+        jump: { host: "gate", port: 22, user: "v", password: "y" },
+      },
+      namespaces: undefined,
       prerun: false,
     }],
   ]);
@@ -96,6 +108,16 @@ const REFUSED: readonly [what: string, text: string | undefined, words: string][
   ["namespaces is a text", entry(`${LOGIN}, namespaces: all`), "'namespaces' must be a list"],
   ["a namespace is a number", entry(`${LOGIN}, namespaces: [1]`), "'namespaces' must be a list"],
   ["namespaces is null", entry(`${LOGIN}, namespaces: null`), "'namespaces' must be a list"],
+  [
+    "the jump host has no user",
+    entry(`${LOGIN}, jump: { host: g, password: x }`),
+    "its jump host: 'host'",
+  ],
+  [
+    "a jump host has one of its own",
+    entry(`${LOGIN}, jump: { ${LOGIN}, jump: { ${LOGIN} } }`),
+    "its jump host: unknown key 'jump'",
+  ],
   ["prerun is a text", entry(`${LOGIN}, prerun: "false"`), "'prerun' must be true or false"],
 ];
 
@@ -130,4 +152,9 @@ Deno.test("reachableAddresses() joins what pods may name with what the node keep
     { host: "login", port: 2222 },
   ]);
   assertEquals(reachableAddresses(await read(text)), undefined);
+  const behind = entry(`${LOGIN}, jump: { host: gate, user: v, password: y }`);
+  assertEquals(reachableAddresses(await read(behind, { args: ["--allowed-clusters=other"] })), [
+    { host: "other", port: 22 },
+    { host: "gate", port: 22 },
+  ]);
 });

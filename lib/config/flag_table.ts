@@ -1,6 +1,7 @@
 /** The flags of the command line: names, defaults, and what --help says of them. */
 
 import { IMAGES_USAGE } from "./images_command.ts";
+import { JOBS_USAGE } from "./jobs_command.ts";
 
 /** The values of --adapter-name. */
 export const ADAPTERS = ["slurm"] as const;
@@ -49,6 +50,11 @@ export const FLAGS: readonly Flag[] = [
     name: "job-log-lines",
     default: "true",
     help: "Write lines of our own (job id, why it waits) into container logs, as 'multicri: …'.",
+  },
+  {
+    name: "join-commands",
+    default: "true",
+    help: "Let '&&' and '||' that stand alone in a pod's command or args join commands.",
   },
   {
     name: "kubelet-root-dir",
@@ -195,6 +201,7 @@ export function helpText(): string {
     "",
     "Usage: multicri [flags]",
     ...IMAGES_USAGE.split("\n").map((line) => `       ${line}`),
+    ...JOBS_USAGE.split("\n").map((line) => `       ${line}`),
     "",
     ...lines,
     "",

@@ -5,6 +5,7 @@ import { messageOf } from "../base/error.ts";
 import { type Severity } from "../base/log.ts";
 import { ADAPTERS, FLAGS, helpText, suggestion } from "./flag_table.ts";
 import { type ImagesCommand, parseImagesCommand } from "./images_command.ts";
+import { type JobsCommand, parseJobsCommand } from "./jobs_command.ts";
 import {
   type HandlerMapping,
   parseHandlers,
@@ -30,6 +31,8 @@ export interface Config {
   clustersFile: string | undefined;
   enablePodPersistence: boolean;
   jobLogLines: boolean;
+  /** Whether `&&` and `||` that stand alone in a pod's command join commands. */
+  joinCommands: boolean;
   kubeletRootDir: string;
   /** Whether Kubernetes resources become sbatch options where the job's own settings say nothing. */
   mapResources: boolean;
@@ -61,7 +64,8 @@ export type Invocation =
   | { kind: "help"; text: string }
   | { kind: "version" }
   | { kind: "serve"; config: Config }
-  | { kind: "images"; config: Config; command: ImagesCommand };
+  | { kind: "images"; config: Config; command: ImagesCommand }
+  | { kind: "jobs"; config: Config; command: JobsCommand };
 
 /** A command line or environment that cannot be used; the message is for the person who typed it. */
 export class UsageError extends Error {
@@ -82,10 +86,11 @@ export function parseInvocation(
   args: readonly string[],
   env: (name: string) => string | undefined,
 ): Invocation {
-  const isImages = args[0] === "images";
+  const [command] = args;
+  const isCommand = command === "images" || command === "jobs";
   const firstFlag = args.findIndex((arg) => arg.startsWith("-"));
-  const words = isImages ? args.slice(1, firstFlag === -1 ? undefined : firstFlag) : [];
-  const values = readFlags(isImages ? args.slice(1 + words.length) : args);
+  const words = isCommand ? args.slice(1, firstFlag === -1 ? undefined : firstFlag) : [];
+  const values = readFlags(isCommand ? args.slice(1 + words.length) : args);
   if (values("help") === "true") return { kind: "help", text: helpText() };
   if (values("version") === "true") return { kind: "version" };
 
@@ -97,8 +102,11 @@ export function parseInvocation(
   absolutePath(values, "network-bin-dir");
   absolutePath(values, "network-conf-dir");
   const config = readConfig(values, env);
-  return isImages
-    ? { kind: "images", config, command: parsed(() => parseImagesCommand(words)) }
+  if (command === "images") {
+    return { kind: command, config, command: parsed(() => parseImagesCommand(words)) };
+  }
+  return command === "jobs"
+    ? { kind: command, config, command: parsed(() => parseJobsCommand(words)) }
     : { kind: "serve", config };
 }
 
@@ -114,6 +122,7 @@ function readConfig(
     clustersFile: optionalPath(values, "clusters-file"),
     enablePodPersistence: values("enable-pod-persistence") === "true",
     jobLogLines: values("job-log-lines") === "true",
+    joinCommands: values("join-commands") === "true",
     mapResources: values("map-resources") === "true",
     kubeletRootDir: absolutePath(values, "kubelet-root-dir"),
     maxLogBytes: maxLogBytes(values("max-log-bytes")),

@@ -19,6 +19,7 @@ Deno.test("parseInvocation() gives the documented defaults when there are no fla
     enablePodPersistence: false,
     jobLogLines: true,
     kubeletRootDir: "/var/lib/kubelet",
+    joinCommands: true,
     mapResources: true,
     nodeIp: undefined,
     podLogsDir: "/var/log/pods",

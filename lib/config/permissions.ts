@@ -1,5 +1,5 @@
 import { INHERITED_VARIABLES } from "../executors/local.ts";
-import { type Clusters, reachableAddresses } from "./clusters.ts";
+import { type Clusters, LOGIN_VARIABLES, reachableAddresses } from "./clusters.ts";
 import type { ClusterAddress, Config } from "./flags.ts";
 
 /** Programs the server may start, by the names they have in PATH. */
@@ -34,6 +34,25 @@ const OWN_VARIABLES = [
 const ENVIRONMENT_FLAG = `--allow-env=${
   [...OWN_VARIABLES, ...LIBRARY_VARIABLES, ...INHERITED_VARIABLES].join(",")
 }`;
+
+/** What `multicri jobs` needs: the server's socket, the clusters, and the pinned host keys; it starts no program. */
+export function jobsPermissionFlags(config: Config, clusters: Clusters): string[] {
+  const socket = config.socketPath;
+  const addresses = reachableAddresses(clusters)?.map(addressText);
+  const net = addresses === undefined ? "" : `=unix:${socket},${addresses.join(",")}`;
+  const read = [
+    socket,
+    config.rootDir,
+    ...(config.clustersFile === undefined ? [] : [config.clustersFile]),
+  ];
+  return [
+    "--no-prompt",
+    `--allow-net${net}`,
+    `--allow-read=${read.join(",")}`,
+    `--allow-write=${[socket, config.rootDir].join(",")}`,
+    `${ENVIRONMENT_FLAG},${LOGIN_VARIABLES.join(",")}`,
+  ];
+}
 
 /** What --help and --version need: the libraries read their variables when they are loaded. */
 export const HELP_PERMISSION_FLAGS: readonly string[] = ["--no-prompt", ENVIRONMENT_FLAG];

@@ -7,7 +7,12 @@ import { writeStderrLine, writeStdoutLine } from "../base/log.ts";
 import { quoteShell } from "../../wasm/core.ts";
 import { type Invocation, parseInvocation, UsageError } from "./flags.ts";
 import { readClusters } from "./clusters.ts";
-import { HELP_PERMISSION_FLAGS, imagesPermissionFlags, permissionFlags } from "./permissions.ts";
+import {
+  HELP_PERMISSION_FLAGS,
+  imagesPermissionFlags,
+  jobsPermissionFlags,
+  permissionFlags,
+} from "./permissions.ts";
 
 try {
   const invocation = parseInvocation(Deno.args, (name) => Deno.env.get(name));
@@ -27,6 +32,8 @@ function flagsOf(invocation: Invocation): readonly string[] {
       return permissionFlags(invocation.config, readClusters(invocation.config));
     case "images":
       return imagesPermissionFlags(invocation.config, readClusters(invocation.config));
+    case "jobs":
+      return jobsPermissionFlags(invocation.config, readClusters(invocation.config));
     default:
       return invocation satisfies never;
   }

@@ -6,6 +6,9 @@ import {
 import { requireById } from "./lookup.ts";
 import type { Runtime } from "./runtime.ts";
 
+/** In an UpdateContainerResources: the administrator gives the container up. The kubelet sends no annotations. */
+export const ABANDON_ANNOTATION = "multicri.io/abandon";
+
 /**
  * UpdateContainerResources, as the kubelet's in-place resize of a pod asks for. Nothing is changed unless all is.
  * Before the start only the record changes: the start asks for what it says.
@@ -25,6 +28,9 @@ export async function updateContainerResources(
         "FAILED_PRECONDITION",
         `Cannot change the resources of the container ${id}: it has exited.`,
       );
+    }
+    if (annotations[ABANDON_ANNOTATION] === "true") {
+      return await runtime.adapter.abandonContainer(id);
     }
     const before = container.config.linux?.resources;
     const after = combine(before, linux);

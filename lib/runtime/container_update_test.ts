@@ -4,7 +4,7 @@ import { LinuxContainerConfig, UpdateContainerResourcesRequest } from "../cri/ap
 import { createContainer } from "./container_create.ts";
 import { startContainer } from "./container_start.ts";
 import { containerStatusResponse } from "./container_status.ts";
-import { updateContainerResources } from "./container_update.ts";
+import { ABANDON_ANNOTATION, updateContainerResources } from "./container_update.ts";
 import { runPodSandbox } from "./sandbox_run.ts";
 import {
   containerRequest,
@@ -81,4 +81,17 @@ Deno.test("updateContainerResources() fails when the container is gone or has ex
     const exited = await assertRejects(() => update(test, { containerId: id }), CriError);
     assertEquals([gone.code, exited.code], ["NOT_FOUND", "FAILED_PRECONDITION"]);
     assertEquals(test.adapter.changes, []);
+  }));
+
+Deno.test("updateContainerResources() gives a container up when an administrator says so", () =>
+  withRuntime(async (test) => {
+    const id = await limited(test);
+    await startContainer(test.runtime, id, NEVER);
+    await update(test, {
+      containerId: id,
+      linux: { cpuQuota: 300n },
+      annotations: { [ABANDON_ANNOTATION]: "true" },
+    });
+    assertEquals([test.adapter.changes, test.adapter.calls.includes(`abandon ${id}`)], [[], true]);
+    assertEquals(test.store.containers.get(id)?.state.phase, "exited");
   }));

@@ -32,7 +32,7 @@ export class TestAdapter implements Adapter {
   readonly name = "test";
   readonly calls: string[] = [];
   readonly failures: Partial<
-    Record<"prepare" | "start" | "stop" | "update" | "open" | "remove", Error>
+    Record<"abandon" | "prepare" | "start" | "stop" | "update" | "open" | "remove", Error>
   > = {};
   /** A start waits for this. */
   startGate: Promise<void> = Promise.resolve();
@@ -63,6 +63,12 @@ export class TestAdapter implements Adapter {
     await this.stopGate;
     if (phase() === "starting") await this.startGate;
     if (phase() === "running") this.exit(id, 143);
+  }
+
+  async abandonContainer(id: string): Promise<void> {
+    this.#called("abandon", id);
+    this.exit(id, 255);
+    await Promise.resolve();
   }
 
   async updateResources({ id }: ContainerRecord, change: ResourceChange): Promise<void> {

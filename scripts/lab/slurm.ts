@@ -2,6 +2,7 @@ import type { LabSettings } from "./settings.ts";
 import { addressOf } from "./settings.ts";
 import type { HostShell } from "./shell.ts";
 import { waitFor } from "./progress.ts";
+import { ACCOUNTING_CONF, startAccounting } from "./accounting.ts";
 
 /** The compute nodes. */
 export const COMPUTE_NODES = ["n1", "n2"] as const;
@@ -12,7 +13,14 @@ export const PARTITIONS = {
   main: "main",
   /** Accepts jobs and never starts one: they stay pending with the reason PartitionDown. */
   held: "held",
+  /** As main, on n2 alone; its jobs make way for those of `urgent`, back into the queue if they may. */
+  scavenger: "scavenger",
+  /** Takes the whole of n2 for a job. */
+  urgent: "urgent",
 } as const;
+
+/** Licences of the cluster. */
+export const LICENSES = "solver:4";
 
 const CONTROLLER_TIMEOUT_MS = 30_000;
 /** Longer than Slurm's own retries while a controller is busy. */
@@ -55,9 +63,15 @@ export function slurmConf(settings: LabSettings): string {
     // A job starts a quarter of a second after it was submitted, and hundreds at once are all considered.
     "SchedulerParameters=sched_interval=2,batch_sched_delay=0,sched_max_job_start=0," +
     "default_queue_depth=2000,max_rpc_cnt=0,bf_max_job_test=2000",
+    "PreemptType=preempt/partition_prio",
+    "PreemptMode=REQUEUE",
+    `Licenses=${LICENSES}`,
+    ...settings.accounting ? ACCOUNTING_CONF : [],
     ...nodes,
-    `PartitionName=${PARTITIONS.main} Nodes=ALL Default=YES OverSubscribe=FORCE:500 MaxTime=INFINITE State=UP`,
+    `PartitionName=${PARTITIONS.main} Nodes=ALL Default=YES OverSubscribe=FORCE:500 MaxTime=INFINITE PreemptMode=OFF PriorityTier=10 State=UP`,
     `PartitionName=${PARTITIONS.held} Nodes=ALL Default=NO OverSubscribe=FORCE:500 MaxTime=INFINITE State=DOWN`,
+    `PartitionName=${PARTITIONS.scavenger} Nodes=n2 Default=NO MaxTime=INFINITE PriorityTier=1 State=UP`,
+    `PartitionName=${PARTITIONS.urgent} Nodes=n2 Default=NO OverSubscribe=EXCLUSIVE MaxTime=INFINITE PreemptMode=OFF PriorityTier=100 State=UP`,
     "",
   ].join("\n");
 }
@@ -87,6 +101,7 @@ export async function startSlurm(
     await shell.daemon("munged", ["runuser", "-u", "munge", "--", "munged", "--foreground"]);
     await shell.waitForPath("munged", "/run/munge/munge.socket.2");
   }));
+  if (settings.accounting) await startAccounting(shells.ctl, addressOf(settings, "ctl"));
   await shells.ctl.daemon("slurmctld", ["slurmctld", "-D"]);
   await waitFor("slurmctld on ctl", async () => {
     return (await shells.ctl.run(["scontrol", "ping"])).stdout.includes("is UP");

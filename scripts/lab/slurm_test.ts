@@ -15,8 +15,17 @@ Deno.test("slurmConf() addresses the lab's own subnet and holds one partition ba
     [
       ["main", "UP"],
       ["held", "DOWN"],
+      ["scavenger", "UP"],
+      ["urgent", "UP"],
     ],
   );
+});
+
+Deno.test("slurmConf() names an accounting storage only where the lab has one", () => {
+  for (const accounting of [false, true]) {
+    const conf = slurmConf({ ...settings, accounting });
+    assertEquals(conf.includes("AccountingStorageType="), accounting);
+  }
 });
 
 Deno.test("registryConfig() asks for a password on the guarded port only", () => {

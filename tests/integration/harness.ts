@@ -27,6 +27,9 @@ export interface JobSpec {
   mounts?: { host_path: string; container_path: string }[];
   stdin?: boolean;
   stdinOnce?: boolean;
+  /** Replaces fields of crictl's files. */
+  podFields?: Record<string, unknown>;
+  containerFields?: Record<string, unknown>;
   tty?: boolean;
   /** Replaces the lab's own credentials and queue; undefined removes a variable. */
   cluster?: Record<string, string | undefined>;
@@ -53,7 +56,7 @@ export interface Inspected {
       directory?: string;
       jobId?: string;
       job?: { host: string };
-      pending?: { reason: string };
+      pending?: { reason: string; priority: string; expectedStart: string };
     };
   };
 }
@@ -91,6 +94,7 @@ export class Harness {
       log_directory: `/var/log/pods/tests_${name}_${uid}`,
       annotations: spec.annotations ?? {},
       linux: {},
+      ...spec.podFields,
     });
     const containerFile = await this.server.writeJson(`${name}-container.json`, {
       metadata: { name: "main", attempt: 0 },
@@ -106,6 +110,7 @@ export class Harness {
       stdin_once: spec.stdinOnce ?? false,
       tty: spec.tty ?? false,
       linux: spec.linux ?? {},
+      ...spec.containerFields,
     });
     return { sandboxFile, containerFile };
   }
@@ -134,8 +139,9 @@ export class Harness {
     container: string,
     what: string,
     holds: (inspected: Inspected) => boolean | Promise<boolean>,
+    waitMs: number = WAIT_MS,
   ): Promise<Inspected> {
-    const deadline = performance.now() + WAIT_MS;
+    const deadline = performance.now() + waitMs;
     for (;;) {
       const inspected = await this.inspect(container);
       if (await holds(inspected)) return inspected;
@@ -146,8 +152,9 @@ export class Harness {
     }
   }
 
-  exited(container: string): Promise<Inspected> {
-    return this.until(container, "exited", ({ status }) => status.state === "CONTAINER_EXITED");
+  exited(container: string, waitMs: number = WAIT_MS): Promise<Inspected> {
+    const holds = ({ status }: Inspected) => status.state === "CONTAINER_EXITED";
+    return this.until(container, "exited", holds, waitMs);
   }
 
   running(container: string): Promise<Inspected> {

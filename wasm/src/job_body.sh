@@ -127,7 +127,7 @@ if ! ln -s -n -- "$multicri_job" status/claim 2>/dev/null; then
     exit 0
   fi
 fi
-rm -f -- status/exit status/usage
+rm -f -- status/start status/exit status/usage
 trap 'multicri_finish "$?" "the job script ended before its program did"' EXIT
 
 # What the submitting shell had set for containers is not the pod's.
@@ -174,6 +174,15 @@ multicri_time=$(date +%s.%N)
     . ./env || multicri_refuse 125 "the file env with the container's variables cannot be read"
     multicri_runtime=$(type -P apptainer || type -P singularity) ||
       multicri_refuse 125 "neither apptainer nor singularity is in PATH ($PATH) on $HOSTNAME"
+    # Older ones lack --no-eval, without which a shell evaluates the values of variables.
+    multicri_version=$("$multicri_runtime" --version 2>/dev/null)
+    multicri_least=3.10
+    [[ $multicri_version != apptainer* ]] || multicri_least=1.1
+    if [[ $multicri_version =~ ([0-9]{1,4})\.([0-9]{1,4}) ]] &&
+      ((10#${BASH_REMATCH[1]} * 10000 + 10#${BASH_REMATCH[2]} <
+      ${multicri_least%.*} * 10000 + ${multicri_least#*.})); then
+      multicri_refuse 125 "the container runtime on $HOSTNAME is too old: it must be Apptainer 1.1, SingularityCE 3.10 or newer, and $multicri_runtime is $multicri_version"
+    fi
     if [[ ${multicri_runtime##*/} == singularity ]]; then
       # SingularityCE knows the variables under its own name only.
       for multicri_name in "${!APPTAINERENV_@}"; do

@@ -21,6 +21,7 @@ import type {
 } from "../adapter.ts";
 import { type ActiveContainer, ActiveContainers } from "./active.ts";
 import { attachToJob } from "./attach.ts";
+import { abandonContainer } from "./abandon.ts";
 import { describeJob } from "./describe.ts";
 import { streamExec } from "./exec_stream.ts";
 import { execSync } from "./exec_sync.ts";
@@ -74,6 +75,7 @@ export class SlurmAdapter implements Adapter {
       image: request.image,
       settings,
       mapResources: this.config.mapResources,
+      joinCommands: this.config.joinCommands,
       usageSeconds: this.config.usageIntervalSeconds,
       directory: "/x",
       imagePath: "/x",
@@ -128,13 +130,17 @@ export class SlurmAdapter implements Adapter {
     await stopContainer(this.#active, id, graceMs, signal);
   }
 
+  async abandonContainer(id: string): Promise<void> {
+    await abandonContainer(this.#active, id);
+  }
+
   async updateResources(container: ContainerRecord, change: ResourceChange): Promise<void> {
     await updateJob(this.#active, container, change);
   }
 
   async removeContainer(container: ContainerRecord, _signal: AbortSignal): Promise<void> {
-    const { directory } = workloadOf(container);
-    if (directory !== undefined) {
+    const { directory, abandoned = false } = workloadOf(container);
+    if (directory !== undefined && !abandoned) {
       try {
         const active = await this.#active.of(container.id);
         await active.account.reach();
@@ -150,7 +156,8 @@ export class SlurmAdapter implements Adapter {
       }
     }
     await this.#active.forget(container.id);
-    this.store.jobTags.delete(container.id);
+    // Should its cluster come back, the tag lets the pod's next attempt end the job.
+    if (!abandoned) this.store.jobTags.delete(container.id);
     await this.store.secrets.delete(container.id);
   }
 

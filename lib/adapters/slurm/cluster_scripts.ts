@@ -234,6 +234,25 @@ export const SQUEUE_SCRIPT =
   `squeue --noheader --states=all --user="$(id -un)" --format='%A|%P|%T|%S|%Q|%N|%r'`;
 
 /**
+ * Everything of ours on the account: lines id|state|directory|comment of Slurm's jobs, `--`, and lines
+ * id|directory|comment of containers' directories.
+ */
+export function taggedJobsScript(mountPath: string): string {
+  return `
+squeue --noheader --user="$(id -un)" --format='%A|%T|%Z|%k' || exit ${SUBMIT_EXIT.TRY_AGAIN}
+echo --
+cd "$HOME"/${quoteShell(mountPath)} 2>/dev/null || exit 0
+for script in */*/job.sh; do
+  [ -f "$script" ] || continue
+  directory=\${script%/job.sh}
+  printf '%s|%s|' "$(cat "$directory/jobid" 2>/dev/null)" "$PWD/$directory"
+  sed -n '/^#SBATCH --comment=/{s///p;q;}' "$script"
+  echo
+done
+`;
+}
+
+/**
  * What Slurm knows of a job that ended without a word, in three parts separated by a line `--`. Fails when
  * the controller does not answer, which is not the same as not knowing the job.
  */

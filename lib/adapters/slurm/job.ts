@@ -36,6 +36,8 @@ export interface JobRequest {
   settings: ContainerSettings;
   /** Whether Kubernetes resources count where the settings say nothing. */
   mapResources: boolean;
+  /** Whether `&&` and `||` that stand alone in the pod's words join commands. */
+  joinCommands: boolean;
   /** How often the job tells what it uses, in whole seconds; 0: never. */
   usageSeconds: number;
   /** Absolute paths on the cluster. */
@@ -68,7 +70,7 @@ export function renderJob(request: JobRequest): JobFiles {
     { name: RESULTS_VARIABLE, value: RESULTS_PATH },
   ]);
   const name = jobName(request.containerId);
-  const program = programArgv(config, image);
+  const program = programArgv(config, image, request);
   const termination = terminationMount(config);
   const { runtimeArguments, argv } = termination === undefined
     ? { runtimeArguments: [], argv: program }
@@ -128,14 +130,17 @@ export function renderJob(request: JobRequest): JobFiles {
 export function programArgv(
   config: Pick<ContainerConfig, "command" | "args">,
   image: Pick<OciImageConfig, "entrypoint" | "cmd">,
+  { joinCommands }: Pick<JobRequest, "joinCommands">,
 ): string[] {
   // Only the pod's own words may hold the seed's `&&`; the image's are taken as they are.
   const words = config.command.length > 0
-    ? joinCommand([...config.command, ...config.args], { joinTokens: true })
+    ? joinCommand([...config.command, ...config.args], { joinTokens: joinCommands })
     : config.args.length > 0
     ? [
       ...image.entrypoint,
-      ...joinCommand(config.args, { joinTokens: image.entrypoint.length === 0 }),
+      ...joinCommand(config.args, {
+        joinTokens: joinCommands && image.entrypoint.length === 0,
+      }),
     ]
     : [...image.entrypoint, ...image.cmd];
   if (words.length === 0 || words[0] === "") {

@@ -31,6 +31,7 @@ function request(changes: Partial<JobRequest> = {}): JobRequest {
       program: [{ name: "LANG", value: "de" }, { name: "TOKEN", value: "token's value" }],
     },
     mapResources: true,
+    joinCommands: true,
     usageSeconds: 10,
     directory: "/home/u/it's/s1/c1",
     imagePath: "/home/u/.images/i.sif",
@@ -143,14 +144,25 @@ const PROGRAMS: readonly [words: Words, argv: string[]][] = [
 for (const [words, argv] of PROGRAMS) {
   Deno.test(`programArgv() makes ${JSON.stringify(argv)} of ${JSON.stringify(words)}`, () => {
     const { command = [], args = [], entrypoint = [], cmd = [] } = words;
-    assertEquals(programArgv({ command, args }, { entrypoint, cmd }), argv);
+    assertEquals(programArgv({ command, args }, { entrypoint, cmd }, { joinCommands: true }), argv);
+  });
+}
+
+for (
+  const words of [{ command: ["a", "&&", "b"] }, { command: ["a"], args: ["||"] }, { args: ["&&"] }]
+) {
+  Deno.test(`programArgv() joins nothing of ${JSON.stringify(words)} when that is switched off`, () => {
+    const { command, args } = { command: [], args: [], ...words };
+    const image = { entrypoint: [], cmd: ["c"] };
+    const argv = programArgv({ command, args }, image, { joinCommands: false });
+    assertEquals(argv, [...command, ...args]);
   });
 }
 
 for (const command of [[], [""], ["&&", "b"]]) {
   Deno.test(`programArgv() refuses ${JSON.stringify(command)} when the image has no program`, () => {
     const error = assertThrows(
-      () => programArgv({ command, args: [] }, { entrypoint: [], cmd: [] }),
+      () => programArgv({ command, args: [] }, { entrypoint: [], cmd: [] }, { joinCommands: true }),
       CriError,
     );
     assertEquals(error.code, "INVALID_ARGUMENT");

@@ -38,6 +38,7 @@ export interface LaunchRequest {
   /** @throws CriError when the container cannot be run any more. */
   plan: () => Promise<LaunchPlan>;
   mapResources: boolean;
+  joinCommands: boolean;
   usageSeconds: number;
   kubeletRootDir: string;
   account: ClusterAccount;
@@ -178,6 +179,7 @@ async function prepare(
     image,
     settings,
     mapResources: request.mapResources,
+    joinCommands: request.joinCommands,
     usageSeconds: request.usageSeconds,
     directory,
     imagePath,

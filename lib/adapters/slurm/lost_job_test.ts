@@ -220,7 +220,7 @@ placeTest(
     await cluster.fake("jobs/102/line", "RUNNING|N/A|10|n1|None");
     await cluster.runJob("102", directory);
     await cluster.runJob("101", directory);
-    assertEquals(await cluster.calls("apptainer"), 1);
+    assertEquals(await cluster.calls("apptainer", "exec"), 1);
     await place.look(place.until(({ state }) => state.phase === "exited"));
     assertEquals([place.end, place.jobId], [[7, "Error"], "102"]);
     assertEquals(await cluster.job("101"), CANCELLED);

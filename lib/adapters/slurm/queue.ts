@@ -15,6 +15,9 @@ export interface QueueEntry {
   nodes: string;
 }
 
+/** What Slurm says of a job that may have ended. */
+export type Verdict = { kind: "pending" } | { kind: "running" } | ({ kind: "ended" } & SlurmEnd);
+
 /** How a job ended that did not say so itself. */
 export interface SlurmEnd {
   exitCode: number;
@@ -55,8 +58,8 @@ export function parseQueue(text: string): Map<string, QueueEntry> {
 }
 
 /**
- * Asks Slurm (controller, then accounting) how a job ended; undefined when the controller says that it lives,
- * as a requeued job does. `lastState` is what squeue said last, for when both have forgotten it.
+ * Asks Slurm (controller, then accounting) how a job ended, which the controller may deny: a requeued job is pending
+ * again. `lastState` is what squeue said last, for when both have forgotten it.
  * @throws CriError UNAVAILABLE when the cluster cannot be asked.
  */
 export async function readPostMortem(
@@ -64,7 +67,7 @@ export async function readPostMortem(
   directory: string,
   jobId: string,
   lastState: string | undefined,
-): Promise<SlurmEnd | undefined> {
+): Promise<Verdict> {
   const result = await account.session.run(postMortemScript(directory, jobId), {
     timeoutMs: SLURM_COMMAND_TIMEOUT_MS,
   });
@@ -77,17 +80,21 @@ export function judgeEnd(
   output: string,
   jobId: string,
   lastState: string | undefined,
-): SlurmEnd | undefined {
+): Verdict {
   const [controller = "", accounting = "", ...noise] = output.split(/^--$/m);
   const [accountedState, accountedCode] = accounting.trim().split("\n")[0]?.split("|") ?? [];
   const controllerState = /\bJobState=(\S+)/.exec(controller)?.[1];
-  if (controllerState !== undefined && slurmState(controllerState).end === undefined) return;
+  if (controllerState !== undefined) {
+    const { phase } = slurmState(controllerState);
+    if (phase !== "ended") return { kind: phase };
+  }
   const known = [controllerState, accountedState, lastState].map((state) => slurmState(state ?? ""))
     .find(({ end }) => end !== undefined);
   const words = noise.join("--").split("\n").filter((line) => line.includes("error:")).at(-1);
   const tail = words === undefined ? "" : `: ${words.trim()}`;
   if (known?.end === undefined) {
     return {
+      kind: "ended",
       exitCode: LOST_EXIT_CODE,
       reason: "JobLost",
       message: `Slurm no longer knows the job ${jobId}, and it left no exit code${tail}`,
@@ -98,6 +105,7 @@ export function judgeEnd(
   // A failure must never look like a success, whatever code Slurm keeps for it.
   const own = program === 0 && !known.end.succeeded ? LOST_EXIT_CODE : program;
   return {
+    kind: "ended",
     exitCode: known.end.exitCode ?? own,
     reason: known.end.reason,
     message: `Slurm ended the job ${jobId} with state ${known.name}${tail}`,

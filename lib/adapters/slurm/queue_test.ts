@@ -1,4 +1,4 @@
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertObjectMatch } from "@std/assert";
 import { judgeEnd, LOST_EXIT_CODE, parseQueue } from "./queue.ts";
 
 Deno.test("parseQueue() reads squeue's lines and leaves others out", () => {
@@ -130,14 +130,27 @@ const ENDS: Record<string, Verdict> = {
 for (const [what, { output, lastState, code, reason }] of Object.entries(ENDS)) {
   Deno.test(`judgeEnd() says ${code} ${reason} when the job's end is: ${what}`, () => {
     const end = judgeEnd(output, "7", lastState);
-    assertEquals([end?.exitCode, end?.reason], [code, reason]);
+    assertObjectMatch(end, { kind: "ended", exitCode: code, reason });
   });
 }
 
-for (const state of ["PENDING", "RUNNING", "COMPLETING", "REQUEUED", "STATE_OF_TOMORROW"]) {
-  Deno.test(`judgeEnd() declares nothing ended when the controller says ${state}`, () => {
-    assertEquals(judgeEnd(`${controller(state, "0:0")}--\n`, "7", "NODE_FAIL"), undefined);
+for (
+  const [state, kind] of [
+    ["PENDING", "pending"],
+    ["REQUEUED", "pending"],
+    ["RUNNING", "running"],
+    ["COMPLETING", "running"],
+    ["STATE_OF_TOMORROW", "running"],
+  ] as const
+) {
+  Deno.test(`judgeEnd() says ${kind} when the controller says ${state}`, () => {
+    assertEquals(judgeEnd(`${controller(state, "0:0")}--\n`, "7", "NODE_FAIL"), { kind });
   });
+}
+
+function messageOf(output: string): string | undefined {
+  const verdict = judgeEnd(output, "7", undefined);
+  return verdict.kind === "ended" ? verdict.message : undefined;
 }
 
 Deno.test("judgeEnd() tells Slurm's own last words", () => {
@@ -149,12 +162,12 @@ Deno.test("judgeEnd() tells Slurm's own last words", () => {
     "noise",
   ].join("\n");
   assertEquals(
-    judgeEnd(`${controller("TIMEOUT", "0:15")}--\n${log}`, "7", undefined)?.message,
+    messageOf(`${controller("TIMEOUT", "0:15")}--\n${log}`),
     "Slurm ended the job 7 with state TIMEOUT: slurmstepd: error: *** JOB 7 ON n1 CANCELLED DUE TO " +
       "TIME LIMIT ***",
   );
   assertEquals(
-    judgeEnd(NOBODY, "7", undefined)?.message,
+    messageOf(NOBODY),
     "Slurm no longer knows the job 7, and it left no exit code",
   );
 });

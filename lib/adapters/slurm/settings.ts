@@ -1,10 +1,16 @@
 import { CriError } from "../../base/error.ts";
-import type { Clusters } from "../../config/clusters.ts";
+import { type Clusters, LOGIN_VARIABLES } from "../../config/clusters.ts";
 import { type ClusterAddress, SSH_PORT } from "../../config/flags.ts";
 import type { KeyValue, PodSandboxConfig } from "../../cri/api.generated.ts";
 import type { ClusterLogin } from "../../executors/ssh/login.ts";
 import { parsePrivateKey } from "../../executors/ssh/private_key.ts";
-import { parseCustomConfig } from "../../../wasm/core.ts";
+import {
+  CLUSTER_ANNOTATION,
+  JOB_VARIABLES,
+  type JobOptions,
+  readJobOptions,
+  unusable,
+} from "./job_options.ts";
 
 export interface Variable {
   name: string;
@@ -16,63 +22,21 @@ export type ClusterChoice =
   | { kind: "own"; login: ClusterLogin }
   | { kind: "named"; name: string };
 
-/** The pod's annotation that names a cluster of `--clusters-file`. */
-export const CLUSTER_ANNOTATION = "multicri.io/cluster";
-
-/** What the environment of a container says, taken apart. */
-export interface ContainerSettings {
+/** What the environment of a container and its pod's annotations say, taken apart. */
+export interface ContainerSettings extends JobOptions {
   cluster: ClusterChoice;
-  /** sbatch long options without dashes, those of JOB_CUSTOM_CONFIG last, so that they win. */
-  options: { name: string; value?: string }[];
-  /** SLURM_ and SBATCH_ variables for the submission, from JOB_CUSTOM_CONFIG. */
-  submitEnvironment: Variable[];
-  /** Lines of JOB_CUSTOM_CONFIG that were not understood, for the container's log. */
-  ignoredLines: string[];
   /** CLUSTER_CONFIG: a script that runs in the job before the container. */
   prerun: string;
   /** What the program in the container gets. */
   program: Variable[];
 }
 
-/** Job variables of the seed and the sbatch(1) option each becomes. */
-const JOB_OPTIONS: Readonly<Record<string, { option: string; pattern: RegExp; expected: string }>> =
-  {
-    JOB_QUEUE: { option: "partition", pattern: /^[\w.,-]+$/, expected: "a partition's name" },
-    JOB_GPU: {
-      option: "gres",
-      pattern: /^gpu(:[\w.-]+)?(:\d+)?$/,
-      expected: "gpu[[:type]:count], such as gpu:kepler:2",
-    },
-    JOB_NUM_NODES: {
-      option: "nodes",
-      pattern: /^[1-9]\d*(-[1-9]\d*)?$/,
-      expected: "a number of nodes",
-    },
-    JOB_NUM_CORES_NODE: { option: "mincpus", pattern: /^[1-9]\d*$/, expected: "a number of cores" },
-    JOB_NUM_CORES: { option: "ntasks", pattern: /^[1-9]\d*$/, expected: "a number of cores" },
-    JOB_NUM_TASKS_NODE: {
-      option: "ntasks-per-node",
-      pattern: /^[1-9]\d*$/,
-      expected: "a number of tasks",
-    },
-  };
-
 /** Names that are for us and never reach the program, beside CLUSTER_* and KUBERNETES_*. */
 const RESERVED_NAMES = new Set([
-  ...Object.keys(JOB_OPTIONS),
-  "JOB_CUSTOM_CONFIG",
+  ...JOB_VARIABLES,
   "MPI_VERSION",
   "MPI_FLAGS",
 ]);
-
-/** Variables of which any one means that the container brings a login of its own. */
-const LOGIN_NAMES = [
-  "CLUSTER_HOST",
-  "CLUSTER_PORT",
-  "CLUSTER_USERNAME",
-  "CLUSTER_PASSWORD",
-  "CLUSTER_KEYVALUE",
-];
 
 /**
  * Takes a container's environment apart; a later value of a name wins.
@@ -91,36 +55,15 @@ export function readSettings(
       "MPI_VERSION is set, but MPI jobs are not available in this version of multicri; unset it.",
     );
   }
-  const options: ContainerSettings["options"] = [];
-  for (const [name, { option, pattern, expected }] of Object.entries(JOB_OPTIONS)) {
-    const value = (all.get(name) ?? "").trim();
-    if (value === "") continue;
-    if (!pattern.test(value)) throw unusable(name, expected, value);
-    options.push({ name: option, value });
-  }
-  const custom = parseCustomConfig(all.get("JOB_CUSTOM_CONFIG") ?? "");
   return {
     cluster: chooseCluster(all, sandbox, clusters),
-    options: [...options, ...custom.options],
-    submitEnvironment: custom.environment,
-    ignoredLines: describeIgnored(custom.ignored),
+    ...readJobOptions(all, sandbox.annotations),
     prerun: all.get("CLUSTER_CONFIG") ?? "",
     program: [...all].filter(([name]) => !isReserved(name)).map(([name, value]) => ({
       name,
       value,
     })),
   };
-}
-
-/** One sentence a line, with the line, however many of its words were not understood. */
-function describeIgnored(
-  ignored: readonly { line: number; text: string; why: string }[],
-): string[] {
-  const byLine = new Map<number, string[]>();
-  for (const { line, text, why } of ignored) {
-    byLine.set(line, [...byLine.get(line) ?? [], `${JSON.stringify(text)}: ${why}`]);
-  }
-  return [...byLine].map(([line, words]) => `JOB_CUSTOM_CONFIG line ${line}: ${words.join("; ")}`);
 }
 
 /** Whether a variable is for multicri and not for the program. */
@@ -138,7 +81,7 @@ function chooseCluster(
     ? annotations[CLUSTER_ANNOTATION]
     : undefined;
   const name = annotated ?? clusters.defaultName;
-  const own = LOGIN_NAMES.some((variable) => (all.get(variable) ?? "").trim() !== "");
+  const own = LOGIN_VARIABLES.some((variable) => (all.get(variable) ?? "").trim() !== "");
   if (own || name === undefined) return { kind: "own", login: readLogin(all, clusters.allowed) };
   const kept = clusters.named.get(name);
   if (kept === undefined) {
@@ -182,14 +125,47 @@ function readLogin(
   all: ReadonlyMap<string, string>,
   allowed: readonly ClusterAddress[],
 ): ClusterLogin {
-  const host = required(all, "CLUSTER_HOST");
-  const user = required(all, "CLUSTER_USERNAME");
-  if (!/^[\w.:%-]+$/.test(host)) throw unusable("CLUSTER_HOST", "a host name or address", host);
-  if (!/^[\w.@\\+-]+$/.test(user)) throw unusable("CLUSTER_USERNAME", "a user name", user);
-  const portText = (all.get("CLUSTER_PORT") ?? "").trim() || String(SSH_PORT);
+  for (const name of ["CLUSTER_HOST", "CLUSTER_USERNAME"]) required(all, name);
+  const login = {
+    ...readAddress(all, "CLUSTER", allowed),
+    user: readUser("CLUSTER_USERNAME", required(all, "CLUSTER_USERNAME")),
+  };
+  const credentials = readCredentials(all, "CLUSTER");
+  if (credentials === undefined) {
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      "Cannot log in to the cluster: CLUSTER_PASSWORD or CLUSTER_KEYVALUE must be set in the container.",
+    );
+  }
+  if (!JUMP_VARIABLES.some((name) => (all.get(name) ?? "").trim() !== "")) {
+    return { ...login, ...credentials };
+  }
+  const jumpUser = (all.get("CLUSTER_JUMP_USERNAME") ?? "").trim() || login.user;
+  return {
+    ...login,
+    ...credentials,
+    jump: {
+      ...readAddress(all, "CLUSTER_JUMP", allowed),
+      user: readUser("CLUSTER_JUMP_USERNAME", jumpUser),
+      ...(readCredentials(all, "CLUSTER_JUMP") ?? credentials),
+    },
+  };
+}
+
+const JUMP_VARIABLES = LOGIN_VARIABLES.filter((name) => name.startsWith("CLUSTER_JUMP_"));
+
+/** The host and port of `PREFIX_HOST` and `PREFIX_PORT`, which the administrator must allow. */
+function readAddress(
+  all: ReadonlyMap<string, string>,
+  prefix: string,
+  allowed: readonly ClusterAddress[],
+): ClusterAddress {
+  const host = required(all, `${prefix}_HOST`);
+  if (!/^[\w.:%-]+$/.test(host)) throw unusable(`${prefix}_HOST`, "a host name or address", host);
+  const portText = (all.get(`${prefix}_PORT`) ?? "").trim() || String(SSH_PORT);
   const port = Number(portText);
   if (!/^\d{1,5}$/.test(portText) || port < 1 || port > 65535) {
-    throw unusable("CLUSTER_PORT", "a port number from 1 to 65535", portText);
+    throw unusable(`${prefix}_PORT`, "a port number from 1 to 65535", portText);
   }
   if (allowed.length > 0 && !allowed.some((one) => one.host === host && one.port === port)) {
     throw new CriError(
@@ -198,18 +174,19 @@ function readLogin(
         `${allowed.map((one) => `${one.host}:${one.port}`).join(", ")} only (--allowed-clusters).`,
     );
   }
-  const password = all.get("CLUSTER_PASSWORD");
-  const key = all.get("CLUSTER_KEYVALUE");
-  if (!password && !key) {
-    throw new CriError(
-      "INVALID_ARGUMENT",
-      "Cannot log in to the cluster: CLUSTER_PASSWORD or CLUSTER_KEYVALUE must be set in the container.",
-    );
-  }
+  return { host, port };
+}
+
+function readUser(name: string, user: string): string {
+  if (!/^[\w.@\\+-]+$/.test(user)) throw unusable(name, "a user name", user);
+  return user;
+}
+
+function readCredentials(all: ReadonlyMap<string, string>, prefix: string) {
+  const password = all.get(`${prefix}_PASSWORD`);
+  const key = all.get(`${prefix}_KEYVALUE`);
+  if (!password && !key) return undefined;
   return {
-    host,
-    port,
-    user,
     ...(password ? { password } : {}),
     ...(key ? { privateKey: parsePrivateKey(key) } : {}),
   };
@@ -221,13 +198,6 @@ function required(all: ReadonlyMap<string, string>, name: string): string {
     throw new CriError("INVALID_ARGUMENT", `Cannot run the container: ${name} must be set in it.`);
   }
   return value;
-}
-
-function unusable(name: string, expected: string, value: string): CriError {
-  return new CriError(
-    "INVALID_ARGUMENT",
-    `Cannot use ${name} as it must be ${expected}: current value is ${JSON.stringify(value)}.`,
-  );
 }
 
 function decode(name: string, value: Uint8Array): string {

@@ -96,6 +96,8 @@ const REFUSALS: readonly [values: Values, code: string, words: string][] = [
   [{ CLUSTER_HOST: "a b" }, "INVALID_ARGUMENT", "a host name or address"],
   [{ CLUSTER_HOST: "login\nX" }, "INVALID_ARGUMENT", "a host name or address"],
   [{ CLUSTER_USERNAME: "$(id)" }, "INVALID_ARGUMENT", "a user name"],
+  [{ CLUSTER_JUMP_USERNAME: "v" }, "INVALID_ARGUMENT", "CLUSTER_JUMP_HOST must be set"],
+  [{ CLUSTER_JUMP_HOST: "$(id)" }, "INVALID_ARGUMENT", "a host name or address"],
   [{ CLUSTER_PORT: "0" }, "INVALID_ARGUMENT", "a port number from 1 to 65535"],
   [{ CLUSTER_PORT: "65536" }, "INVALID_ARGUMENT", "a port number from 1 to 65535"],
   [{ CLUSTER_PORT: "0x16" }, "INVALID_ARGUMENT", "a port number from 1 to 65535"],
@@ -117,6 +119,35 @@ for (const [values, code, words] of REFUSALS) {
     assertEquals(error.message.includes("secret"), false);
   });
 }
+
+const JUMPS: readonly [values: Values, jump: Record<string, unknown>][] = [
+  [{ CLUSTER_JUMP_HOST: "gate" }, { host: "gate", port: 22, user: "u", password: "secret" }],
+  [
+    {
+      CLUSTER_JUMP_HOST: "gate",
+      CLUSTER_JUMP_PORT: "2222",
+      CLUSTER_JUMP_USERNAME: "v",
+      CLUSTER_JUMP_PASSWORD: "other",
+    },
+    { host: "gate", port: 2222, user: "v", password: "other" },
+  ],
+];
+
+for (const [values, jump] of JUMPS) {
+  Deno.test(`readSettings() goes through a jump host when the pod has ${Object.keys(values).join(", ")}`, () => {
+    const { cluster } = read({ ...LOGIN, ...values });
+    assertEquals(cluster.kind === "own" && cluster.login.jump, jump);
+  });
+}
+
+Deno.test("readSettings() refuses a jump host that the administrator does not allow", () => {
+  const allowed = [{ host: "login", port: 22 }];
+  const error = assertThrows(
+    () => read({ ...LOGIN, CLUSTER_JUMP_HOST: "gate" }, allowed),
+    CriError,
+  );
+  assertEquals([error.code, error.message.includes("gate:22")], ["PERMISSION_DENIED", true]);
+});
 
 const CLUSTERS: readonly [host: string, port: string, allowed: boolean][] = [
   ["login", "22", true],

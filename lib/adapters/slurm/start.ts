@@ -56,6 +56,7 @@ async function launchNow(
         container: containerOf(store, id),
         plan: () => planOf(containers, id, notes),
         mapResources: config.mapResources,
+        joinCommands: config.joinCommands,
         usageSeconds: config.usageIntervalSeconds,
         kubeletRootDir: config.kubeletRootDir,
         account: active.account,

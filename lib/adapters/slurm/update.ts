@@ -4,15 +4,10 @@ import type { ResourceChange } from "../adapter.ts";
 import { SLURM_COMMAND_TIMEOUT_MS } from "./account.ts";
 import type { ActiveContainers } from "./active.ts";
 import { updateScript } from "./cluster_scripts.ts";
+import { TIME_LIMIT, TIME_LIMIT_ANNOTATION } from "./job_options.ts";
 import { coresOf, mebibytesOf } from "./resources.ts";
 import { NO_ANSWER } from "./stop.ts";
 import { workloadOf } from "./workload.ts";
-
-/** The annotation of UpdateContainerResources with another time limit for the job. */
-export const TIME_LIMIT_ANNOTATION = "multicri.io/time-limit";
-
-/** sbatch(1), --time: minutes, minutes:seconds, hours:minutes:seconds, days-hours… */
-const TIME_LIMIT = /^(\d+-\d+(:\d+){0,2}|\d+(:\d+){0,2}|UNLIMITED|INFINITE)$/;
 
 /**
  * Gives a container's job other resources: cores and memory while it waits, and another time limit, at any time as

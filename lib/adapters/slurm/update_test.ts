@@ -2,7 +2,7 @@ import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { CriError } from "../../base/error.ts";
 import { LinuxContainerResources } from "../../cri/api.generated.ts";
 import { type Place, placeTest } from "./test_place.ts";
-import { TIME_LIMIT_ANNOTATION } from "./update.ts";
+import { TIME_LIMIT_ANNOTATION } from "./job_options.ts";
 import { withWorkload } from "./workload.ts";
 
 type Resources = Parameters<typeof LinuxContainerResources.fromPartial>[0];

@@ -141,6 +141,7 @@ watchTest("takes in what a job uses until it ends, and keeps it then", async (wa
   await watched.write("status/usage", FILE);
   await watched.pass();
   assertEquals(watched.usages.of("c1"), undefined);
+  await watched.queue("RUNNING|N/A|10|n1|None");
   await watched.write("status/start", START);
   await watched.pass();
   assertEquals(watched.usages.of("c1"), told);
@@ -156,6 +157,7 @@ watchTest("takes in what a job uses until it ends, and keeps it then", async (wa
 });
 
 watchTest("looks at a job's use every two seconds only", async (watched) => {
+  await watched.queue("RUNNING|N/A|10|n1|None");
   await watched.write("status/start", START);
   await watched.pass();
   await watched.write("status/usage", FILE);

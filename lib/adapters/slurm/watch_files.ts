@@ -20,10 +20,12 @@ export async function lookAtFiles(place: WatchPlace, job: WatchedJob): Promise<b
   if (container === undefined) return true;
   if (job.end === undefined) {
     const exit = await readStatus(place, job, "exit");
-    if (workloadOf(container).job === undefined) {
+    const { job: run, earlierRunMs } = workloadOf(container);
+    if (run === undefined) {
       const start = await readStatus(place, job, "start");
-      if (start !== undefined) await noteStart(place, job, start);
-      else if (exit === undefined) return true;
+      const isOfEarlierRun = start !== undefined && parseStart(start)?.timeMs === earlierRunMs;
+      if (start !== undefined && !isOfEarlierRun) await noteStart(place, job, start);
+      else if (exit === undefined || earlierRunMs !== undefined) return true;
     }
     if (exit !== undefined) takeExit(place, job, exit, workloadOf(container));
     else await lookAtUsage(place, job);

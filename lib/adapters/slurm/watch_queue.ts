@@ -1,5 +1,6 @@
 import type { ContainerRecord } from "../../store/records.ts";
 import { type QueueEntry, readPostMortem } from "./queue.ts";
+import { isBackInQueue, putBack } from "./requeue.ts";
 import type { WatchedJob, WatchPlace } from "./watched_job.ts";
 import { withWorkload, workloadOf } from "./workload.ts";
 
@@ -8,6 +9,9 @@ const EXIT_FILE_GRACE_MS = 3_000;
 
 /** A job whose script has ended is called so by Slurm within this time, after its epilogue. */
 const VERDICT_GRACE_MS = 5_000;
+
+/** Priority and expected start change with every round of some schedulers; the log tells them so often at most. */
+const WAIT_NOTE_INTERVAL_MS = 5 * 60_000;
 
 /** Reasons that are the program's own, whatever signal ended it, and that of a job which Slurm forgot. */
 const PROGRAM_REASONS: ReadonlySet<string> = new Set(["Completed", "Error", "JobLost"]);
@@ -35,11 +39,13 @@ export async function lookAtQueue(
   const neverRan = entry?.nodes === "" && workloadOf(container).job === undefined;
   const graceless = neverRan || stop?.killed === true;
   if (!graceless && place.clock.now() - job.endedSinceMs < EXIT_FILE_GRACE_MS) return;
-  const end = await readPostMortem(place.account, job.directory, job.jobId, entry?.state);
-  if (end === undefined) {
+  const verdict = await readPostMortem(place.account, job.directory, job.jobId, entry?.state);
+  if (verdict.kind === "pending") return await putBack(place, job);
+  if (verdict.kind === "running") {
     delete job.endedSinceMs;
     return;
   }
+  const { kind: _kind, ...end } = verdict;
   job.end = {
     finishedAtMs: place.clock.now(),
     ...end,
@@ -50,29 +56,38 @@ export async function lookAtQueue(
 
 /**
  * Whether it is settled how a job ended. Where a signal that was not ours came to it, Slurm may have sent it (time
- * limit, somebody's scancel, preemption, memory) and is asked; its verdict replaces the program's own code.
+ * limit, somebody's scancel, preemption, memory) and is asked; its verdict replaces the program's own code, and a job
+ * that Slurm runs again has not ended at all.
  * @throws CriError UNAVAILABLE when Slurm cannot be asked.
  */
 export async function isSettled(place: WatchPlace, job: WatchedJob): Promise<boolean> {
   if (job.end === undefined || job.doubtedSinceMs === undefined) return true;
   const verdict = await readPostMortem(place.account, job.directory, job.jobId, undefined);
-  if (verdict === undefined && place.clock.now() - job.doubtedSinceMs < VERDICT_GRACE_MS) {
+  if (verdict.kind === "pending") {
+    await putBack(place, job);
+    return false;
+  }
+  if (verdict.kind === "running" && place.clock.now() - job.doubtedSinceMs < VERDICT_GRACE_MS) {
     return false;
   }
   delete job.doubtedSinceMs;
-  if (verdict !== undefined && !PROGRAM_REASONS.has(verdict.reason)) {
-    job.end = { ...job.end, ...verdict };
+  if (verdict.kind === "ended" && !PROGRAM_REASONS.has(verdict.reason)) {
+    const { kind: _kind, ...end } = verdict;
+    job.end = { ...job.end, ...end };
   }
   return true;
 }
 
+/** Takes in what squeue says of a job that lives. */
 async function noteQueue(
   place: WatchPlace,
   job: WatchedJob,
   container: ContainerRecord,
   entry: QueueEntry,
 ): Promise<void> {
-  const before = workloadOf(container);
+  // The controller calls a job running before it lets it begin.
+  if (isBackInQueue(entry, workloadOf(container))) await putBack(place, job);
+  const before = workloadOf(place.containers.get(job.containerId) ?? container);
   const { partition } = entry;
   if (before.partition !== partition) {
     place.containers.update(
@@ -93,9 +108,13 @@ async function noteQueue(
       pending: { reason, expectedStart, priority },
     })),
   );
-  const told = before.pending?.reason === reason && before.pending.expectedStart === expectedStart;
   // "None": Slurm has not looked at the job yet.
-  if (told || reason === "None") return;
+  if (reason === "None") return;
+  const now = place.clock.now();
+  const told = job.toldWait?.reason ?? before.pending?.reason;
+  const recently = job.toldWait !== undefined && now - job.toldWait.atMs < WAIT_NOTE_INTERVAL_MS;
+  if (told === reason && recently) return;
+  job.toldWait = { reason, atMs: now };
   const start = expectedStart === "" ? "" : `, expected start ${expectedStart}`;
-  await place.note(job, `job ${job.jobId} waits: ${reason}${start}`);
+  await place.note(job, `job ${job.jobId} waits: ${reason}, priority ${priority}${start}`);
 }

@@ -2,21 +2,34 @@ import { assertEquals, assertStringIncludes } from "@std/assert";
 import { CriError } from "../../base/error.ts";
 import { exit, LONG_MS, NOW_MS, START, watchTest } from "./test_watched.ts";
 
-watchTest("notes why a job waits, once for each reason", async (watched) => {
-  await watched.pass();
-  await watched.queue("PENDING|N/A|11||Priority");
-  await watched.pass();
-  assertEquals(watched.workload().pending?.priority, "11");
-  await watched.queue("PENDING|2026-01-02T04:00:00|11||Resources");
-  await watched.pass();
-  await watched.queue("PENDING|2026-01-02T04:00:00|11||None");
-  await watched.pass();
-  assertEquals(watched.notes, [
-    "c1: job 101 waits: Priority",
-    "c1: job 101 waits: Resources, expected start 2026-01-02T04:00:00",
-  ]);
-  assertEquals(watched.state()?.phase, "running");
-});
+watchTest(
+  "notes why a job waits, and all about it no more often than in five minutes",
+  async (watched) => {
+    await watched.pass();
+    await watched.queue("PENDING|N/A|11||Priority");
+    await watched.pass();
+    assertEquals(watched.workload().pending?.priority, "11");
+    await watched.queue("PENDING|2026-01-02T04:00:00|11||Resources");
+    await watched.pass();
+    await watched.queue("PENDING|2026-01-02T04:00:00|11||None");
+    await watched.pass();
+    assertEquals(watched.notes, [
+      "c1: job 101 waits: Priority, priority 10",
+      "c1: job 101 waits: Resources, priority 11, expected start 2026-01-02T04:00:00",
+    ]);
+    await watched.queue("PENDING|2026-01-02T05:00:00|12||Resources");
+    await watched.pass();
+    assertEquals(watched.notes.length, 2);
+    assertEquals(watched.workload().pending?.expectedStart, "2026-01-02T05:00:00");
+    await watched.pass(5 * 60_000);
+    await watched.queue("PENDING|2026-01-02T05:00:00|13||Resources");
+    await watched.pass();
+    assertEquals(watched.notes.slice(2), [
+      "c1: job 101 waits: Resources, priority 13, expected start 2026-01-02T05:00:00",
+    ]);
+    assertEquals(watched.state()?.phase, "running");
+  },
+);
 
 watchTest(
   "asks Slurm once in a while only, and more often while a job is being stopped",
@@ -32,6 +45,7 @@ watchTest(
 );
 
 watchTest("tells where the job runs, once", async (watched) => {
+  await watched.queue("RUNNING|N/A|10|n1|None");
   await watched.write("status/start", START);
   await watched.pass();
   await watched.pass();

@@ -33,6 +33,8 @@ export interface WatchedJob {
   end?: ContainerEnd;
   /** When its exit file told of a signal that was not ours: Slurm is asked why, before the end is told. */
   doubtedSinceMs?: number;
+  /** What its log said last of its waiting. */
+  toldWait?: { reason: string; atMs: number };
   /** When its usage was looked at last. */
   usageReadAtMs?: number;
   /** Whether its log says so already. */

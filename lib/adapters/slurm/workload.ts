@@ -11,7 +11,7 @@ import type { CountingResources } from "./resources.ts";
  * - `account` when the container is created;
  * - `directory` before anything is made on the cluster: from here on the cluster may hold something;
  * - `jobId` when sbatch accepted the job;
- * - `job` when the job said that it runs.
+ * - `job` when the job said that it runs; it goes when Slurm puts the job back into the queue.
  */
 export interface SlurmWorkload {
   /** Whose cluster account, for people; the login itself is in the secret store. */
@@ -23,6 +23,8 @@ export interface SlurmWorkload {
   readonly jobId?: string;
   readonly submittedAtMs?: number;
   readonly job?: { readonly host: string; readonly startedAtMs: number };
+  /** When the run began that Slurm ended to run the job again; status files of that time are of no account. */
+  readonly earlierRunMs?: number;
   /** Why the job waits, in Slurm's words. */
   readonly pending?: {
     readonly reason: string;
@@ -35,6 +37,8 @@ export interface SlurmWorkload {
   readonly slurmState?: string;
   /** The job is to be ended: by us, not by its program. */
   readonly stop?: { readonly killed: boolean };
+  /** An administrator gave it up: nothing more is done on the cluster. */
+  readonly abandoned?: boolean;
 }
 
 /** @throws TypeError for a record without a workload, which no prepared container is. */

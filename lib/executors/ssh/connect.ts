@@ -5,6 +5,8 @@ import { CriError, messageOf } from "../../base/error.ts";
 import { Authentication } from "./authentication.ts";
 import type { HostKeys } from "./host_keys.ts";
 import { equalBytes } from "./known_hosts.ts";
+import { throughJump } from "./jump.ts";
+import type { LoggedIn } from "./logged_in.ts";
 import { type ClusterLogin, loginName } from "./login.ts";
 
 /** A login over a slow line to a busy host takes a few seconds; the kubelet's calls wait 120. */
@@ -47,14 +49,8 @@ export interface ConnectOptions {
   keepaliveIntervalMs?: number | undefined;
 }
 
-/** A logged-in client and the socket below it, which ssh2 leaves open after some errors. */
-export interface LoggedIn {
-  client: Client;
-  socket: Socket;
-}
-
 /**
- * Connects and logs in; a private key must be as `parsePrivateKey` gives it. The client has a permanent
+ * Connects and logs in, through the jump host if there is one; a private key must be as `parsePrivateKey` gives it. The client has a permanent
  * listener for errors, so that none of them can end the process.
  * @throws CriError UNAVAILABLE when the host cannot be reached, UNAUTHENTICATED when the login is refused,
  * FAILED_PRECONDITION when the host key is not the recorded one, no algorithm is shared or this process
@@ -66,11 +62,16 @@ export async function connect(login: ClusterLogin, options: ConnectOptions): Pro
   if (signal.aborted) throw cancelled(login, signal);
 
   const timeoutMs = options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS;
+  const jump = login.jump === undefined
+    ? undefined
+    : await throughJump(login, await connect(login.jump, options), signal, timeoutMs);
   const authentication = new Authentication(login);
   const client = new Client();
-  const socket = new Socket();
+  const socket = jump?.socket ?? new Socket();
   const ready = Promise.withResolvers<void>();
-  const closed = new Promise<void>((resolve) => socket.once("close", () => resolve()));
+  const closed = socket.closed
+    ? Promise.resolve()
+    : new Promise<void>((resolve) => socket.once("close", () => resolve()));
   let verifiedKey: Uint8Array | undefined;
   /** What we turned the server away for; ssh2 then only says that the verification failed. */
   let hostKeyRefusal: CriError | undefined;
@@ -80,12 +81,15 @@ export async function connect(login: ClusterLogin, options: ConnectOptions): Pro
   client.on("error", (error) => {
     ready.reject(hostKeyRefusal ?? translate(login, error, authentication, timeoutMs));
   });
-  client.on("close", () => ready.reject(hungUp(login)));
+  client.on("close", () => {
+    ready.reject(hungUp(login));
+    jump?.client.end();
+  });
   client.on("change password", () => ready.reject(expired(login)));
   client.on("ready", () => ready.resolve());
   try {
     client.connect({
-      sock: socket,
+      sock: jump?.channel ?? socket,
       username: login.user,
       readyTimeout: timeoutMs,
       keepaliveInterval: options.keepaliveIntervalMs ?? KEEPALIVE_INTERVAL_MS,
@@ -117,7 +121,7 @@ export async function connect(login: ClusterLogin, options: ConnectOptions): Pro
     });
     // Before the first byte: with Nagle's algorithm the handshake alone takes 80 ms longer.
     socket.setNoDelay(true);
-    socket.connect({ host: login.host, port: login.port });
+    if (jump === undefined) socket.connect({ host: login.host, port: login.port });
     await ready.promise;
     return { client, socket };
   } catch (error) {

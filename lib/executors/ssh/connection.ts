@@ -3,7 +3,7 @@ import type { ClientChannel, SFTPWrapper } from "ssh2";
 import { systemClock } from "../../base/clock.ts";
 import { CriError, messageOf } from "../../base/error.ts";
 import { ChannelBudget } from "./channel_budget.ts";
-import type { LoggedIn } from "./connect.ts";
+import type { LoggedIn } from "./logged_in.ts";
 import { CommandChannel } from "./command_channel.ts";
 import { SFTP_TIMEOUT_MS, SftpChannel } from "./sftp_channel.ts";
 import { COMMAND_LINE } from "./shell.ts";

@@ -11,7 +11,12 @@ export interface ClusterLogin {
   privateKey?: string;
   /** Of the private key. */
   passphrase?: string;
+  /** The host through which alone this one can be reached. */
+  jump?: JumpLogin;
 }
+
+/** A login to a host that only passes connections on. */
+export type JumpLogin = Omit<ClusterLogin, "jump">;
 
 /** How messages and logs name a login: `user@host:port`, an IPv6 address in brackets. */
 export function loginName(login: Pick<ClusterLogin, "host" | "port" | "user">): string {
@@ -31,7 +36,11 @@ const salt = randomBytes(32);
  */
 export function loginKey(login: ClusterLogin): string {
   const hmac = createHmac("sha256", salt);
-  for (const secret of [login.password, login.privateKey, login.passphrase]) {
+  const { jump } = login;
+  const ofJump = jump === undefined
+    ? []
+    : [loginName(jump), jump.password, jump.privateKey, jump.passphrase];
+  for (const secret of [login.password, login.privateKey, login.passphrase, ...ofJump]) {
     // The length in front keeps ("ab", "c") apart from ("a", "bc"), and absent apart from empty.
     hmac.update(secret === undefined ? "-;" : `${secret.length};`).update(secret ?? "");
   }

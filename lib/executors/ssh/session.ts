@@ -8,7 +8,7 @@ import { EarlyEnd, execute } from "./exec.ts";
 import type { HostKeys } from "./host_keys.ts";
 import { KeptConnection } from "./kept_connection.ts";
 import { openLocalFile } from "./local_file.ts";
-import { type ClusterLogin, loginKey, loginName } from "./login.ts";
+import { type ClusterLogin, type JumpLogin, loginKey, loginName } from "./login.ts";
 import { parsePrivateKey } from "./private_key.ts";
 import {
   readFileAt,
@@ -80,9 +80,10 @@ export class ClusterSession {
 
   /** @throws CriError INVALID_ARGUMENT when the private key is none that can be used. */
   constructor(login: ClusterLogin, options: SessionOptions) {
-    const privateKey = login.privateKey === undefined
-      ? undefined
-      : parsePrivateKey(login.privateKey, login.passphrase);
+    const usable: ClusterLogin = {
+      ...withParsedKey(login),
+      ...(login.jump === undefined ? {} : { jump: withParsedKey(login.jump) }),
+    };
     const { hostKeys, connectTimeoutMs, keepaliveIntervalMs, sftpTimeoutMs } = options;
     this.name = loginName(login);
     this.key = sessionKey(login, options.line);
@@ -93,7 +94,7 @@ export class ClusterSession {
       random: options.random ?? Math.random,
       open: async (signal) => {
         const loggedIn = await connect(
-          { ...login, ...(privateKey === undefined ? {} : { privateKey }) },
+          usable,
           { hostKeys, signal, connectTimeoutMs, keepaliveIntervalMs },
         );
         const connection = new Connection(this.name, loggedIn, sftpTimeoutMs);
@@ -225,6 +226,12 @@ export class ClusterSession {
   async #sftp(): Promise<SftpChannel> {
     return await (await this.#kept.get()).sftp();
   }
+}
+
+function withParsedKey<L extends JumpLogin>(login: L): L {
+  return login.privateKey === undefined
+    ? login
+    : { ...login, privateKey: parsePrivateKey(login.privateKey, login.passphrase) };
 }
 
 /** See `ClusterSession.key`. */

@@ -1,5 +1,5 @@
 import { generateKeyPairSync } from "node:crypto";
-import type { Socket } from "node:net";
+import { connect as connectTcp, type Socket } from "node:net";
 // @ts-types="@types/ssh2"
 import {
   type AuthContext,
@@ -19,6 +19,8 @@ export interface Faults {
   maxSessions: number;
   /** What login scripts print, on stdout and on stderr, before a command starts. */
   loginNoise: string;
+  /** Whether later connections may go on through this one, as through a jump host; else that is prohibited. */
+  forwards: boolean;
   /** Called for each command; true when it deals with the channel itself. */
   onCommand: (channel: ServerChannel, connection: ServerConnection) => boolean;
   onSftp: SftpFault;
@@ -62,6 +64,7 @@ export async function startTestServer(
     authenticate: acceptPassword,
     maxSessions: 10,
     loginNoise: "",
+    forwards: false,
     onCommand: () => false,
     onSftp: () => "serve",
     ...options.faults,
@@ -75,6 +78,11 @@ export async function startTestServer(
     });
     connection.on("close", () => connections.delete(connection));
     connection.on("authentication", (context) => faults.authenticate(context));
+    if (faults.forwards) {
+      connection.on("tcpip", (accept, _reject, { destIP, destPort }) => {
+        passOn(connectTcp(destPort, destIP), accept);
+      });
+    }
     let sessions = 0;
     connection.on("session", (accept, reject) => {
       if (sessions >= faults.maxSessions) return reject();
@@ -125,6 +133,20 @@ export async function startTestServer(
   if (address === null || typeof address === "string") throw new Error("no TCP port to listen on");
   server.port = address.port;
   return server;
+}
+
+/** Passes a connection on, both ways, until one side ends it. */
+function passOn(socket: Socket, accept: () => ServerChannel): void {
+  let channel: ServerChannel | undefined;
+  socket.setNoDelay(true);
+  socket.once("connect", () => {
+    const opened = channel = accept();
+    opened.on("error", () => socket.destroy());
+    opened.on("close", () => socket.destroy());
+    socket.pipe(opened).pipe(socket);
+  });
+  socket.on("error", () => channel?.close());
+  socket.on("close", () => channel?.close());
 }
 
 /** ssh2 offers no way to reset a connection or to send at once. */
