@@ -81,9 +81,9 @@ ${landed(name, part)}
 export const NO_RUNTIME_EXIT = 73;
 
 /**
- * Lets the runtime make the image on the login host, and lands it. The words are those behind `apptainer`, which
- * writes `<directory>/<part>` and runs in the directory `from`; the prerun script, which may bring the runtime into the PATH, comes on stdin. What
- * the runtime says is on stdout.
+ * Lets the runtime make the image on the login host, and lands it. The words are those behind `apptainer`, which writes
+ * `<directory>/<part>` and runs in the directory `from`; the prerun script, which may bring the runtime into the PATH,
+ * comes on stdin. What the runtime says is on stdout.
  */
 export function makeImageScript(
   directory: string,
@@ -96,13 +96,13 @@ export function makeImageScript(
     launcher: readonly string[];
   },
 ): string {
-  const prerun = quoteShell(`${part}.prerun`);
+  const prerun = quoteShell(`${part}.prerun.part`);
   const argv = [from, String(launcher.length), ...launcher, ...words]
     .map((word) => quoteShell(word)).join(" ");
   return `
 cd ${quoteShell(directory)} || exit 1
 umask 077
-cat >${prerun} || exit 1
+cat >${prerun} && : >${quoteShell(part)} || exit 1
 ${
     whileAlive(
       part,
@@ -124,7 +124,8 @@ runtime=$(command -v apptainer || command -v singularity) || exit ${NO_RUNTIME_E
 exec "\${@:1:count}" "$runtime" "\${@:count+1}"`;
 
 /**
- * Resolves a path in a volume to the file that is there, and prints it, and then what sha256sum says of it if `hash` is set.
+ * Resolves a path in a volume to the file that is there, and prints it, and then what sha256sum says of it if `hash` is
+ * set.
  * @param root The volume's directory, absolute on the cluster.
  */
 export function volumeFileScript(
@@ -150,9 +151,12 @@ umask 077
 mkdir -p ${quoteShell(directory)} && cd ${quoteShell(directory)} || exit 1`;
 }
 
-/** Runs `command` and shows meanwhile that whoever brings the image is alive, by the time of \`part\`. */
+/**
+ * Runs `command`, sets $code, and shows meanwhile that whoever brings the image is alive, by the time of `part`. That
+ * ends with the script itself, however it ends, and never brings back a part that was taken over.
+ */
 function whileAlive(part: string, command: string): string {
-  return `( while sleep ${SIGN_OF_LIFE_SECONDS}; do touch ${
+  return `( while sleep ${SIGN_OF_LIFE_SECONDS} && kill -0 $$; do touch -c ${
     quoteShell(part)
   }; done ) </dev/null >/dev/null 2>&1 &
 alive=$!
