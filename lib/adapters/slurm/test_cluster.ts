@@ -26,7 +26,9 @@ printf '%s' "$name" >"$FAKE/jobs/$id/name"
 printf '%s' 'PENDING|N/A|10||Priority' >"$FAKE/jobs/$id/line"
 if [ -e "$FAKE/sbatch.dies" ]; then kill -9 "$SUBMITTER"; exit 1; fi
 echo "$id;cluster"`,
+  // `squeue.waits`: it takes until that is removed.
   squeue: `
+while [ -e "$FAKE/squeue.waits" ]; do /bin/sleep 0.01; done
 if [ -e "$FAKE/squeue.fails" ]; then cat "$FAKE/squeue.fails" >&2; exit 1; fi
 wanted= all= ids=
 for argument; do case $argument in

@@ -21,6 +21,8 @@ const COPYING_INTERVAL_MS = 1;
 const QUEUE_INTERVAL_MS = 5_000;
 /** The same while a job is being stopped, which someone waits for. */
 const QUEUE_INTERVAL_STOPPING_MS = 1_000;
+/** How long a pass waits for Slurm's answer; a busy controller's comes in a later one, and logs go on meanwhile. */
+const QUEUE_PATIENCE_MS = 100;
 /** Pause after an error, so that an unreachable cluster is not asked all the time. */
 const ERROR_PAUSE_MS = 1_000;
 
@@ -43,6 +45,8 @@ export class JobWatch {
   #loop: Promise<void> | undefined;
   #passes = Promise.withResolvers<void>();
   #queueReadAtMs = 0;
+  /** What Slurm was asked and has not answered, and the jobs for which the answer counts. */
+  #asking: { jobs: readonly WatchedJob[]; answer: Promise<Map<string, QueueEntry>> } | undefined;
   readonly #place: WatchPlace;
   /** Why the last look at the cluster failed; undefined when it succeeded. */
   staleSince: { atMs: number; error: string } | undefined;
@@ -87,6 +91,7 @@ export class JobWatch {
     this.#stop.abort();
     this.#wake?.();
     await this.#loop;
+    await this.#asking?.answer.catch(() => {});
   }
 
   async #run(): Promise<void> {
@@ -99,10 +104,10 @@ export class JobWatch {
       try {
         await this.#pass();
         if ([...this.#jobs.values()].some((job) => job.copying)) pauseMs = COPYING_INTERVAL_MS;
-        if (this.staleSince !== undefined) {
+        if (this.staleSince !== undefined && this.#asking === undefined) {
           this.log.info("The cluster can be looked at again", { cluster: this.account.name });
         }
-        this.staleSince = undefined;
+        if (this.#asking === undefined) this.staleSince = undefined;
       } catch (error) {
         if (this.staleSince === undefined) {
           this.log.warning("Cannot look at the jobs of a cluster; their last known states stand", {
@@ -136,7 +141,8 @@ export class JobWatch {
    */
   async #pass(): Promise<void> {
     const now = this.clock.now();
-    const asksSlurm = now - this.#queueReadAtMs >= this.#queueIntervalMs();
+    const asksSlurm = this.#asking === undefined &&
+      now - this.#queueReadAtMs >= this.#queueIntervalMs();
     const all = [...this.#jobs.values()];
     const jobs = asksSlurm ? all : chooseJobs(all, now);
     for (const job of jobs) job.lookedAtMs = now;
@@ -149,15 +155,39 @@ export class JobWatch {
       job.end === undefined
     );
     if (asksSlurm && asked.length > 0) {
-      const queue = await readQueue(this.account);
-      this.#queueReadAtMs = this.clock.now();
-      for (const job of asked) {
-        if (!this.#jobs.has(job.containerId)) continue;
-        const [look] = await Promise.allSettled([this.#ask(job, queue.get(job.jobId))]);
-        if (look.status === "rejected") failures.push(look);
-      }
+      this.#asking = { jobs: asked, answer: readQueue(this.account) };
+    }
+    for (const [job, entry] of await this.#slurmSays()) {
+      const [look] = await Promise.allSettled([this.#ask(job, entry)]);
+      if (look.status === "rejected") failures.push(look);
     }
     if (failures[0] !== undefined) throw failures[0].reason;
+  }
+
+  /** What Slurm says of the jobs that it was asked for; of none while it has not answered. */
+  async #slurmSays(): Promise<[WatchedJob, QueueEntry | undefined][]> {
+    if (this.#asking === undefined) return [];
+    const { jobs, answer } = this.#asking;
+    const over = new AbortController();
+    const patience = AbortSignal.any([over.signal, this.#stop.signal]);
+    const unanswered = this.clock.sleep(QUEUE_PATIENCE_MS, patience).then(
+      () => undefined,
+      () => undefined,
+    );
+    try {
+      const queue = await Promise.race([answer, unanswered]);
+      if (queue === undefined) return [];
+      this.#asking = undefined;
+      this.#queueReadAtMs = this.clock.now();
+      return jobs
+        .filter(({ containerId, end }) => this.#jobs.has(containerId) && end === undefined)
+        .map((job) => [job, queue.get(job.jobId)]);
+    } catch (error) {
+      this.#asking = undefined;
+      throw error;
+    } finally {
+      over.abort();
+    }
   }
 
   /** A job whose own files cannot be read is left to squeue. */

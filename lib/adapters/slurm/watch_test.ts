@@ -44,6 +44,27 @@ watchTest(
   },
 );
 
+watchTest("copies output while Slurm does not answer", async (watched) => {
+  await watched.write("status/start", START);
+  await watched.cluster.fake("squeue.waits", "");
+  await watched.queue("RUNNING|N/A|10|n1|None");
+  const asked = watched.pass();
+  await watched.cluster.called("squeue", 2);
+  watched.clock.advance(100);
+  await asked;
+  await watched.write("stdout", "meanwhile\n");
+  const looked = watched.pass(1_000);
+  await watched.clock.sleeping(100);
+  watched.clock.advance(100);
+  await looked;
+  const log = await Deno.readTextFile(watched.records.path("c1.log"));
+  assertStringIncludes(log, "stdout F meanwhile\n");
+  await watched.cluster.fake("partition", "big");
+  await watched.cluster.fake("squeue.waits", undefined);
+  while (watched.workload().partition !== "big") await watched.pass(1_000);
+  assertEquals(await watched.cluster.calls("squeue"), 2);
+});
+
 watchTest("tells where the job runs, once", async (watched) => {
   await watched.queue("RUNNING|N/A|10|n1|None");
   await watched.write("status/start", START);
