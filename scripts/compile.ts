@@ -5,7 +5,8 @@
  */
 import { fromFileUrl, join } from "@std/path";
 import { writeStderrLine } from "../lib/base/log.ts";
-import { parseInvocation, UsageError } from "../lib/config/flags.ts";
+import { parseInvocation } from "../lib/config/flags.ts";
+import { UsageError } from "../lib/config/usage_error.ts";
 import { readClusters } from "../lib/config/clusters.ts";
 import { permissionFlags } from "../lib/config/permissions.ts";
 

@@ -2,7 +2,8 @@ import { parse } from "@std/yaml";
 import { messageOf } from "../base/error.ts";
 import type { ClusterLogin, JumpLogin } from "../executors/ssh/login.ts";
 import { parsePrivateKey } from "../executors/ssh/private_key.ts";
-import { type ClusterAddress, type Config, SSH_PORT, UsageError } from "./flags.ts";
+import { type ClusterAddress, type Config, SSH_PORT } from "./flags.ts";
+import { UsageError } from "./usage_error.ts";
 
 /** A login that the node keeps. */
 export interface KeptLogin {

@@ -1,6 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { type Clusters, reachableAddresses, readClusters } from "./clusters.ts";
-import { parseInvocation, UsageError } from "./flags.ts";
+import { parseInvocation } from "./flags.ts";
+import { UsageError } from "./usage_error.ts";
 
 const SECRET = "hunter2";
 

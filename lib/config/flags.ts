@@ -1,9 +1,9 @@
 import { isIP } from "node:net";
-import { parseArgs } from "@std/cli/parse-args";
 import { isAbsolute, normalize } from "@std/path";
 import { messageOf } from "../base/error.ts";
 import { type Severity } from "../base/log.ts";
-import { ADAPTERS, FLAGS, helpText, suggestion } from "./flag_table.ts";
+import { ADAPTERS, helpText } from "./flag_table.ts";
+import { readFlags } from "./flag_values.ts";
 import { type ImagesCommand, parseImagesCommand } from "./images_command.ts";
 import { type JobsCommand, parseJobsCommand } from "./jobs_command.ts";
 import {
@@ -13,6 +13,7 @@ import {
   type RemoteEndpoint,
 } from "./remotes.ts";
 import { type SlurmSettings, slurmSettings } from "./slurm_settings.ts";
+import { badValue, UsageError } from "./usage_error.ts";
 
 /** Where the workloads of our own pods run. */
 export type AdapterName = (typeof ADAPTERS)[number];
@@ -66,11 +67,6 @@ export type Invocation =
   | { kind: "serve"; config: Config }
   | { kind: "images"; config: Config; command: ImagesCommand }
   | { kind: "jobs"; config: Config; command: JobsCommand };
-
-/** A command line or environment that cannot be used; the message is for the person who typed it. */
-export class UsageError extends Error {
-  override readonly name = "UsageError";
-}
 
 /** Where sshd listens unless told otherwise. */
 export const SSH_PORT = 22;
@@ -142,63 +138,6 @@ function readConfig(
     usageIntervalSeconds: usageInterval(values("usage-interval")),
     slurm: parsed(() => slurmSettings(env)),
   };
-}
-
-/** Returns a look-up of each flag's raw value, its default where it was not given. */
-function readFlags(args: readonly string[]): (name: string) => string {
-  const known = new Map(FLAGS.map((flag) => [flag.name, flag]));
-  const booleans = FLAGS.filter((flag) => flag.value === undefined).map((flag) => flag.name);
-  // Each flag with its value in one word, so that the value may be empty or begin with a dash.
-  const words: string[] = [];
-  for (let index = 0; index < args.length; index++) {
-    const arg = args[index] ?? "";
-    const name = /^--?([^=]+)/s.exec(arg)?.[1] ?? "";
-    if (booleans.includes(name) && arg.includes("=")) {
-      const value = arg.slice(arg.indexOf("=") + 1);
-      if (value !== "true" && value !== "false") {
-        throw badValue(`--${name}`, value, "true or false");
-      }
-    }
-    const placeholder = arg.includes("=") ? undefined : known.get(name)?.value;
-    if (placeholder === undefined) {
-      words.push(arg);
-      continue;
-    }
-    const value = args[++index];
-    if (value === undefined || /^--\w/.test(value)) {
-      throw new UsageError(`--${name} needs a value (${placeholder}).`);
-    }
-    words.push(`--${name}=${value}`);
-  }
-  const parsed: Record<string, unknown> = parseArgs(words, {
-    string: FLAGS.filter((flag) => flag.value !== undefined).map((flag) => flag.name),
-    boolean: booleans,
-    alias: Object.fromEntries(
-      FLAGS.filter((flag) => flag.alias).map((flag) => [flag.alias ?? "", flag.name]),
-    ),
-    unknown: (arg: string, key?: string) => {
-      if (key === undefined) {
-        throw strayArgument(arg);
-      }
-      throw new UsageError(`Unknown flag '${arg}'${suggestion(key)}; --help lists the flags.`);
-    },
-  });
-  const [stray] = parsed["_"] as unknown[];
-  if (stray !== undefined) throw strayArgument(String(stray));
-  return (name) => {
-    const value = parsed[name];
-    const given = words.some((arg) => new RegExp(`^--?(no-)?${name}(=|$)`, "s").test(arg));
-    if (given || value === true) return String(Array.isArray(value) ? value.at(-1) : value);
-    return known.get(name)?.default ?? "";
-  };
-}
-
-function strayArgument(arg: string): UsageError {
-  return new UsageError(`Cannot use the argument '${arg}': multicri takes flags only, see --help.`);
-}
-
-function badValue(what: string, value: string, expected: string): UsageError {
-  return new UsageError(`Cannot use ${what} '${value}': it must be ${expected}.`);
 }
 
 function oneOf<const T extends string>(name: string, value: string, allowed: readonly T[]): T {

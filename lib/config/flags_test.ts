@@ -1,5 +1,6 @@
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { parseInvocation, UsageError } from "./flags.ts";
+import { parseInvocation } from "./flags.ts";
+import { UsageError } from "./usage_error.ts";
 
 const parse = (args: string[], env: Record<string, string> = {}) =>
   parseInvocation(args, (name) => env[name]);

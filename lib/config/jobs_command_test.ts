@@ -1,5 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { parseInvocation, UsageError } from "./flags.ts";
+import { parseInvocation } from "./flags.ts";
+import { UsageError } from "./usage_error.ts";
 import { type JobsCommand, parseJobsCommand } from "./jobs_command.ts";
 
 const COMMANDS: readonly [words: string[], JobsCommand][] = [

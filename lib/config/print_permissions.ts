@@ -5,7 +5,8 @@
 import { messageOf } from "../base/error.ts";
 import { writeStderrLine, writeStdoutLine } from "../base/log.ts";
 import { quoteShell } from "../../wasm/core.ts";
-import { type Invocation, parseInvocation, UsageError } from "./flags.ts";
+import { type Invocation, parseInvocation } from "./flags.ts";
+import { UsageError } from "./usage_error.ts";
 import { readClusters } from "./clusters.ts";
 import {
   HELP_PERMISSION_FLAGS,

@@ -1,5 +1,5 @@
 import { messageOf } from "../base/error.ts";
-import { UsageError } from "./flags.ts";
+import { UsageError } from "./usage_error.ts";
 
 /**
  * Checks `--registry-credentials`, a containers-auth.json(5), before the first pull needs it.

@@ -1,5 +1,5 @@
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { UsageError } from "./flags.ts";
+import { UsageError } from "./usage_error.ts";
 import { checkRegistryCredentials } from "./registry_credentials.ts";
 
 const SECRET = "c2VjcmV0";

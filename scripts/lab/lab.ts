@@ -16,12 +16,12 @@ import {
 } from "./process.ts";
 import { type Progress, step, waitFor } from "./progress.ts";
 import { REGISTRY_CREDENTIALS, REGISTRY_PORTS } from "./registry.ts";
-import { ensureRoot } from "./root.ts";
+import { ensureRoot, LAB_ROOT } from "./root.ts";
 import * as settings from "./settings.ts";
 import { addressOf, HOST_NAMES, type HostName, type LabOptions } from "./settings.ts";
 import { acceptsConnections, type ExecOptions, HostShell } from "./shell.ts";
 import { nodesAnswer } from "./slurm.ts";
-import { fingerprint, placeOf, rootOf, startLab } from "./start.ts";
+import { fingerprint, placeOf, startLab } from "./start.ts";
 
 /** nsenter forks within milliseconds; a loaded machine may need much longer. */
 const SPAWN_TIMEOUT_MS = 10_000;
@@ -134,7 +134,7 @@ export class Lab {
         return;
       }
       await installPrerequisites(this.progress);
-      const base = await ensureRoot(rootOf(this.settings), this.settings.cache, this.progress);
+      const base = await ensureRoot(LAB_ROOT, this.settings.cache, this.progress);
       await this.clear();
       await step(this.progress, `Starting the lab "${this.settings.name}"`, async () => {
         await startLab(this.settings, base);

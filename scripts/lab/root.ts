@@ -1,4 +1,3 @@
-import { ACCOUNTING_PACKAGES } from "./accounting.ts";
 import { findMirror, proxyEnvironment } from "./debian.ts";
 import { exists, remove } from "./files.ts";
 import { withLock } from "./lock.ts";
@@ -26,12 +25,6 @@ export const LAB_ROOT: RootRecipe = {
     ...["containerd", "etcd-server"],
     ...["docker-registry", "skopeo", "umoci", "busybox-static"],
   ],
-};
-
-/** The same for a cluster with accounting. */
-export const ACCOUNTING_ROOT: RootRecipe = {
-  name: "lab-accounting",
-  packages: [...LAB_ROOT.packages, ...ACCOUNTING_PACKAGES],
 };
 
 /** Raised when the same packages are to be prepared in another way. */

@@ -38,8 +38,6 @@ export interface LabSettings {
   clients: string;
   /** This lab's own folder: host roots, logs, keys. */
   folder: string;
-  /** Whether Slurm keeps accounts of ended jobs, for which a database runs. */
-  accounting: boolean;
   /** The network interface through which the machine itself reaches the hosts. */
   machineInterface: string;
   /** The checkout this module belongs to. */
@@ -51,12 +49,11 @@ export interface LabOptions {
   name?: string;
   subnet?: string;
   cache?: string;
-  accounting?: boolean;
 }
 
 /**
- * Settles a lab's settings from `options`, else MULTICRI_LAB_NAME, MULTICRI_LAB_SUBNET, MULTICRI_LAB_ACCOUNTING
- * (`1`) and XDG_CACHE_HOME, else the defaults `lab`, `10.77.0`, no accounting and ~/.cache.
+ * Settles a lab's settings from `options`, else MULTICRI_LAB_NAME, MULTICRI_LAB_SUBNET and
+ * XDG_CACHE_HOME, else the defaults `lab`, `10.77.0` and ~/.cache.
  *
  * @throws {Error} when the name or the subnet cannot be used.
  */
@@ -82,7 +79,6 @@ export function labSettings(
     name,
     subnet,
     cache,
-    accounting: options.accounting ?? env("MULTICRI_LAB_ACCOUNTING") === "1",
     clients: `${cache}/clients`,
     folder: `${cache}/labs/${name}`,
     machineInterface: `mc-${name}`,

@@ -3,21 +3,6 @@ import { addressOf, hostsFile, labSettings } from "./settings.ts";
 
 const noEnvironment = () => undefined;
 
-for (
-  const [option, variable, accounting] of [
-    [undefined, undefined, false],
-    [undefined, "1", true],
-    [false, "1", false],
-    [true, undefined, true],
-  ] as const
-) {
-  Deno.test(`labSettings() says accounting: ${accounting} when asked ${option} and ${variable}`, () => {
-    const options = option === undefined ? {} : { accounting: option };
-    const env = (name: string) => name === "MULTICRI_LAB_ACCOUNTING" ? variable : undefined;
-    assertEquals(labSettings({ cache: "/c", ...options }, env).accounting, accounting);
-  });
-}
-
 Deno.test("labSettings() takes options first, then the environment, then its defaults", () => {
   const env = (name: string) =>
     ({

@@ -2,7 +2,6 @@ import type { LabSettings } from "./settings.ts";
 import { addressOf } from "./settings.ts";
 import type { HostShell } from "./shell.ts";
 import { waitFor } from "./progress.ts";
-import { ACCOUNTING_CONF, startAccounting } from "./accounting.ts";
 
 /** The compute nodes. */
 export const COMPUTE_NODES = ["n1", "n2"] as const;
@@ -66,7 +65,6 @@ export function slurmConf(settings: LabSettings): string {
     "PreemptType=preempt/partition_prio",
     "PreemptMode=REQUEUE",
     `Licenses=${LICENSES}`,
-    ...settings.accounting ? ACCOUNTING_CONF : [],
     ...nodes,
     `PartitionName=${PARTITIONS.main} Nodes=ALL Default=YES OverSubscribe=FORCE:500 MaxTime=INFINITE PreemptMode=OFF PriorityTier=10 State=UP`,
     `PartitionName=${PARTITIONS.held} Nodes=ALL Default=NO OverSubscribe=FORCE:500 MaxTime=INFINITE State=DOWN`,
@@ -101,7 +99,6 @@ export async function startSlurm(
     await shell.daemon("munged", ["runuser", "-u", "munge", "--", "munged", "--foreground"]);
     await shell.waitForPath("munged", "/run/munge/munge.socket.2");
   }));
-  if (settings.accounting) await startAccounting(shells.ctl, addressOf(settings, "ctl"));
   await shells.ctl.daemon("slurmctld", ["slurmctld", "-D"]);
   await waitFor("slurmctld on ctl", async () => {
     return (await shells.ctl.run(["scontrol", "ping"])).stdout.includes("is UP");

@@ -21,13 +21,6 @@ Deno.test("slurmConf() addresses the lab's own subnet and holds one partition ba
   );
 });
 
-Deno.test("slurmConf() names an accounting storage only where the lab has one", () => {
-  for (const accounting of [false, true]) {
-    const conf = slurmConf({ ...settings, accounting });
-    assertEquals(conf.includes("AccountingStorageType="), accounting);
-  }
-});
-
 Deno.test("registryConfig() asks for a password on the guarded port only", () => {
   for (const port of Object.values(REGISTRY_PORTS)) {
     const guarded = registryConfig(port).includes("htpasswd");

@@ -18,7 +18,7 @@ import {
   registryConfig,
   startRegistry,
 } from "./registry.ts";
-import { ACCOUNTING_ROOT, LAB_ROOT, rootHash, type RootRecipe } from "./root.ts";
+import { LAB_ROOT, rootHash } from "./root.ts";
 import {
   addressOf,
   clusterHome,
@@ -36,11 +36,6 @@ import { CGROUP_CONF, MUNGE_KEY_BYTES, slurmConf, startSlurm } from "./slurm.ts"
 const CLUSTER = ["ctl", "n1", "n2"] as const;
 
 type Shells = Record<HostName, HostShell>;
-
-/** The Debian root that a lab is made from. */
-export function rootOf(settings: LabSettings): RootRecipe {
-  return settings.accounting ? ACCOUNTING_ROOT : LAB_ROOT;
-}
 
 /** Where a host is kept. */
 export function placeOf(settings: LabSettings, name: HostName): HostPlace {
@@ -76,7 +71,7 @@ async function denoDir(): Promise<string> {
 export async function fingerprint(settings: LabSettings): Promise<string> {
   const plans = await Promise.all(HOST_NAMES.map((host) => planOf(settings, host, "")));
   return JSON.stringify([
-    await rootHash(rootOf(settings)),
+    await rootHash(LAB_ROOT),
     plans.map((plan) => startScript(plan, [])),
     [hostsFile(settings), registriesConf(settings), REGISTRY_CREDENTIALS],
     Object.values(REGISTRY_PORTS).map(registryConfig),

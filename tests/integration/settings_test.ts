@@ -57,7 +57,7 @@ for (const name of ["account", "qos", "constraint", "reservation", "licenses", "
     const { code, stderr } = await harness.server.crictl(["start", made.container]);
     const { status } = await harness.inspect(made.container);
     // Without accounting Slurm knows no accounts and no QOS, and takes any.
-    const taken = !harness.lab.settings.accounting && ["account", "qos"].includes(name);
+    const taken = ["account", "qos"].includes(name);
     assertEquals([code === 0, status.reason === "StartError"], [taken, !taken], stderr);
     if (!taken) assertStringIncludes(status.message, "refused the job: ");
     await harness.removeCleanly(made);
