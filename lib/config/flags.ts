@@ -122,7 +122,7 @@ function readConfig(
     mapResources: values("map-resources") === "true",
     kubeletRootDir: absolutePath(values, "kubelet-root-dir"),
     maxLogBytes: maxLogBytes(values("max-log-bytes")),
-    nodeIp: values("node-ip") || undefined,
+    nodeIp: values("node-ip") === "" ? undefined : ownAddress("--node-ip", values("node-ip")),
     podLogsDir: absolutePath(values, "pod-logs-dir"),
     registryCredentials: optionalPath(values, "registry-credentials"),
     remotes,

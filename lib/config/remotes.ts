@@ -50,7 +50,9 @@ export function parseRemotes(list: string, ownSocketPath: string): RemoteEndpoin
         `Cannot use the remote runtime '${entry}': ${ownSocketPath} is the socket that multicri serves itself.`,
       );
     }
-    const twin = remotes.find((other) => other.name === name || other.socketPath === socketPath);
+    const twin = remotes.find((other) =>
+      other.name === name || withoutAlias(other.socketPath) === withoutAlias(socketPath)
+    );
     if (twin?.name === name) {
       throw new Error(`Cannot name two remote runtimes '${name}': give each a name of its own.`);
     }

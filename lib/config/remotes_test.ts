@@ -27,6 +27,7 @@ const REFUSED: [list: string, words: string][] = [
   ["a:/run/multicri.sock", "that multicri serves itself"],
   ["a:/var/run//multicri.sock", "that multicri serves itself"],
   ["a:/x,a:/y", "two remote runtimes 'a'"],
+  ["a:/run/x.sock,b:/var/run/x.sock", "add --runtime-handlers b=a"],
   ["a:/x,b:unix:///x", "add --runtime-handlers b=a"],
 ];
 for (const [list, words] of REFUSED) {

@@ -246,7 +246,7 @@ export class RemoteRuntime implements CriBackend {
 
   #translate(error: ServiceError): CriError {
     const code = status[error.code] as CriCode;
-    if (isTransport(error.details)) return this.#unavailable(error.details);
+    if (isTransport(error.details)) return this.#unavailable(plainWords(error.details));
     // Who is unavailable is the question then.
     const words = code === "UNAVAILABLE"
       ? `The runtime '${this.name}': ${error.details}`
@@ -291,6 +291,11 @@ const TRANSPORT = new RegExp(
 /** Whether an error tells of the way to the runtime, by its details. */
 export function isTransport(details: string): boolean {
   return TRANSPORT.test(details);
+}
+
+/** Without what grpc-js says around the reason. */
+function plainWords(details: string): string {
+  return /Last error: (?:Error: )?(.*?)\. Resolution note:/s.exec(details)?.[1] ?? details;
 }
 
 function isServiceError(error: unknown): error is ServiceError {

@@ -7,7 +7,8 @@ import { mapStrings, type StringPaths } from "../cri/wire.ts";
  * is to be removed. Those of every backend but the default one are therefore marked with its name:
  * `sha256:<64 hex digits>@name`. Behind the colon they look as everywhere, and no table is needed to read them.
  */
-const MARKED = /^((?:sha256:)?[0-9a-f]{64})@([a-z0-9-]+)$/;
+/** Marked ids may be cut, as people type them. */
+const MARKED = /^((?:sha256:)?[0-9a-f]{12,64})@([a-z0-9-]+)$/;
 const ID = /^(?:sha256:)?[0-9a-f]{64}$/;
 
 /** The backend's name that an image id is marked with. */

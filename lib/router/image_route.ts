@@ -54,7 +54,14 @@ export class ImageRoutes {
     const spec = contentsOf(request, 1).at(-1) ?? new Uint8Array();
     const name = stringAt(spec, [NAME]);
     const mark = markOf(name);
-    if (mark !== undefined) return { backend: this.#marked(mark, name), request };
+    if (mark !== undefined) {
+      // The default backend's ids have no mark, but people may say whose they mean.
+      const unmarked = name.slice(0, -`@${mark}`.length);
+      return {
+        backend: this.#marked(mark, name),
+        request: mapStrings(request, { 1: { [NAME]: "string" } }, () => unmarked),
+      };
+    }
     if (name.startsWith(`${OWN_NAME}/`)) {
       return { backend: this.handlers.target(OWN_NAME).backend, request };
     }
@@ -76,8 +83,16 @@ export class ImageRoutes {
     const remembered = method.key === "imageStatus" ? this.#askedByPod.get(name) : undefined;
     if (remembered !== undefined) return { backend: remembered, request };
     const isSearched = method.key === "imageStatus" || isShortId(name);
-    const holder = isSearched ? await this.#holderOf(name, context) : undefined;
-    return { backend: holder ?? this.handlers.default, request };
+    const holders = isSearched ? await this.#holdersOf(name, context) : [];
+    if (method.key === "removeImage" && holders.length > 1) {
+      throw new CriError(
+        "INVALID_ARGUMENT",
+        `Cannot remove the image '${name}': ${holders.length} runtimes have one whose id begins so; say which by ${
+          holders.map((holder) => `${name}@${holder.name}`).join(" or ")
+        }.`,
+      );
+    }
+    return { backend: holders[0] ?? this.handlers.default, request };
   }
 
   #marked(mark: string, name: string): Backend {
@@ -96,8 +111,8 @@ export class ImageRoutes {
     if (this.#askedByPod.size > MAX_NAMES && oldest !== undefined) this.#askedByPod.delete(oldest);
   }
 
-  /** The first backend that has the image; one that does not answer is passed over. */
-  async #holderOf(name: string, context: CallContext): Promise<Backend | undefined> {
+  /** The backends that have the image, the default one first; one that does not answer is passed over. */
+  async #holdersOf(name: string, context: CallContext): Promise<Backend[]> {
     const request = field(1, field(NAME, new TextEncoder().encode(name)));
     const backends = [...this.backends.values()];
     const found = await Promise.all(backends.map(async ({ cri }) => {
@@ -106,7 +121,7 @@ export class ImageRoutes {
       return ImageStatusResponse.decode(answer).image !== undefined;
     }));
     context.signal.throwIfAborted();
-    return backends.find((_, index) => found[index]);
+    return backends.filter((_, index) => found[index]);
   }
 }
 

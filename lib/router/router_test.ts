@@ -252,10 +252,13 @@ Deno.test("unary() keeps the ids of one image in two runtimes apart", () =>
     assertEquals(containersStatuses.map(({ imageRef }) => imageRef), [`${id}@extra`]);
     await node.call("removeImage", imageRequest(`${id}@extra`));
     assertEquals(await images(), [id, `${id}@multicri`]);
-    // As people type it: of whoever has it, the default runtime first.
-    await node.call("removeImage", imageRequest(id.slice(7, 20)));
+    // As people type it: of whoever has it, and of nobody when several have it.
+    const short = id.slice(7, 20);
+    const error = await failure(node.call("removeImage", imageRequest(short)));
+    assertStringIncludes(error.message, `${short}@default or ${short}@multicri`);
+    await node.call("removeImage", imageRequest(`${short}@default`));
     assertEquals(await images(), [`${id}@multicri`]);
-    await node.call("removeImage", imageRequest(id.slice(7, 20)));
+    await node.call("removeImage", imageRequest(short));
     assertEquals(await images(), []);
   }));
 
