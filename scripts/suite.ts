@@ -14,6 +14,9 @@ import { step } from "./lab/progress.ts";
 const ROOT = fromFileUrl(new URL("..", import.meta.url));
 /** Tests with programs that use a runtime in earnest. */
 const CLIENTS = "tests/clients";
+
+/** Minutes of disks that fill up and servers that are killed: a task of its own. */
+const FAULTS = "tests/faults";
 const SOURCES = ["main.ts", "lib", "scripts", "tests", "wasm"];
 
 interface Count {
@@ -96,7 +99,7 @@ async function runLabTests(): Promise<Count[]> {
   const counts: Count[] = [];
   try {
     await prepareNode(lab, say);
-    counts.push(await runTests("Tests on the lab", [`--ignore=${CLIENTS}`, "tests"]));
+    counts.push(await runTests("Tests on the lab", [`--ignore=${CLIENTS},${FAULTS}`, "tests"]));
     for (const file of await clientTests()) {
       counts.push(await runTests(`Real clients: ${file}`, [`${CLIENTS}/${file}`]));
     }

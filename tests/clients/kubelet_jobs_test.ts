@@ -2,7 +2,7 @@
  * What a real kubelet makes of Slurm pods: one job for each container, whatever dies or is cut off meanwhile.
  *
  * MULTICRI_LONG=1 makes the waits as long as on a bad day (three minutes in the queue, five minutes without the
- * cluster); without it they are a tenth.
+ * cluster); without it they are a twentieth.
  */
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { delay } from "@std/async/delay";
@@ -28,8 +28,8 @@ import {
 } from "./pods.ts";
 
 const LONG = Deno.env.get("MULTICRI_LONG") === "1";
-const QUEUE_MS = LONG ? 180_000 : 18_000;
-const CUT_MS = LONG ? 300_000 : 30_000;
+const QUEUE_MS = LONG ? 180_000 : 9_000;
+const CUT_MS = LONG ? 300_000 : 15_000;
 
 const lab = new Lab();
 Deno.test.beforeAll(() => prepareLab(lab));

@@ -139,7 +139,7 @@ const REFUSED: Record<string, (payload: string) => JobSpec> = {
 
 for (const [field, specOf] of Object.entries(REFUSED)) {
   Deno.test(`a pod is refused when ${field} is no plain word`, async () => {
-    for (const payload of PAYLOADS) {
+    await Promise.all(PAYLOADS.map(async (payload) => {
       const outcome = await harness.create({ command: ["true"], ...specOf(payload) }).then(
         () => "created",
         (error: Error) => error.message,
@@ -148,7 +148,7 @@ for (const [field, specOf] of Object.entries(REFUSED)) {
         /InvalidArgument|NotFound|PermissionDenied/.test(outcome),
         `${JSON.stringify(payload)}: ${outcome}`,
       );
-    }
+    }));
     await nothingInjected(field);
     const pods = (await harness.server.crictlOk(["pods", "-q", "--no-trunc"])).split("\n");
     await harness.server.crictlOk(["rmp", "--force", ...pods.filter((pod) => pod !== "")]);
@@ -176,16 +176,16 @@ const JUDGED: Record<string, (payload: string) => JobSpec> = {
 
 for (const [field, specOf] of Object.entries(JUDGED)) {
   Deno.test(`${field} is inert whatever it holds`, async () => {
-    for (const payload of PAYLOADS) {
+    await Promise.all(PAYLOADS.map(async (payload) => {
       const spec = { command: ["/bin/true"], ...specOf(payload) };
       const made = await harness.create(spec).catch((error: Error) => error);
       if (made instanceof Error) {
         assert(/InvalidArgument|Unimplemented/.test(made.message), made.message);
-        continue;
+        return;
       }
       const { code } = await harness.server.crictl(["start", made.container]);
       if (code === 0) await harness.exited(made.container);
-    }
+    }));
     await nothingInjected(field);
     const pods = (await harness.server.crictlOk(["pods", "-q", "--no-trunc"])).split("\n");
     await harness.server.crictlOk(["rmp", "--force", ...pods.filter((pod) => pod !== "")]);

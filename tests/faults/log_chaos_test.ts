@@ -8,7 +8,7 @@ import { delay } from "@std/async/delay";
 import { basename, dirname, join } from "@std/path";
 import { randomSource, seedFor } from "../../wasm/test_random.ts";
 import { CriClient } from "../cri_client.ts";
-import { Harness } from "./harness.ts";
+import { Harness } from "../integration/harness.ts";
 
 const JOBS = Number(Deno.env.get("MULTICRI_CHAOS_JOBS") ?? 12);
 const SECONDS = Number(Deno.env.get("MULTICRI_CHAOS_SECONDS") ?? 20);

@@ -3,7 +3,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { join } from "@std/path";
 import { Lab } from "../../scripts/lab/lab.ts";
-import { Harness } from "./harness.ts";
+import { Harness } from "../integration/harness.ts";
 import { SlowRegistry } from "./slow_registry.ts";
 
 /** Larger than what the small disks hold, and than what comes before a fault. */
