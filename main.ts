@@ -104,42 +104,44 @@ async function serve(config: Config, log: Logger): Promise<void> {
 }
 
 /** Runs an administrator's command about images; returns the exit code. */
-async function administerImages(config: Config, command: ImagesCommand): Promise<number> {
-  const log = createLogger({ threshold: "error", write: writeStderrLine });
-  await Deno.mkdir(config.rootDir, { recursive: true, mode: 0o700 });
-  const hostKeys = new HostKeys(join(config.rootDir, "known_hosts"), log);
-  const sessions = new ClusterSessions({ hostKeys, logger: log, clock: systemClock });
-  const logins = new Map(
-    [...readClusters(config).named].map(([name, { login }]) => [name, login]),
-  );
-  const place = { logins, sessions, slurm: config.slurm, print: writeStdoutLine };
-  try {
-    return await runImagesCommand(place, command) ? 0 : EXIT_FAILURE;
-  } finally {
-    await sessions.closeAll();
-  }
+function administerImages(config: Config, command: ImagesCommand): Promise<number> {
+  return administer(config, async ({ sessions }) => {
+    const logins = new Map(
+      [...readClusters(config).named].map(([name, { login }]) => [name, login]),
+    );
+    const place = { logins, sessions, slurm: config.slurm, print: writeStdoutLine };
+    return await runImagesCommand(place, command);
+  });
 }
 
 /** Runs an administrator's command about jobs; returns the exit code. */
-async function administerJobs(config: Config, command: JobsCommand): Promise<number> {
+function administerJobs(config: Config, command: JobsCommand): Promise<number> {
+  return administer(config, async ({ sessions, log }) => {
+    const server = new RunningServer(config.socketPath, systemClock, log);
+    try {
+      await server.connect();
+      const logins = knownLogins(readClusters(config), (name) => Deno.env.get(name));
+      const place = { logins, sessions, server, slurm: config.slurm, print: writeStdoutLine };
+      return await runJobsCommand(place, command);
+    } finally {
+      await server.close();
+    }
+  });
+}
+
+/** Runs a command that needs the clusters, and says by the exit code whether it succeeded. */
+async function administer(
+  config: Config,
+  run: (means: { sessions: ClusterSessions; log: Logger }) => Promise<boolean>,
+): Promise<number> {
   const log = createLogger({ threshold: "error", write: writeStderrLine });
   await makeDirectory(config.rootDir);
   const hostKeys = new HostKeys(join(config.rootDir, "known_hosts"), log);
   const sessions = new ClusterSessions({ hostKeys, logger: log, clock: systemClock });
-  const server = new RunningServer(config.socketPath, systemClock, log);
   try {
-    await server.connect();
-    const place = {
-      logins: knownLogins(readClusters(config), (name) => Deno.env.get(name)),
-      sessions,
-      server,
-      slurm: config.slurm,
-      print: writeStdoutLine,
-    };
-    return await runJobsCommand(place, command) ? 0 : EXIT_FAILURE;
+    return await run({ sessions, log }) ? 0 : EXIT_FAILURE;
   } finally {
     await sessions.closeAll();
-    await server.close();
   }
 }
 

@@ -48,6 +48,13 @@ class Source {
 
 const { CONTAINER_CREATED_EVENT, CONTAINER_STARTED_EVENT } = ContainerEventType;
 
+/** The fakes answer as they were when they were opened. */
+async function renew(node: TestNode): Promise<void> {
+  await node.remote("default").down();
+  await node.remote("default").up();
+  await node.restart();
+}
+
 /** Reads the router's events while `use` runs; lines are `<first digits of the id> <type>`. */
 async function withEvents(
   node: TestNode,
@@ -82,10 +89,7 @@ Deno.test("joinEvents() gives the events of all runtimes, and leaves out those w
   withNode(["default", "extra"], async (node) => {
     const own = new Source(node.own);
     const remote = new Source(node.remote("default").runtime);
-    // The fakes answer as they were when they were opened.
-    await node.remote("default").down();
-    await node.remote("default").up();
-    await node.restart();
+    await renew(node);
     await withEvents(node, async (seen) => {
       await until(() => own.subscribed && remote.subscribed);
       own.tell("0001", CONTAINER_CREATED_EVENT);
@@ -101,9 +105,7 @@ Deno.test("joinEvents() makes up what changed while a runtime was away, once", (
     const served = node.remote("default");
     const { runtime } = served;
     const source = new Source(runtime);
-    await served.down();
-    await served.up();
-    await node.restart();
+    await renew(node);
     const config = { metadata: { name: "a", namespace: "b", uid: "c", attempt: 0 } };
     const { podSandboxId } = await node.call("runPodSandbox", { config });
     const create = async () =>
@@ -140,9 +142,7 @@ Deno.test("joinEvents() tells no end of a container that was made while it looke
     const served = node.remote("default");
     const { runtime } = served;
     const source = new Source(runtime);
-    await served.down();
-    await served.up();
-    await node.restart();
+    await renew(node);
     await withEvents(node, async (seen) => {
       await until(() => source.subscribed);
       await delay(300);
