@@ -21,7 +21,8 @@ const SOURCES = ["main.ts", "lib", "scripts", "tests", "wasm"];
 
 interface Count {
   passed: number;
-  failed: number;
+  /** What failed, a sentence each: said again at the end, where a long log is looked at first. */
+  failures: string[];
   /** Tests that this machine cannot run; they are in neither of the others. */
   skipped: number;
 }
@@ -60,26 +61,25 @@ async function runTests(name: string, paths: readonly string[]): Promise<Count> 
     const xml = await Deno.readTextFile(path);
     // A module that is not found leaves no report.
     const report = xml === "" ? { passed: [], failed: [], skipped: [] } : parseJunit(xml);
-    const count = {
-      passed: report.passed.length,
-      // A file that cannot be loaded, or a leak outside of any test, fails the run without a failed test.
-      failed: success ? report.failed.length : Math.max(report.failed.length, 1),
-      skipped: report.skipped.length,
-    };
-    say(`${name}: ${count.passed} passed, ${count.failed} failed, ${count.skipped} skipped`);
-    return count;
+    const failures = report.failed.map((test) => `${name}: ${test.name}: ${test.message}`);
+    if (!success && failures.length === 0) {
+      failures.push(`${name}: a file that cannot be loaded, or something left outside of any test`);
+    }
+    const [passed, skipped] = [report.passed.length, report.skipped.length];
+    say(`${name}: ${passed} passed, ${failures.length} failed, ${skipped} skipped`);
+    return { passed, failures, skipped };
   } finally {
     await Deno.remove(path);
   }
 }
 
 async function runChecks(): Promise<Count> {
-  const count = { passed: 0, failed: 0, skipped: 0 };
+  const count: Count = { passed: 0, failures: [], skipped: 0 };
   for (const { name, args } of CHECKS) {
     const success = await step(say, name, () => deno(args));
     say(`${name}: ${success ? "ok" : "FAILED"}`);
     if (success) count.passed++;
-    else count.failed++;
+    else count.failures.push(name);
   }
   return count;
 }
@@ -104,8 +104,11 @@ async function runLabTests(): Promise<Count[]> {
       counts.push(await runTests(`Real clients: ${file}`, [`${CLIENTS}/${file}`]));
     }
   } catch (error) {
-    say(`The lab did not come up: ${messageOf(error)}`);
-    counts.push({ passed: 0, failed: 1, skipped: 0 });
+    counts.push({
+      passed: 0,
+      failures: [`The lab did not come up: ${messageOf(error)}`],
+      skipped: 0,
+    });
   } finally {
     await lab.down();
   }
@@ -121,9 +124,10 @@ async function clientTests(): Promise<string[]> {
 }
 
 const counts = [await runChecks(), await runUnitTests(), ...await runLabTests()];
-const skipped = counts.reduce((sum, count) => sum + count.skipped, 0);
 const passed = counts.reduce((sum, count) => sum + count.passed, 0);
-const failed = counts.reduce((sum, count) => sum + count.failed, 0);
+const failures = counts.flatMap((count) => count.failures);
+const skipped = counts.reduce((sum, count) => sum + count.skipped, 0);
 if (skipped > 0) say(`${skipped} skipped: this machine cannot run them`);
-say(`${passed} passed, ${failed} failed`);
-Deno.exit(failed === 0 ? 0 : 1);
+for (const failure of failures) say(`FAILED ${failure}`);
+say(`${passed} passed, ${failures.length} failed`);
+Deno.exit(failures.length === 0 ? 0 : 1);
