@@ -18,6 +18,7 @@ import {
   MAX_MESSAGE_BYTES,
   methodOf,
 } from "../cri/service.ts";
+import { connectByUnixStream } from "../executors/unix_stream.ts";
 import { isMessage, toBuffer } from "../cri/wire.ts";
 
 /** How a runtime is looked at. */
@@ -72,6 +73,7 @@ export class RemoteRuntime implements CriBackend {
   ) {
     this.name = name;
     this.socketPath = socketPath;
+    connectByUnixStream();
     this.#client = new Client(`unix:${socketPath}`, credentials.createInsecure(), {
       "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
       "grpc.max_send_message_length": MAX_MESSAGE_BYTES,

@@ -8,19 +8,23 @@ import {
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import type { Clock } from "../base/clock.ts";
-import { CriError } from "../base/error.ts";
+import { CriError, messageOf } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
 import { type CriBackend, type CriMethod, MAX_MESSAGE_BYTES, METHODS } from "../cri/service.ts";
 import { toBuffer } from "../cri/wire.ts";
+import { UnixStream } from "../executors/unix_stream.ts";
 import { type CallEnvironment, streamHandler, unaryHandler } from "./call.ts";
 import { OpenCalls } from "./open_calls.ts";
-import { bindSocket } from "./socket.ts";
+import { bindSocket, type OwnedSocket } from "./socket.ts";
 
 /** How long a closing server lets calls finish; well within the 90 s that systemd gives a stopping unit. */
 const DRAIN_GRACE_MS = 10_000;
 
 /** How long calls may take to unwind after they were aborted, before their connections are cut. */
 const ABORT_GRACE_MS = 2_000;
+
+/** Between two tries to accept connections after one that failed. */
+const ACCEPT_RETRY_MS = 100;
 
 /**
  * Neither keep-alive pings nor a maximal age of connections: on a unix socket the kernel tells both sides at
@@ -78,10 +82,13 @@ export async function serveCri(options: ServeOptions): Promise<CriServer> {
       return reason === undefined ? undefined : new CriError("UNAVAILABLE", reason);
     },
   });
-  const socket = await bindSocket(socketPath, () => bind(server, socketPath));
+  const socket = await bindSocket(socketPath);
+  const accepting = acceptAll(socket, server, options);
   log.info("Listening", { socket: socketPath });
 
   const close = async () => {
+    await socket.close();
+    await accepting;
     const connectionsClosed = new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
     const drained = Promise.all([connectionsClosed, openCalls.idle()]);
     openCalls.abort((method) => method.responseStream, shuttingDown());
@@ -92,7 +99,6 @@ export async function serveCri(options: ServeOptions): Promise<CriServer> {
       }
     }
     server.forceShutdown();
-    await socket.release();
     log.info("Closed", { socket: socketPath });
   };
   return { close: () => closing ??= close() };
@@ -125,13 +131,24 @@ function wireOf(method: CriMethod) {
   };
 }
 
-function bind(server: Server, socketPath: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.bindAsync(`unix:${socketPath}`, ServerCredentials.createInsecure(), (error) => {
-      if (error) reject(error);
-      else resolve();
-    });
-  });
+/** Gives connections to the server until the socket is closed. */
+async function acceptAll(
+  socket: OwnedSocket,
+  server: Server,
+  { log, clock, socketPath }: ServeOptions,
+): Promise<void> {
+  const connections = server.createConnectionInjector(ServerCredentials.createInsecure());
+  for (;;) {
+    try {
+      const connection = await socket.accept();
+      if (connection === undefined) return;
+      connections.injectConnection(new UnixStream(connection));
+    } catch (error) {
+      // Such as too many open files: others will be closed.
+      log.error("Cannot accept a connection", { socket: socketPath, error: messageOf(error) });
+      await clock.sleep(ACCEPT_RETRY_MS);
+    }
+  }
 }
 
 function shuttingDown(): CriError {

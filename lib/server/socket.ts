@@ -10,8 +10,10 @@ const PRIVATE_UMASK = 0o077;
 
 /** A socket that this process listens on. */
 export interface OwnedSocket {
-  /** Removes the socket's file, unless it is gone or belongs to another server by now. */
-  release(): Promise<void>;
+  /** The next connection, undefined once it is closed. Rejects when one cannot be had now. */
+  accept(): Promise<Deno.UnixConn | undefined>;
+  /** Takes no more connections, and removes the socket's file, unless that belongs to another server by now. */
+  close(): Promise<void>;
 }
 
 /**
@@ -55,18 +57,19 @@ export async function claimSocket(path: string): Promise<void> {
 }
 
 /**
- * Claims `path`, lets `bind` create the socket there, and keeps it private: it is made under a umask that
- * gives no one else access, so there is no moment in which another user could connect.
+ * Claims `path` and listens there, in private: the socket is made under a umask that gives no one else access, so
+ * there is no moment in which another user could connect.
  *
  * The umask is the whole process's, so one call at a time.
  *
- * @throws CriError as {@linkcode claimSocket}, or FAILED_PRECONDITION when `bind` fails
+ * @throws CriError as {@linkcode claimSocket}, or FAILED_PRECONDITION when `listen` fails
  */
-export async function bindSocket(path: string, bind: () => Promise<void>): Promise<OwnedSocket> {
+export async function bindSocket(path: string, listen = listenOn): Promise<OwnedSocket> {
   await claimSocket(path);
   const umask = Deno.umask(PRIVATE_UMASK);
+  let listener: Deno.UnixListener;
   try {
-    await bind();
+    listener = listen(path);
   } catch (error) {
     throw bindError(path, error);
   } finally {
@@ -74,13 +77,24 @@ export async function bindSocket(path: string, bind: () => Promise<void>): Promi
   }
   await Deno.chmod(path, SOCKET_MODE);
   const mine = await Deno.lstat(path);
+  const closed = Promise.withResolvers<undefined>();
   return {
-    async release() {
+    accept: () => Promise.race([listener.accept(), closed.promise]),
+    async close() {
       const current = await lstat(path);
-      if (current === undefined || current.dev !== mine.dev || current.ino !== mine.ino) return;
-      await Deno.remove(path).catch(ignoreNotFound);
+      closed.resolve(undefined);
+      if (current === undefined || (current.dev === mine.dev && current.ino === mine.ino)) {
+        listener.close();
+      } else {
+        // It would remove the other server's: Deno's close() goes by the path. Nobody can connect to it any more.
+        listener.unref();
+      }
     },
   };
+}
+
+function listenOn(path: string): Deno.UnixListener {
+  return Deno.listen({ transport: "unix", path });
 }
 
 async function answers(path: string): Promise<boolean> {
@@ -103,8 +117,7 @@ async function answers(path: string): Promise<boolean> {
 
 function bindError(path: string, error: unknown): CriError {
   const directory = path.slice(0, path.lastIndexOf("/")) || "/";
-  // grpc-js hands on only the text of the system's error.
-  const advice = /\bENOENT\b/.test(messageOf(error))
+  const advice = error instanceof Deno.errors.NotFound
     ? `its directory "${directory}" must exist: create it with mode 0700`
     : messageOf(error);
   return new CriError(

@@ -102,40 +102,45 @@ Deno.test("bindSocket() keeps others out from the first moment when the umask wo
     const umask = Deno.umask(0);
     try {
       let atFirst: number | undefined;
-      let listener: Deno.Listener | undefined;
-      const socket = await bindSocket(path, async () => {
-        listener = Deno.listen({ transport: "unix", path });
-        atFirst = (await Deno.lstat(path)).mode ?? 0;
+      const socket = await bindSocket(path, (path) => {
+        const listener = Deno.listen({ transport: "unix", path });
+        atFirst = Deno.lstatSync(path).mode ?? 0;
+        return listener;
       });
       assertEquals((atFirst ?? 0) & 0o077, 0);
       assertEquals(((await Deno.lstat(path)).mode ?? 0) & 0o777, 0o600);
       assertEquals(Deno.umask(0), 0, "the umask is put back");
-      await socket.release();
+      await socket.close();
+      assertEquals(await socket.accept(), undefined);
       assertEquals(await exists(path), false);
-      await socket.release();
-      listener?.close();
     } finally {
       Deno.umask(umask);
     }
   });
 });
 
-Deno.test("release() leaves the socket when another server has replaced it", async () => {
+Deno.test("OwnedSocket.close() leaves the socket when another server has replaced it", async () => {
   await withDirectory(async (directory) => {
     const path = `${directory}/cri.sock`;
-    const socket = await bindSocket(path, () => leaveStaleSocket(path));
+    let listener: Deno.UnixListener | undefined;
+    const socket = await bindSocket(
+      path,
+      (path) => listener = Deno.listen({ transport: "unix", path }),
+    );
+    const accepting = socket.accept();
     await Deno.rename(path, `${path}.old`); // keeps its inode in use
     await leaveStaleSocket(path);
-    await socket.release();
+    await socket.close();
+    assertEquals(await accepting, undefined);
     assertEquals(await exists(path), true);
+    listener?.close();
   });
 });
 
 Deno.test("bindSocket() names the missing directory when there is none", async () => {
   await withDirectory(async (directory) => {
-    const bind = () => Promise.reject(new Error(`listen ENOENT: no such file or directory`));
     const error = await assertRejects(
-      () => bindSocket(`${directory}/run/cri.sock`, bind),
+      () => bindSocket(`${directory}/run/cri.sock`),
       CriError,
     );
     assertEquals(error.code, "FAILED_PRECONDITION");

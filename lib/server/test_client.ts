@@ -4,6 +4,7 @@ import { systemClock } from "../base/clock.ts";
 import { createLogger } from "../base/log.ts";
 import { type CriBackend, type CriMethod, MAX_MESSAGE_BYTES, METHODS } from "../cri/service.ts";
 import { toBuffer } from "../cri/wire.ts";
+import { connectByUnixStream } from "../executors/unix_stream.ts";
 import { type CriServer, serveCri, type ServeOptions } from "./server.ts";
 
 /** Looks an RPC up by its name in api.proto. */
@@ -23,6 +24,7 @@ export class TestClient {
   readonly #client: Client;
 
   constructor(socketPath: string) {
+    connectByUnixStream();
     this.#client = new Client(`unix:${socketPath}`, credentials.createInsecure(), {
       "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
       "grpc.use_local_subchannel_pool": 1, // else connections outlive the client
