@@ -1,4 +1,5 @@
 import { join } from "@std/path";
+import { KeyedMutex } from "../base/keyed_mutex.ts";
 
 /**
  * Secrets by container id, one 0600 file each in a 0700 directory: environment values until the job is
@@ -6,6 +7,8 @@ import { join } from "@std/path";
  */
 export class SecretFiles {
   readonly #directory: string;
+  /** One change of a file at a time: two would write into the same temporary one. */
+  readonly #changes = new KeyedMutex();
 
   constructor(directory: string) {
     this.#directory = directory;
@@ -15,18 +18,16 @@ export class SecretFiles {
 
   /** Replaces the secrets of `id`, durably. `value` is anything JSON can hold. */
   async write(id: string, value: unknown): Promise<void> {
-    const path = this.#path(id);
-    const temporary = `${path}.tmp`;
-    using file = await Deno.open(temporary, {
-      write: true,
-      create: true,
-      truncate: true,
-      mode: 0o600,
+    await this.#changes.runExclusive(id, () => this.#write(id, value));
+  }
+
+  /** Replaces the secrets of `id` by what `change` makes of them: undefined leaves them as they are. */
+  async update(id: string, change: (value: unknown) => unknown): Promise<void> {
+    await this.#changes.runExclusive(id, async () => {
+      const value = await this.read(id);
+      const changed = value === undefined ? undefined : change(value);
+      if (changed !== undefined) await this.#write(id, changed);
     });
-    const bytes = new TextEncoder().encode(JSON.stringify(value));
-    for (let at = 0; at < bytes.length;) at += await file.write(bytes.subarray(at));
-    await file.sync();
-    await Deno.rename(temporary, path);
   }
 
   /** The secrets of `id`, undefined when there are none. */
@@ -41,11 +42,13 @@ export class SecretFiles {
 
   /** Removes the secrets of `id`; missing ones are no error. */
   async delete(id: string): Promise<void> {
-    try {
-      await Deno.remove(this.#path(id));
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-    }
+    await this.#changes.runExclusive(id, async () => {
+      try {
+        await Deno.remove(this.#path(id));
+      } catch (error) {
+        if (!(error instanceof Deno.errors.NotFound)) throw error;
+      }
+    });
   }
 
   /** Ids that have secrets, for the clean-up of what a crash left behind. */
@@ -62,6 +65,21 @@ export class SecretFiles {
       ids.push(entry.name.slice(0, -".json".length));
     }
     return ids;
+  }
+
+  async #write(id: string, value: unknown): Promise<void> {
+    const path = this.#path(id);
+    const temporary = `${path}.tmp`;
+    using file = await Deno.open(temporary, {
+      write: true,
+      create: true,
+      truncate: true,
+      mode: 0o600,
+    });
+    const bytes = new TextEncoder().encode(JSON.stringify(value));
+    for (let at = 0; at < bytes.length;) at += await file.write(bytes.subarray(at));
+    await file.sync();
+    await Deno.rename(temporary, path);
   }
 
   #path(id: string): string {

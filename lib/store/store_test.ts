@@ -81,6 +81,21 @@ Deno.test("SecretFiles keeps secrets readable by the owner only", () =>
     assertEquals(await store.secrets.read("c1"), undefined);
   }));
 
+Deno.test("SecretFiles keeps one whole change when several come at once", () =>
+  withDirectory(async (directory) => {
+    using store = open(directory);
+    const long = "x".repeat(10_000);
+    await Promise.all([
+      store.secrets.write("c1", { long }),
+      store.secrets.update("c1", (value) => ({ ...value as object, more: true })),
+      store.secrets.write("c2", { long }),
+      store.secrets.delete("c2"),
+      store.secrets.update("c2", () => ({ back: "again" })),
+    ]);
+    assertEquals(await store.secrets.read("c1"), { long, more: true });
+    assertEquals(await store.secrets.ids(), ["c1"]);
+  }));
+
 Deno.test("SecretFiles.ids() removes what an interrupted write left", () =>
   withDirectory(async (directory) => {
     using store = open(directory);

@@ -9,6 +9,13 @@ export interface ContainerSecrets {
   envs?: KeyValue[];
 }
 
+/** As they lie in the file. */
+interface StoredSecrets {
+  cluster: ClusterChoice;
+  /** Values as base64. */
+  envs?: [string, string][];
+}
+
 /** Keeps a container's secrets, environment values as base64, because they are bytes. */
 export async function writeSecrets(
   files: SecretFiles,
@@ -26,9 +33,7 @@ export async function readSecrets(
   files: SecretFiles,
   containerId: string,
 ): Promise<ContainerSecrets | undefined> {
-  const json = await files.read(containerId) as
-    | { cluster: ClusterChoice; envs?: [string, string][] }
-    | undefined;
+  const json = await files.read(containerId) as StoredSecrets | undefined;
   if (json === undefined) return undefined;
   return {
     cluster: json.cluster,
@@ -40,8 +45,8 @@ export async function readSecrets(
 
 /** Keeps only the login: the job has the environment now. */
 export async function forgetEnvironment(files: SecretFiles, containerId: string): Promise<void> {
-  const secrets = await readSecrets(files, containerId);
-  if (secrets?.envs !== undefined) {
-    await writeSecrets(files, containerId, { cluster: secrets.cluster });
-  }
+  await files.update(containerId, (json) => {
+    const { cluster, envs } = json as StoredSecrets;
+    return envs === undefined ? undefined : { cluster };
+  });
 }
