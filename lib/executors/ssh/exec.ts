@@ -63,6 +63,8 @@ class Execution {
   /** Ends the wait for the channel to take more input, which it never will once it is closed. */
   #stopWriting: (() => void) | undefined;
   #closed = false;
+  /** Resolves when the last piece of stdout was taken, which may be later than the channel's end. */
+  #taken: Promise<void> = Promise.resolve();
   /** Rejects with the first reason to give up. */
   readonly #failed = Promise.withResolvers<never>();
 
@@ -110,7 +112,8 @@ class Execution {
     signal.addEventListener("abort", onAbort, { once: true });
     this.#writeStdin(stdinLine).catch((error) => this.#failed.reject(error));
     try {
-      await Promise.race([this.channel.closed, this.#failed.promise]);
+      const finished = this.channel.closed.then(() => this.#taken);
+      await Promise.race([finished, this.#failed.promise]);
     } catch (reason) {
       const outcome = await this.#end();
       if (reason instanceof EarlyEnd) throw reason.toError(outcome);
@@ -130,7 +133,9 @@ class Execution {
       if (taken === undefined) return;
       const { stream } = this.channel;
       stream.pause();
-      taken.then(() => stream.resume(), (error) => this.#failed.reject(error));
+      this.#taken = taken.then(() => {
+        stream.resume();
+      }, (error) => this.#failed.reject(error));
     } catch (error) {
       // Thrown on, it would end the whole connection.
       this.#failed.reject(error);

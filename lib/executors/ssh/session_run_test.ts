@@ -164,6 +164,19 @@ Deno.test("ClusterSession.run() lets the other side wait until onStdout has take
   assertEquals([(await running).code, bytes], [5, 50_000_000]);
 });
 
+Deno.test("ClusterSession.run() resolves when the last piece was taken, though the command has ended", async () => {
+  await using test = await startTestSession();
+  let taken = false;
+  await test.session.run("echo last", {
+    onStdout: async () => {
+      // Longer than the channel takes to close.
+      await test.session.run("sleep 0.2");
+      taken = true;
+    },
+  });
+  assertEquals(taken, true);
+});
+
 Deno.test("ClusterSession.run() fails alone, when what onStdout gave rejects", async () => {
   await using test = await startTestSession();
   await assertFails(
