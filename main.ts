@@ -106,9 +106,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
 /** Runs an administrator's command about images; returns the exit code. */
 function administerImages(config: Config, command: ImagesCommand): Promise<number> {
   return administer(config, async ({ sessions }) => {
-    const logins = new Map(
-      [...readClusters(config).named].map(([name, { login }]) => [name, login]),
-    );
+    const logins = knownLogins(readClusters(config), (name) => Deno.env.get(name));
     const place = { logins, sessions, slurm: config.slurm, print: writeStdoutLine };
     return await runImagesCommand(place, command);
   });
