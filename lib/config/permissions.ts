@@ -3,7 +3,7 @@ import { type Clusters, LOGIN_VARIABLES, reachableAddresses } from "./clusters.t
 import type { ClusterAddress, Config } from "./flags.ts";
 
 /** Programs the server may start, by the names they have in PATH. */
-export const PROGRAMS = ["apptainer", "skopeo"] as const;
+export const PROGRAMS = ["apptainer", "skopeo", "ssh"] as const;
 
 /** Where systemd leaves the sign that it is the init system (sd_booted(3)). */
 export const SYSTEMD_SIGN = "/run/systemd/system";

@@ -8,11 +8,7 @@ import { quoteShell } from "../../wasm/core.ts";
 import { type Invocation, parseInvocation } from "./flags.ts";
 import { UsageError } from "./usage_error.ts";
 import { readClusters } from "./clusters.ts";
-import {
-  commandPermissionFlags,
-  HELP_PERMISSION_FLAGS,
-  permissionFlags,
-} from "./permissions.ts";
+import { commandPermissionFlags, HELP_PERMISSION_FLAGS, permissionFlags } from "./permissions.ts";
 
 try {
   const invocation = parseInvocation(Deno.args, (name) => Deno.env.get(name));

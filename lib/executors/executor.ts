@@ -10,7 +10,8 @@ export interface Executor {
 }
 
 export interface RunOptions {
-  stdin?: Uint8Array;
+  /** What it reads; an iterable is asked for more as the program takes it. */
+  stdin?: Uint8Array | AsyncIterable<Uint8Array>;
   /** Added to the executor's own environment; the way for secrets, because argv is world-readable. */
   env?: Record<string, string>;
   cwd?: string;

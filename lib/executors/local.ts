@@ -174,11 +174,13 @@ async function readAll(
 
 async function writeAll(
   writer: WritableStreamDefaultWriter<Uint8Array> | undefined,
-  bytes: Uint8Array | undefined,
+  input: RunOptions["stdin"],
 ): Promise<void> {
-  if (writer === undefined || bytes === undefined) return;
+  if (writer === undefined || input === undefined) return;
   try {
-    await writer.write(bytes);
+    for await (const bytes of input instanceof Uint8Array ? [input] : input) {
+      await writer.write(bytes);
+    }
     await writer.close();
   } catch (error) {
     // A program may end without reading its input, as `true` does; its exit code tells the outcome.

@@ -223,9 +223,8 @@ export class TestCluster implements AsyncDisposable {
     return await Deno.remove(path).then(() => true, () => false);
   }
 
-  async upload(localPath: string, remotePath: string): Promise<void> {
-    this.#assertOnline();
-    await Deno.copyFile(localPath, remotePath);
+  async send(script: string, localPath: string): Promise<RunResult> {
+    return await this.run(script, { stdin: await Deno.readFile(localPath) });
   }
 
   async connect(): Promise<void> {

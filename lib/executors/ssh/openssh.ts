@@ -1,0 +1,183 @@
+import { concat } from "@std/bytes/concat";
+import { join } from "@std/path";
+import { messageOf } from "../../base/error.ts";
+import type { Logger } from "../../base/log.ts";
+import type { Executor, RunResult } from "../executor.ts";
+import type { ClusterLogin } from "./login.ts";
+import { COMMAND_LINE, MarkerFilter, wrapScript } from "./shell.ts";
+
+/** The first that asks SSH_ASKPASS whatever terminal there is (SSH_ASKPASS_REQUIRE of ssh(1)). */
+const OLDEST_VERSION = 8.4;
+const VERSION_TIMEOUT_MS = 10_000;
+
+/** Tells ssh the password, which it finds in its environment: in argv everybody could read it. */
+const ASKPASS = `#!/bin/sh\nprintf '%s\\n' "$MULTICRI_SSH_PASSWORD"\n`;
+
+/** Paths that ssh_config(5) takes as they are; `%`, `$`, `~`, quotes and blanks mean something there. */
+const PLAIN_PATH = /^\/[\w./-]+$/;
+
+/** Exit code of ssh(1) when the connection, and not the command, failed. */
+const CONNECTION_FAILED = 255;
+
+/** Connecting may take as long as for the session's own connection; a dead one is noticed as soon. */
+const OPTIONS = [
+  "ConnectTimeout=20",
+  "ServerAliveInterval=10",
+  "ServerAliveCountMax=2",
+  // Only a host whose key the session's own connection has pinned.
+  "StrictHostKeyChecking=yes",
+  "GlobalKnownHostsFile=/dev/null",
+  "UpdateHostKeys=no",
+  // Nothing of the node's administrator, who is not the cluster's user.
+  "IdentitiesOnly=yes",
+  "IdentityAgent=none",
+  "PreferredAuthentications=publickey,password",
+  "KbdInteractiveAuthentication=no",
+  "NumberOfPasswordPrompts=1",
+  // The fastest of its ciphers on processors with AES; the others stay for servers without it.
+  "Ciphers=^aes128-gcm@openssh.com,aes256-gcm@openssh.com",
+  "LogLevel=ERROR",
+];
+
+/** What OpenSsh works with. */
+export interface OpenSshPlace {
+  executor: Executor;
+  /** For private keys while a login needs them; what is in it is removed at the start. */
+  keyDirectory: string;
+  /** Where a program is put that ssh(1) asks for the password, on a file system that runs programs. */
+  askpassPath: string;
+  /** The pinned host keys; see `HostKeys`. */
+  knownHostsPath: string;
+}
+
+/** What became of a script: its result, or why it was not begun. */
+export type OpenSshOutcome =
+  | { kind: "ended"; result: RunResult }
+  | { kind: "notBegun"; why: string }
+  /** It had begun, and how it went on is not known. */
+  | { kind: "lost"; why: string };
+
+/**
+ * The node's OpenSSH client, for what is too much for ssh2: its ciphers are native code, so it sends several times as
+ * fast and leaves the processor to others.
+ */
+export class OpenSsh {
+  private constructor(private readonly place: OpenSshPlace) {}
+
+  /** Undefined when the node has none that can be used, which a line of the log says. */
+  static async find(place: OpenSshPlace, logger: Logger): Promise<OpenSsh | undefined> {
+    const why = await unusable(place);
+    if (why !== undefined) {
+      logger.info(`Images are uploaded by ssh2, which is slower than OpenSSH's client: ${why}`);
+      return undefined;
+    }
+    const { keyDirectory, askpassPath } = place;
+    await Deno.remove(keyDirectory, { recursive: true }).catch((error) => {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    });
+    await Deno.mkdir(keyDirectory, { mode: 0o700 });
+    await Deno.writeTextFile(askpassPath, ASKPASS);
+    await Deno.chmod(askpassPath, 0o700);
+    return new OpenSsh(place);
+  }
+
+  /** Whether it can log in so; to a host behind another one the session's own connection finds the way. */
+  serves({ jump, host }: ClusterLogin): boolean {
+    return jump === undefined && !host.startsWith("-");
+  }
+
+  /**
+   * Runs a script as `ClusterSession.run` does, over a connection of its own.
+   * @param login Must have served to log in before: each wrong password counts. A private key must be as
+   * `parsePrivateKey` gives it.
+   * @param stdin What the script reads.
+   * @throws CriError CANCELLED when `signal` aborts.
+   */
+  async run(
+    login: ClusterLogin,
+    script: string,
+    stdin: AsyncIterable<Uint8Array>,
+    signal: AbortSignal,
+  ): Promise<OpenSshOutcome> {
+    const { stdinLine, marker } = wrapScript(script);
+    const { privateKey } = login;
+    const keyPath = join(this.place.keyDirectory, crypto.randomUUID());
+    try {
+      if (privateKey !== undefined) {
+        await Deno.writeTextFile(keyPath, privateKey, { createNew: true, mode: 0o600 });
+      }
+      const result = await this.place.executor.run(this.#argv(login, keyPath), {
+        env: {
+          SSH_ASKPASS: this.place.askpassPath,
+          SSH_ASKPASS_REQUIRE: "force",
+          MULTICRI_SSH_PASSWORD: login.password ?? "",
+        },
+        stdin: joined(stdinLine, stdin),
+        signal,
+      });
+      return outcomeOf(result, marker);
+    } finally {
+      if (privateKey !== undefined) await Deno.remove(keyPath);
+    }
+  }
+
+  #argv(login: ClusterLogin, keyPath: string): [string, ...string[]] {
+    const options = [
+      ...OPTIONS,
+      `UserKnownHostsFile=${this.place.knownHostsPath}`,
+      ...(login.privateKey === undefined
+        ? ["PubkeyAuthentication=no"]
+        : [`IdentityFile=${keyPath}`]),
+      ...(login.password === undefined ? ["PasswordAuthentication=no"] : []),
+    ];
+    return [
+      "ssh",
+      ...["-F", "/dev/null", "-T", "-p", String(login.port), "-l", login.user],
+      ...options.flatMap((option) => ["-o", option]),
+      ...["--", login.host, COMMAND_LINE],
+    ];
+  }
+}
+
+/** Why the node has no OpenSSH client that can be used; undefined when it has one. */
+async function unusable(
+  { executor, keyDirectory, askpassPath, knownHostsPath }: OpenSshPlace,
+): Promise<string | undefined> {
+  const odd = [keyDirectory, askpassPath, knownHostsPath].find((path) => !PLAIN_PATH.test(path));
+  if (odd !== undefined) return `it would not understand the path ${odd}`;
+  try {
+    const { stderr } = await executor.run(["ssh", "-V"], { timeoutMs: VERSION_TIMEOUT_MS });
+    const said = new TextDecoder().decode(stderr).trim();
+    const version = Number(/^OpenSSH_(\d+\.\d+)/.exec(said)?.[1]);
+    if (version >= OLDEST_VERSION) return undefined;
+    return `it must be OpenSSH ${OLDEST_VERSION} or newer, and is ${said}`;
+  } catch (error) {
+    return messageOf(error);
+  }
+}
+
+function outcomeOf({ code, stdout, stderr }: RunResult, marker: string): OpenSshOutcome {
+  const output = behindMarker(stdout, marker);
+  const errors = behindMarker(stderr, marker);
+  const why = new TextDecoder().decode(errors ?? stderr).trim().split("\n").at(-1) ||
+    `exit code ${code}`;
+  if (output === undefined) return { kind: "notBegun", why };
+  if (code === CONNECTION_FAILED) return { kind: "lost", why };
+  return { kind: "ended", result: { code, stdout: output, stderr: errors ?? stderr } };
+}
+
+/** What comes behind the marker's line; undefined without one. */
+function behindMarker(bytes: Uint8Array, marker: string): Uint8Array | undefined {
+  const found: Uint8Array[] = [];
+  const filter = new MarkerFilter(marker, (chunk) => found.push(chunk), () => {});
+  filter.add(bytes);
+  return filter.seen ? concat(found) : undefined;
+}
+
+async function* joined(
+  first: Uint8Array,
+  rest: AsyncIterable<Uint8Array>,
+): AsyncGenerator<Uint8Array> {
+  yield first;
+  yield* rest;
+}

@@ -1,0 +1,188 @@
+/** Files sent to scripts, by this machine's own OpenSSH client and without it, to a server in this process. */
+import { generateKeyPairSync } from "node:crypto";
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { createLocalExecutor } from "../local.ts";
+import type { ClusterLogin } from "./login.ts";
+import { OpenSsh } from "./openssh.ts";
+import type { ClusterSession } from "./session.ts";
+import { makeHostKey } from "./test_server.ts";
+import {
+  assertFails,
+  everyByte,
+  namesIn,
+  recordingLogger,
+  startTestSession,
+  type TestSession,
+  type TestSessionOptions,
+  text,
+  until,
+} from "./test_session.ts";
+
+/** Around the size of a piece. */
+const SIZES_BYTES = [0, 1, 524_288, 524_289, 3_000_000];
+
+interface Place {
+  test: TestSession;
+  session: ClusterSession;
+  file: string;
+  /** Private keys, while they are used. */
+  keys: () => Promise<string[]>;
+}
+
+interface PlaceOptions extends TestSessionOptions {
+  /** Undefined: the session has no client of the node. */
+  openSsh?: boolean;
+  sendIdleMs?: number;
+}
+
+function test(
+  name: string,
+  options: PlaceOptions,
+  use: (place: Place) => Promise<void>,
+): void {
+  Deno.test(`ClusterSession.send() ${name}`, async () => {
+    await using test = await startTestSession(options);
+    const keyDirectory = `${test.folder}/keys`;
+    const openSsh = options.openSsh === false ? undefined : await OpenSsh.find({
+      executor: createLocalExecutor(),
+      keyDirectory,
+      askpassPath: `${test.folder}/askpass`,
+      knownHostsPath: test.hostKeys.path,
+    }, recordingLogger().logger);
+    const login: ClusterLogin = {
+      host: "127.0.0.1",
+      port: test.server.port,
+      user: "user",
+      password: "right",
+      ...options.login,
+    };
+    const { sendIdleMs } = options;
+    await use({
+      test,
+      session: test.open(login, { openSsh, sendIdleMs }),
+      file: `${test.folder}/file`,
+      keys: () => namesIn(keyDirectory),
+    });
+  });
+}
+
+const byKey = (privateKey: string): PlaceOptions => ({
+  login: { privateKey },
+  faults: {
+    authenticate: (context) =>
+      context.method === "publickey" ? context.accept() : context.reject(["publickey"]),
+  },
+});
+const RSA_KEY = generateKeyPairSync("rsa", { modulusLength: 2048 }).privateKey;
+const WAYS: readonly [what: string, options: PlaceOptions][] = [
+  ["the session's own connection", { openSsh: false }],
+  ["OpenSSH with a password", {}],
+  ["OpenSSH with an ed25519 key", byKey(makeHostKey())],
+  ["OpenSSH with an ECDSA key", byKey(makeHostKey("ecdsa"))],
+  [
+    "OpenSSH with an RSA key",
+    byKey(RSA_KEY.export({ type: "pkcs8", format: "pem" }).toString()),
+  ],
+  ["OpenSSH behind a login script that talks", { faults: { loginNoise: "Welcome!\n" } }],
+];
+for (const [what, options] of WAYS) {
+  test(`keeps every byte by ${what}`, options, async ({ test, session, file, keys }) => {
+    for (const size of SIZES_BYTES) {
+      const bytes = everyByte(size);
+      await Deno.writeFile(file, bytes);
+      const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
+      const { code, stdout, stderr } = await session.send("sha256sum; echo why >&2; exit 3", file);
+      assertEquals([code, text(stdout), text(stderr)], [3, `${digest}  -\n`, "why\n"]);
+    }
+    // OpenSSH's client made one for each file.
+    const byOpenSsh = options.openSsh !== false;
+    assertEquals(test.server.connections, byOpenSsh ? 1 + SIZES_BYTES.length : 1);
+    if (byOpenSsh) assertEquals(await keys(), []);
+  });
+}
+
+test("sends over the session when OpenSSH's client is not let in, and tries that once", {
+  faults: {
+    authenticate: (() => {
+      let logins = 0;
+      return (context) => {
+        if (context.method !== "password") return context.reject(["password"]);
+        if (++logins === 1) context.accept();
+        else context.reject(["password"]);
+      };
+    })(),
+  },
+}, async ({ test, session, file }) => {
+  await Deno.writeTextFile(file, "data");
+  for (let times = 0; times < 2; times++) {
+    assertEquals(text((await session.send("cat", file)).stdout), "data");
+  }
+  assertEquals(test.server.connections, 2);
+  const [line = ""] = test.lines.filter((line) => line.includes("more slowly"));
+  assertMatch(line, /Permission denied/);
+  assert(!test.lines.join("\n").includes("right"), "the password was logged");
+});
+
+test("cannot tell the outcome when OpenSSH's connection is lost", {}, async (place) => {
+  const { test, session, file } = place;
+  await Deno.writeTextFile(file, "data");
+  await session.connect();
+  const sending = assertFails(
+    () => session.send(`touch ${file}.begun; sleep 60`, file),
+    "UNKNOWN",
+    /^Cannot tell how a command on user@\S+ ended/,
+  );
+  await until(() => Deno.stat(`${file}.begun`).then(() => true, () => false));
+  test.server.cutAll();
+  await sending;
+});
+
+for (const openSsh of [true, false]) {
+  const way = openSsh ? "by OpenSSH" : "over the session";
+  test(
+    `ends ${way} when nothing of the file is taken any more`,
+    { openSsh, sendIdleMs: 300 },
+    async ({ session, file }) => {
+      await Deno.writeFile(file, everyByte(20_000_000));
+      await assertFails(
+        () => session.send("sleep 60", file),
+        "UNAVAILABLE",
+        /as some of it must be taken every 0.3 s: nothing was$/,
+      );
+    },
+  );
+
+  test(`ends ${way} when it is cancelled`, { openSsh }, async ({ session, file, keys }) => {
+    await Deno.writeTextFile(file, "data");
+    const stop = new AbortController();
+    const sending = assertFails(
+      () => session.send(`touch ${file}.begun; sleep 60`, file, stop.signal),
+      "CANCELLED",
+      /cancelled.*pod deleted/,
+    );
+    await until(() => Deno.stat(`${file}.begun`).then(() => true, () => false));
+    stop.abort(new Error("pod deleted"));
+    await sending;
+    if (openSsh) assertEquals(await keys(), []);
+  });
+
+  test(`fails ${way} without the local file`, { openSsh }, async ({ session, file }) => {
+    await assertFails(() => session.send("cat", file), "NOT_FOUND", /^Cannot send \S+\/file as it/);
+  });
+}
+
+Deno.test("OpenSsh.find() finds none when ssh(1) would take its paths for something else, or is too old", async () => {
+  const { logger, lines } = recordingLogger();
+  const old = {
+    code: 0,
+    stdout: new Uint8Array(),
+    stderr: new TextEncoder().encode("OpenSSH_8.3p1"),
+  };
+  const executor = { run: () => Promise.resolve(old) };
+  for (const keyDirectory of ["/run/a b", "/run/%h", "/run/plain"]) {
+    const place = { executor, keyDirectory, askpassPath: "/a", knownHostsPath: "/k" };
+    assertEquals(await OpenSsh.find(place, logger), undefined);
+  }
+  assertEquals(lines.length, 3);
+  assertMatch(lines[2] ?? "", /it must be OpenSSH 8.4 or newer, and is OpenSSH_8.3p1/);
+});
