@@ -1,0 +1,121 @@
+import { createHash } from "node:crypto";
+import { join } from "@std/path";
+import { writeStdoutLine } from "../../lib/base/log.ts";
+import { ListImagesRequest, ListImagesResponse } from "../../lib/cri/api.generated.ts";
+import { TestClient } from "../../lib/server/test_client.ts";
+import { Store } from "../../lib/store/store.ts";
+import { parseImageName } from "../../wasm/core.ts";
+import { type Containerd, startContainerd } from "../lab/containerd.ts";
+import type { Lab } from "../lab/lab.ts";
+import { NodeServer } from "../lab/node_server.ts";
+import { type ImageConfig, packLayer, writeLayout } from "../lab/oci_layout.ts";
+import { compare, type Way } from "./samples.ts";
+
+/** More than any node has. */
+const IMAGES = 1000;
+/** containerd writes each one durably. */
+const IMPORT_TIMEOUT_MS = 120_000;
+const NAME = "docker.io/bench/many";
+/** As the images of a program that is built every day: what differs is a label. */
+const configOf = (index: number): ImageConfig => ({
+  Env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+  Cmd: ["/bin/program", "--verbose"],
+  WorkingDir: "/work",
+  Labels: { build: String(index) },
+});
+
+/** ListImages of a thousand images, by containerd and by multicri. The client is the same: its own part is in both. */
+export async function benchImages(lab: Lab): Promise<void> {
+  const containerd = await startContainerd(lab);
+  const server = new NodeServer(lab, { name: "benchimages", flags: ["-v", "0"] });
+  await server.forget();
+  await fillPool(lab.path("knode", server.cachePath), server.cachePath);
+  await server.start();
+  const clients = [containerd, server].map(({ socketPath }) =>
+    new TestClient(lab.path("knode", socketPath))
+  );
+  try {
+    await fillContainerd(lab, containerd);
+    const [base, own] = clients;
+    if (base === undefined || own === undefined) return;
+    const everything = ListImagesRequest.encode({ filter: undefined }).finish();
+    for (const client of clients) {
+      const bytes = await client.unary("ListImages", everything);
+      const found = ListImagesResponse.decode(bytes).images
+        .filter(({ repoTags }) => repoTags.some((tag) => tag.startsWith(NAME)));
+      if (found.length !== IMAGES) throw new Error(`${found.length} images are listed.`);
+    }
+    writeStdoutLine("milliseconds, p50 and p99 of each; a first call is not counted");
+    const way = (name: string, client: TestClient): Way => ({
+      name,
+      run: () => client.unary("ListImages", everything),
+    });
+    for (const parallel of [1, 4]) {
+      await compare(
+        `ListImages of ${IMAGES}`,
+        [way("containerd", base), way("multicri", own)],
+        { times: 200, parallel },
+      );
+    }
+  } finally {
+    for (const client of clients) client.close();
+    await server.stop();
+    await containerd.stop();
+  }
+}
+
+/** Puts images into an empty pool, with files that nobody reads. */
+async function fillPool(poolPath: string, pathInNode: string): Promise<void> {
+  await Deno.remove(poolPath, { recursive: true }).catch(() => {});
+  await Deno.mkdir(join(poolPath, "sif"), { recursive: true });
+  const records = await Deno.makeTempDir({ prefix: "bench-images-" });
+  const store = Store.open({ podsDir: records, rootDir: records, imagesDir: poolPath });
+  try {
+    for (let index = 0; index < IMAGES; index++) {
+      const { Env = [], Cmd = [], WorkingDir = "", Labels = {} } = configOf(index);
+      const sha256 = createHash("sha256").update(String(index)).digest("hex");
+      const asked = `${NAME}:v${index}`;
+      await Deno.writeTextFile(join(poolPath, "sif", `${sha256}.sif`), "");
+      store.images.put({
+        id: `sha256:${sha256}`,
+        names: [{ asked, canonical: parseImageName(asked).canonical }],
+        repoDigests: [`${NAME}@sha256:${sha256}`],
+        sif: { path: join(pathInNode, "sif", `${sha256}.sif`), sizeBytes: 1, sha256 },
+        config: {
+          user: "",
+          env: Env,
+          entrypoint: [],
+          cmd: Cmd,
+          workingDir: WorkingDir,
+          labels: Labels,
+          stopSignal: "",
+        },
+        hasShell: true,
+        pulledAtMs: 0,
+        removed: false,
+      });
+    }
+  } finally {
+    store[Symbol.dispose]();
+    await Deno.remove(records, { recursive: true });
+  }
+}
+
+/** Imports as many images, which share a layer. */
+async function fillContainerd(lab: Lab, { socketPath }: Containerd): Promise<void> {
+  const folder = lab.path("knode", "/tmp/bench-images");
+  const layer = await packLayer([{ path: "/file", mode: 0o644, type: "file", content: "x" }]);
+  await Deno.remove(folder, { recursive: true }).catch(() => {});
+  const images = Array.from({ length: IMAGES }, (_, index) => ({
+    name: `v${index}`,
+    layers: [layer],
+    config: configOf(index),
+  }));
+  await writeLayout(folder, images);
+  const script = `cd /tmp/bench-images
+tar -cf - . | ctr --address "$1" --namespace k8s.io images import --no-unpack --base-name "$2" - >/dev/null
+rm -rf /tmp/bench-images`;
+  const argv = ["sh", "-euc", script, "sh", socketPath, NAME];
+  const { code, stderr } = await lab.exec("knode", argv, { timeoutMs: IMPORT_TIMEOUT_MS });
+  if (code !== 0) throw new Error(`The images were not imported: ${stderr}`);
+}
