@@ -8,15 +8,14 @@ export interface ProgressWatch {
   intervalMs: number;
   /** Looks in a row that see no change until it counts as stalled. */
   maxIdleLooks: number;
-  /** Gives another value as long as there is progress. */
+  /** Gives another value as long as there is progress; a look that fails has seen none. */
   look: () => Promise<unknown>;
   /** What `work` then fails with. */
   stalled: () => Error;
 }
 
 /**
- * Runs `work` while it is looked at. Its signal aborts with the caller's, and when it stalls. A look that fails ends the
- * watch and not the work, which tells what is wrong.
+ * Runs `work` while it is looked at. Its signal aborts with the caller's, and when it stalls.
  * @throws Error of `stalled`; whatever `work` throws.
  */
 export async function watchProgress<T>(
@@ -39,7 +38,7 @@ export async function watchProgress<T>(
     let known: unknown;
     for (let idle = 0; idle < maxIdleLooks;) {
       await clock.sleep(intervalMs, ended.signal);
-      const seen = await look();
+      const seen = await look().catch(() => known);
       idle = seen === known ? idle + 1 : 0;
       known = seen;
     }

@@ -19,6 +19,8 @@ const LIBRARY_VARIABLES = [
   "GRPC_SSL_CIPHER_SUITES",
   "GRPC_TRACE",
   "GRPC_VERBOSITY",
+  // Read by node:child_process for each program.
+  "NODE_V8_COVERAGE",
   "WS_NO_BUFFER_UTIL",
   "WS_NO_UTF_8_VALIDATE",
 ];

@@ -10,8 +10,7 @@ export interface Executor {
 }
 
 export interface RunOptions {
-  /** What it reads; an iterable is asked for more as the program takes it. */
-  stdin?: Uint8Array | AsyncIterable<Uint8Array>;
+  stdin?: Uint8Array;
   /** Added to the executor's own environment; the way for secrets, because argv is world-readable. */
   env?: Record<string, string>;
   cwd?: string;

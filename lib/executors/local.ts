@@ -174,13 +174,11 @@ async function readAll(
 
 async function writeAll(
   writer: WritableStreamDefaultWriter<Uint8Array> | undefined,
-  input: RunOptions["stdin"],
+  bytes: Uint8Array | undefined,
 ): Promise<void> {
-  if (writer === undefined || input === undefined) return;
+  if (writer === undefined || bytes === undefined) return;
   try {
-    for await (const bytes of input instanceof Uint8Array ? [input] : input) {
-      await writer.write(bytes);
-    }
+    await writer.write(bytes);
     await writer.close();
   } catch (error) {
     // A program may end without reading its input, as `true` does; its exit code tells the outcome.

@@ -17,6 +17,7 @@ import {
 import { type HostProcess, Lab } from "../../scripts/lab/lab.ts";
 
 const lab = new Lab();
+const NEVER = new AbortController().signal;
 const { user, password } = lab.login;
 /** A folder on the login host for the tests' own servers, and one in the user's home. */
 const SERVERS = "/root/ssh-session-test";
@@ -272,6 +273,7 @@ Deno.test("ClusterSession.send() arrives whole, by OpenSSH's client and without 
       const { code, stdout } = await session.send(
         `tee ${HOME}/image | sha256sum`,
         `${folder}/image`,
+        NEVER,
       );
       assertEquals([code, text(stdout)], [0, `${digest}  -\n`]);
       assertSameBytes(await session.readFile(`${HOME}/image`, bytes.length), bytes);
@@ -286,7 +288,7 @@ Deno.test("ClusterSession.send() goes on when the server asks for new session ke
     await using session = openSession({ port: 2204 });
     const bytes = everyByte(20_000_000);
     await Deno.writeFile(`${folder}/rekeyed`, bytes);
-    assertEquals((await session.send(`cat >${HOME}/rekeyed`, `${folder}/rekeyed`)).code, 0);
+    assertEquals((await session.send(`cat >${HOME}/rekeyed`, `${folder}/rekeyed`, NEVER)).code, 0);
     assertSameBytes(await session.readFile(`${HOME}/rekeyed`, bytes.length), bytes);
     assertSameBytes(
       (await session.run(`cat ${HOME}/rekeyed`, { maxOutputBytes: 1e8 })).stdout,

@@ -2,6 +2,8 @@ import { join } from "@std/path";
 import type { Clock } from "../../base/clock.ts";
 import { CriError } from "../../base/error.ts";
 import { KeyedMutex } from "../../base/keyed_mutex.ts";
+import { Slots } from "../../base/slots.ts";
+import { watchProgress } from "../../base/watch_progress.ts";
 import type { RunResult } from "../../executors/executor.ts";
 import type { ClusterSession } from "../../executors/ssh/session.ts";
 import type { ImageRecord, SifFile } from "../../store/records.ts";
@@ -24,6 +26,9 @@ const SCRIPT_TIMEOUT_MS = 60_000;
 const LOOK_INTERVAL_MS = 2_000;
 /** Whoever brings an image and shows no change for so long is dead; he shows one every ten seconds. */
 const DEAD_AFTER_MS = 60_000;
+const UPLOAD_LOOK_MS = 10_000;
+/** Each may take a core of the node and of the login host, and is a connection of its own. */
+const MAX_CONCURRENT_UPLOADS = 4;
 
 const SHA256_DIGITS = 64;
 
@@ -43,6 +48,7 @@ export type Announce = (message: string) => Promise<void>;
 /** The images that lie on one cluster for one account. */
 export class ClusterImages {
   readonly #bringing = new KeyedMutex();
+  readonly #uploads = new Slots(MAX_CONCURRENT_UPLOADS);
   readonly #maker: ImageMaker;
 
   constructor(readonly session: ClusterSession, readonly clock: Clock) {
@@ -89,10 +95,11 @@ export class ClusterImages {
       const installed = join(places.site, name);
       if (await this.session.stat(installed) !== undefined) return installed;
     }
+    if (sif !== undefined) {
+      const upload = (part: string) => this.#upload(places.own, name, part, sif, signal, announce);
+      return await this.#bring(places.own, name, signal, announce, upload, this.#uploads);
+    }
     return await this.#bring(places.own, name, signal, announce, async (part) => {
-      if (sif !== undefined) {
-        return await this.#upload(places.own, name, part, sif, signal, announce);
-      }
       const words = [
         "pull",
         "--force",
@@ -110,6 +117,8 @@ export class ClusterImages {
   /**
    * Brings the image by `make` unless it is there, or somebody else is at it, to whom it is left: a container of this
    * server or another server. Returns its path.
+   * @param turns For those who would bring different images; taken before the right to, because whoever has that must
+   * show that he is alive.
    */
   async #bring(
     directory: string,
@@ -117,9 +126,10 @@ export class ClusterImages {
     signal: AbortSignal,
     announce: Announce,
     make: (part: string) => Promise<void>,
+    turns?: Slots,
   ): Promise<string> {
     const path = join(directory, name);
-    await this.#bringing.runExclusive(path, async () => {
+    const bring = async () => {
       const part = `${name}.${crypto.randomUUID()}.part`;
       if (!await this.#claim(directory, name, part, signal, announce)) return;
       try {
@@ -129,7 +139,11 @@ export class ClusterImages {
         await this.session.run(releaseImageScript(directory, name, part)).catch(() => {});
         throw error;
       }
-    });
+    };
+    await this.#bringing.runExclusive(
+      path,
+      () => turns === undefined ? bring() : turns.run(bring, signal),
+    );
     return path;
   }
 
@@ -181,10 +195,24 @@ export class ClusterImages {
       await announce(`uploading the image (${megabytes} MB) to ${this.session.name}`);
     }
     const script = receiveImageScript(directory, name, part, sif.sha256);
-    this.#succeeded(
-      await this.session.send(script, sif.path, signal),
-      `upload the image ${join(directory, name)}`,
-    );
+    const result = await watchProgress({
+      clock: this.clock,
+      signal,
+      intervalMs: UPLOAD_LOOK_MS,
+      maxIdleLooks: DEAD_AFTER_MS / UPLOAD_LOOK_MS,
+      look: async () => {
+        const arrived = await this.session.stat(join(directory, part));
+        return `${arrived?.sizeBytes} ${arrived?.mtimeMs}`;
+      },
+      stalled: () =>
+        new CriError(
+          "UNAVAILABLE",
+          `Cannot upload the image to ${this.session.name}: nothing of it arrived for ${
+            DEAD_AFTER_MS / 1000
+          } s.`,
+        ),
+    }, (signal) => this.session.send(script, sif.path, signal));
+    this.#succeeded(result, `upload the image ${join(directory, name)}`);
   }
 
   /** A file of the container's volume, else of the site's directory. */
@@ -239,7 +267,8 @@ export class ClusterImages {
 
   #succeeded(result: RunResult, purpose: string): string {
     if (result.code === 0) return new TextDecoder().decode(result.stdout);
-    const words = new TextDecoder().decode(result.stderr).trim() || `exit code ${result.code}`;
+    const words = new TextDecoder().decode(result.stderr).trim().replaceAll(/\s*\n\s*/g, "; ") ||
+      `exit code ${result.code}`;
     throw this.#failure(purpose, words);
   }
 

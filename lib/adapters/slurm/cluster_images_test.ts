@@ -190,6 +190,40 @@ test("builds from a definition file beside it, once for each text and place", as
   assertStringIncludes(announced[1] ?? "", `in ${file.slice(0, -"/x.def".length)} with`);
 });
 
+test("gives an upload up of which nothing arrives for a minute", async ({ cluster, clock, provide, names }) => {
+  cluster.send = (_script, _path, signal) =>
+    new Promise((_, reject) =>
+      signal?.addEventListener("abort", () => reject(new CriError("CANCELLED", "killed")))
+    );
+  const refused = assertRejects(provide, CriError, "nothing of it arrived for 60 s");
+  for (let look = 0; look <= 6; look++) {
+    await clock.sleeping(10_000);
+    clock.advance(10_000);
+  }
+  assertEquals([(await refused).code, names()], ["UNAVAILABLE", []]);
+});
+
+test("uploads four images at a time", async ({ cluster, image, provide }) => {
+  const [four, all] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  let sending = 0;
+  const send = cluster.send.bind(cluster);
+  cluster.send = async (script, path) => {
+    if (++sending === 4) four.resolve();
+    await all.promise;
+    return await send(script, path);
+  };
+  const provided = Promise.all(
+    ["b", "c", "d", "e", "f"].map((letter) =>
+      provide({ image: { ...image, id: `sha256:${letter.repeat(64)}` } })
+    ),
+  );
+  await four.promise;
+  await cluster.run("");
+  assertEquals(sending, 4);
+  all.resolve();
+  assertEquals([new Set(await provided).size, sending], [5, 5]);
+});
+
 test("gives a build up that says and writes nothing for half an hour", async (place) => {
   const { cluster, clock, announced, provide, names, write } = place;
   await write("v/it's/x.def", "From: a");

@@ -64,7 +64,7 @@ rm -f ${lock} ${part} ${part}.*
 
 /**
  * Takes an image from stdin and lands it under its name if its bytes are right; fails and removes it if they are not.
- * They are hashed on their way, so that nobody has to read them again.
+ * They are hashed from the page cache when all are there: on their way a pipe more would cost as much.
  */
 export function receiveImageScript(
   directory: string,
@@ -75,8 +75,8 @@ export function receiveImageScript(
   return `
 cd ${quoteShell(directory)} || exit 1
 umask 077
-# What cannot be written is hashed all the same, so the sum is made to differ then.
-sum=$({ tee ${quoteShell(part)} || echo incomplete; } | sha256sum)
+cat >${quoteShell(part)} || { rm -f ${quoteShell(part)}; exit 1; }
+${whileAlive(part, `sum=$(sha256sum <${quoteShell(part)})`)}
 if [ "\${sum%% *}" != ${sha256} ]; then
   rm -f ${quoteShell(part)}
   echo 'what arrived is not what was sent' >&2

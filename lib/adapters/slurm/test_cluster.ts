@@ -190,9 +190,12 @@ export class TestCluster implements AsyncDisposable {
     return await executor.run(argv, options);
   }
 
-  async stat(path: string): Promise<{ sizeBytes: number } | undefined> {
+  async stat(path: string): Promise<{ sizeBytes: number; mtimeMs: number } | undefined> {
     this.#assertOnline();
-    return await Deno.stat(path).then(({ size }) => ({ sizeBytes: size }), () => undefined);
+    return await Deno.stat(path).then(
+      ({ size, mtime }) => ({ sizeBytes: size, mtimeMs: mtime?.getTime() ?? 0 }),
+      () => undefined,
+    );
   }
 
   async readFile(path: string, maxBytes: number): Promise<Uint8Array | undefined> {
@@ -223,7 +226,7 @@ export class TestCluster implements AsyncDisposable {
     return await Deno.remove(path).then(() => true, () => false);
   }
 
-  async send(script: string, localPath: string): Promise<RunResult> {
+  async send(script: string, localPath: string, _signal?: AbortSignal): Promise<RunResult> {
     return await this.run(script, { stdin: await Deno.readFile(localPath) });
   }
 

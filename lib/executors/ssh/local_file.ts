@@ -5,7 +5,7 @@ const PIECE_BYTES = 512 * 1024;
 
 /** A local file that is about to be sent. */
 export interface LocalFile extends Disposable {
-  /** Its bytes, from the first one, in pieces of up to PIECE_BYTES. */
+  /** Its bytes in pieces of up to PIECE_BYTES. */
   pieces(): AsyncGenerator<Uint8Array>;
 }
 
@@ -22,7 +22,6 @@ export async function openLocalFile(path: string, signal?: AbortSignal): Promise
   }
   return {
     async *pieces() {
-      await file.seek(0, Deno.SeekMode.Start);
       for (;;) {
         if (signal?.aborted) {
           throw new CriError(

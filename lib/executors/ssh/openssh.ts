@@ -3,8 +3,10 @@ import { join } from "@std/path";
 import { messageOf } from "../../base/error.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Executor, RunResult } from "../executor.ts";
+import { runWithFile } from "../file_input.ts";
 import type { ClusterLogin } from "./login.ts";
-import { COMMAND_LINE, MarkerFilter, wrapScript } from "./shell.ts";
+import { keyForOpenSsh } from "./private_key.ts";
+import { commandLineOf, MarkerFilter, wrapScript } from "./shell.ts";
 
 /** The first that asks SSH_ASKPASS whatever terminal there is (SSH_ASKPASS_REQUIRE of ssh(1)). */
 const OLDEST_VERSION = 8.4;
@@ -58,8 +60,8 @@ export type OpenSshOutcome =
   | { kind: "lost"; why: string };
 
 /**
- * The node's OpenSSH client, for what is too much for ssh2: its ciphers are native code, so it sends several times as
- * fast and leaves the processor to others.
+ * The node's OpenSSH client, for what is too much for ssh2: it is native code and reads the file itself, so it sends
+ * several times as fast and leaves the processor to others.
  */
 export class OpenSsh {
   private constructor(private readonly place: OpenSshPlace) {}
@@ -87,16 +89,16 @@ export class OpenSsh {
   }
 
   /**
-   * Runs a script as `ClusterSession.run` does, over a connection of its own.
+   * Runs a script that reads a local file from stdin, over a connection of its own. The script is in argv on the
+   * cluster, so it must hold no secret.
    * @param login Must have served to log in before: each wrong password counts. A private key must be as
    * `parsePrivateKey` gives it.
-   * @param stdin What the script reads.
-   * @throws CriError CANCELLED when `signal` aborts.
+   * @throws CriError as `runWithFile`.
    */
-  async run(
+  async send(
     login: ClusterLogin,
     script: string,
-    stdin: AsyncIterable<Uint8Array>,
+    localPath: string,
     signal: AbortSignal,
   ): Promise<OpenSshOutcome> {
     const { stdinLine, marker } = wrapScript(script);
@@ -104,24 +106,25 @@ export class OpenSsh {
     const keyPath = join(this.place.keyDirectory, crypto.randomUUID());
     try {
       if (privateKey !== undefined) {
-        await Deno.writeTextFile(keyPath, privateKey, { createNew: true, mode: 0o600 });
+        await Deno.writeTextFile(keyPath, keyForOpenSsh(privateKey), {
+          createNew: true,
+          mode: 0o600,
+        });
       }
-      const result = await this.place.executor.run(this.#argv(login, keyPath), {
-        env: {
-          SSH_ASKPASS: this.place.askpassPath,
-          SSH_ASKPASS_REQUIRE: "force",
-          MULTICRI_SSH_PASSWORD: login.password ?? "",
-        },
-        stdin: joined(stdinLine, stdin),
-        signal,
-      });
+      const argv = this.#argv(login, keyPath, commandLineOf(stdinLine));
+      const result = await runWithFile(argv, localPath, {
+        PATH: Deno.env.get("PATH") ?? "",
+        SSH_ASKPASS: this.place.askpassPath,
+        SSH_ASKPASS_REQUIRE: "force",
+        MULTICRI_SSH_PASSWORD: login.password ?? "",
+      }, signal);
       return outcomeOf(result, marker);
     } finally {
       if (privateKey !== undefined) await Deno.remove(keyPath);
     }
   }
 
-  #argv(login: ClusterLogin, keyPath: string): [string, ...string[]] {
+  #argv(login: ClusterLogin, keyPath: string, command: string): [string, ...string[]] {
     const options = [
       ...OPTIONS,
       `UserKnownHostsFile=${this.place.knownHostsPath}`,
@@ -134,7 +137,7 @@ export class OpenSsh {
       "ssh",
       ...["-F", "/dev/null", "-T", "-p", String(login.port), "-l", login.user],
       ...options.flatMap((option) => ["-o", option]),
-      ...["--", login.host, COMMAND_LINE],
+      ...["--", login.host, command],
     ];
   }
 }
@@ -172,12 +175,4 @@ function behindMarker(bytes: Uint8Array, marker: string): Uint8Array | undefined
   const filter = new MarkerFilter(marker, (chunk) => found.push(chunk), () => {});
   filter.add(bytes);
   return filter.seen ? concat(found) : undefined;
-}
-
-async function* joined(
-  first: Uint8Array,
-  rest: AsyncIterable<Uint8Array>,
-): AsyncGenerator<Uint8Array> {
-  yield first;
-  yield* rest;
 }

@@ -1,28 +1,18 @@
 import { CriError } from "../../base/error.ts";
 import type { Logger } from "../../base/log.ts";
-import { Slots } from "../../base/slots.ts";
 import type { RunResult } from "../executor.ts";
-import { IdleLimit } from "./idle_limit.ts";
 import { openLocalFile } from "./local_file.ts";
 import type { ClusterLogin } from "./login.ts";
 import type { OpenSsh } from "./openssh.ts";
 import type { SessionState } from "./session_state.ts";
 
-/** Whoever takes nothing of a file for so long is taken for dead; others may then bring it. */
-const SEND_IDLE_MS = 60_000;
-
 /** A hundred gigabytes at a little more than 1 MB/s. */
 const MAX_SEND_MS = 24 * 3600 * 1000;
-
-/** Each may take a core of the node and of the login host. */
-const MAX_CONCURRENT_SENDS = 4;
 
 /** How files are sent. */
 export interface SendOptions {
   /** The node's own client; without it files go over the session's connection. */
   openSsh?: OpenSsh | undefined;
-  /** How long a file may stand still; SEND_IDLE_MS. */
-  sendIdleMs?: number | undefined;
   logger: Logger;
 }
 
@@ -39,7 +29,6 @@ export interface SendingSession {
 
 /** Sends local files to scripts on the cluster of one session. */
 export class FileSender {
-  readonly #slots = new Slots(MAX_CONCURRENT_SENDS);
   /** Set when OpenSSH's client could not do it: not again, because a site may count it as a failed login. */
   #openSshFailed = false;
 
@@ -51,41 +40,25 @@ export class FileSender {
   ) {}
 
   /** See `ClusterSession.send`. */
-  async send(script: string, localPath: string, signal?: AbortSignal): Promise<RunResult> {
-    return await this.#slots.run(async () => {
-      const idleMs = this.options.sendIdleMs ?? SEND_IDLE_MS;
-      using idle = new IdleLimit(
-        idleMs,
-        `Cannot send ${localPath} to ${this.session.name} as some of it must be taken every ` +
-          `${idleMs / 1000} s: nothing was`,
-      );
-      const early = AbortSignal.any([idle.signal, ...(signal === undefined ? [] : [signal])]);
-      using file = await openLocalFile(localPath, early);
-      const stdin = () => idle.watch(file.pieces());
-      try {
-        return await this.#byOpenSsh(script, stdin, early) ??
-          await this.session.run(script, {
-            stdin: stdin(),
-            timeoutMs: MAX_SEND_MS,
-            signal: early,
-          });
-      } catch (error) {
-        throw idle.signal.aborted ? idle.signal.reason : error;
-      }
-    }, signal);
+  async send(script: string, localPath: string, signal: AbortSignal): Promise<RunResult> {
+    const result = await this.#byOpenSsh(script, localPath, signal);
+    if (result !== undefined) return result;
+    using file = await openLocalFile(localPath, signal);
+    const stdin = file.pieces();
+    return await this.session.run(script, { stdin, timeoutMs: MAX_SEND_MS, signal });
   }
 
   /** Undefined when OpenSSH's client cannot do it. */
   async #byOpenSsh(
     script: string,
-    stdin: () => AsyncIterable<Uint8Array>,
+    localPath: string,
     signal: AbortSignal,
   ): Promise<RunResult | undefined> {
     const { openSsh, logger } = this.options;
     if (openSsh === undefined || this.#openSshFailed || !openSsh.serves(this.login)) return;
     // It then finds the host's key pinned, and uses a login that was accepted.
     if (this.session.state.kind !== "ready") await this.session.connect();
-    const outcome = await openSsh.run(this.login, script, stdin(), signal);
+    const outcome = await openSsh.send(this.login, script, localPath, signal);
     if (outcome.kind === "ended") return outcome.result;
     if (outcome.kind === "lost") {
       throw new CriError(

@@ -195,11 +195,11 @@ export class ClusterSession {
 
   /**
    * Runs a script that reads a local file from stdin, as fast as the node can send it: by its OpenSSH client over a
-   * connection of its own, else over this one.
-   * @throws CriError as `run`, and NOT_FOUND without the local file, UNAVAILABLE when the script takes nothing of it
-   * for a minute.
+   * connection of its own, else over this one. The script may be in argv there, so it must hold no secret. Whether it
+   * goes on is for the caller to watch.
+   * @throws CriError as `run`, and NOT_FOUND without the local file.
    */
-  send(script: string, localPath: string, signal?: AbortSignal): Promise<RunResult> {
+  send(script: string, localPath: string, signal: AbortSignal): Promise<RunResult> {
     return this.#sender.send(script, localPath, signal);
   }
 
