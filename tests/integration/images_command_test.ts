@@ -49,7 +49,12 @@ Deno.test("images on a cluster are listed and pruned, but never one that a conta
       `${KNODE_PATHS.checkout}/scripts/multicri`,
       ...["images", "list", "--root-dir", server.rootDir],
     ], {
-      env: { ...server.env, CLUSTER_HOST: host, CLUSTER_USERNAME: user, CLUSTER_PASSWORD: password },
+      env: {
+        ...server.env,
+        CLUSTER_HOST: host,
+        CLUSTER_USERNAME: user,
+        CLUSTER_PASSWORD: password,
+      },
       timeoutMs: 60_000,
     });
     assertMatch(byEnvironment.stdout, /^env: .*\nenv: 1 images/);
