@@ -8,6 +8,7 @@ import { parseImageName } from "../../wasm/core.ts";
 import { type Containerd, startContainerd } from "../lab/containerd.ts";
 import type { Lab } from "../lab/lab.ts";
 import { NodeServer } from "../lab/node_server.ts";
+import { waitFor } from "../lab/progress.ts";
 import { type ImageConfig, packLayer, writeLayout } from "../lab/oci_layout.ts";
 import { compare, type Way } from "./samples.ts";
 
@@ -40,10 +41,13 @@ export async function benchImages(lab: Lab): Promise<void> {
     if (base === undefined || own === undefined) return;
     const everything = ListImagesRequest.encode({ filter: undefined }).finish();
     for (const client of clients) {
-      const bytes = await client.unary("ListImages", everything);
-      const found = ListImagesResponse.decode(bytes).images
-        .filter(({ repoTags }) => repoTags.some((tag) => tag.startsWith(NAME)));
-      if (found.length !== IMAGES) throw new Error(`${found.length} images are listed.`);
+      // containerd's CRI hears of imported images one after the other.
+      await waitFor("A list of all images", async () => {
+        const bytes = await client.unary("ListImages", everything);
+        const found = ListImagesResponse.decode(bytes).images
+          .filter(({ repoTags }) => repoTags.some((tag) => tag.startsWith(NAME)));
+        return found.length === IMAGES;
+      }, { timeoutMs: IMPORT_TIMEOUT_MS, log: containerd.logPath });
     }
     writeStdoutLine("milliseconds, p50 and p99 of each; a first call is not counted");
     const way = (name: string, client: TestClient): Way => ({
