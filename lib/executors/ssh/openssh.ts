@@ -4,8 +4,9 @@ import { messageOf } from "../../base/error.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Executor, RunResult } from "../executor.ts";
 import { runWithFile } from "../file_input.ts";
-import type { ClusterLogin } from "./login.ts";
+import type { ClusterLogin, JumpLogin } from "./login.ts";
 import { keyForOpenSsh } from "./private_key.ts";
+import { quoteShell } from "../../../wasm/core.ts";
 import { commandLineOf, MarkerFilter, wrapScript } from "./shell.ts";
 
 /** The first that asks SSH_ASKPASS whatever terminal there is (SSH_ASKPASS_REQUIRE of ssh(1)). */
@@ -18,14 +19,19 @@ const ASKPASS = `#!/bin/sh\nprintf '%s\\n' "$MULTICRI_SSH_PASSWORD"\n`;
 /** Paths that ssh_config(5) takes as they are; `%`, `$`, `~`, quotes and blanks mean something there. */
 const PLAIN_PATH = /^\/[\w./-]+$/;
 
+/** Host names and addresses, as settings allow them, that are no option; and users that ssh(1) takes (valid_ruser). */
+const PLAIN_HOST = /^[\w.:%][\w.:%-]*$/;
+const PLAIN_USER = /^[\w.@+][\w.@+-]*$/;
+
 /** Exit code of ssh(1) when the connection, and not the command, failed. */
 const CONNECTION_FAILED = 255;
 
-/** Connecting may take as long as for the session's own connection; a dead one is noticed as soon. */
+/** Connecting may take as long as for the session's own connection. */
 const OPTIONS = [
   "ConnectTimeout=20",
-  "ServerAliveInterval=10",
-  "ServerAliveCountMax=2",
+  // A dead connection ends after a minute: what is underway may keep answers waiting on a slow line.
+  "ServerAliveInterval=15",
+  "ServerAliveCountMax=4",
   // Only a host whose key the session's own connection has pinned.
   "StrictHostKeyChecking=yes",
   "GlobalKnownHostsFile=/dev/null",
@@ -83,16 +89,17 @@ export class OpenSsh {
     return new OpenSsh(place);
   }
 
-  /** Whether it can log in so; to a host behind another one the session's own connection finds the way. */
-  serves({ jump, host }: ClusterLogin): boolean {
-    return jump === undefined && !host.startsWith("-");
+  /** Whether its command line can hold the login's names: they come from pods. */
+  serves(login: ClusterLogin): boolean {
+    return [login, ...(login.jump === undefined ? [] : [login.jump])]
+      .every(({ host, user }) => PLAIN_HOST.test(host) && PLAIN_USER.test(user));
   }
 
   /**
    * Runs a script that reads a local file from stdin, over a connection of its own. The script is in argv on the
    * cluster, so it must hold no secret.
-   * @param login Must have served to log in before: each wrong password counts. A private key must be as
-   * `parsePrivateKey` gives it.
+   * @param login Must have served to log in before: each wrong password counts. Private keys must be as
+   * `parsePrivateKey` gives them.
    * @throws CriError as `runWithFile`.
    */
   async send(
@@ -102,44 +109,57 @@ export class OpenSsh {
     signal: AbortSignal,
   ): Promise<OpenSshOutcome> {
     const { stdinLine, marker } = wrapScript(script);
-    const { privateKey } = login;
-    const keyPath = join(this.place.keyDirectory, crypto.randomUUID());
+    const { jump } = login;
+    const keys = await Deno.makeTempDir({ dir: this.place.keyDirectory });
     try {
-      if (privateKey !== undefined) {
-        await Deno.writeTextFile(keyPath, keyForOpenSsh(privateKey), {
-          createNew: true,
-          mode: 0o600,
-        });
-      }
-      const argv = this.#argv(login, keyPath, commandLineOf(stdinLine));
-      const result = await runWithFile(argv, localPath, {
+      const way = jump === undefined
+        ? []
+        : ["-o", proxyCommand(await this.#argv(jump, join(keys, "jump")), jump)];
+      const argv = await this.#argv(login, join(keys, "login"));
+      const command = commandLineOf(stdinLine);
+      const result = await runWithFile([...argv, ...way, "--", login.host, command], localPath, {
         PATH: Deno.env.get("PATH") ?? "",
         SSH_ASKPASS: this.place.askpassPath,
         SSH_ASKPASS_REQUIRE: "force",
         MULTICRI_SSH_PASSWORD: login.password ?? "",
+        MULTICRI_JUMP_PASSWORD: jump?.password ?? "",
       }, signal);
       return outcomeOf(result, marker);
     } finally {
-      if (privateKey !== undefined) await Deno.remove(keyPath);
+      await Deno.remove(keys, { recursive: true });
     }
   }
 
-  #argv(login: ClusterLogin, keyPath: string, command: string): [string, ...string[]] {
+  /** The command line up to the host; the private key, if there is one, is written to `keyPath`. */
+  async #argv(login: JumpLogin, keyPath: string): Promise<[string, ...string[]]> {
+    const { privateKey, password } = login;
+    if (privateKey !== undefined) {
+      await Deno.writeTextFile(keyPath, keyForOpenSsh(privateKey), { mode: 0o600 });
+    }
     const options = [
       ...OPTIONS,
       `UserKnownHostsFile=${this.place.knownHostsPath}`,
-      ...(login.privateKey === undefined
-        ? ["PubkeyAuthentication=no"]
-        : [`IdentityFile=${keyPath}`]),
-      ...(login.password === undefined ? ["PasswordAuthentication=no"] : []),
+      privateKey === undefined ? "PubkeyAuthentication=no" : `IdentityFile=${keyPath}`,
+      ...(password === undefined ? ["PasswordAuthentication=no"] : []),
     ];
     return [
       "ssh",
       ...["-F", "/dev/null", "-T", "-p", String(login.port), "-l", login.user],
       ...options.flatMap((option) => ["-o", option]),
-      ...["--", login.host, command],
     ];
   }
+}
+
+/**
+ * ssh_config(5)'s ProxyCommand, which a shell runs: a second client that passes the connection on. It has a password of
+ * its own in the same place of the environment.
+ */
+function proxyCommand(argv: readonly string[], { host }: JumpLogin): string {
+  // A percent sign begins a token there; %h and %p are the host and port behind the jump host.
+  const words = [...argv, "--", host].map((word) => quoteShell(word).replaceAll("%", "%%"));
+  words.splice(1, 0, "-W", "'[%h]:%p'");
+  const run = `MULTICRI_SSH_PASSWORD="$MULTICRI_JUMP_PASSWORD" exec "$@"`;
+  return `ProxyCommand=/bin/sh -c '${run}' sh ${words.join(" ")}`;
 }
 
 /** Why the node has no OpenSSH client that can be used; undefined when it has one. */
