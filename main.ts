@@ -67,7 +67,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
   const hostKeys = new HostKeys(join(config.rootDir, "known_hosts"), log);
   const openSsh = await OpenSsh.find({
     executor,
-    keyDirectory: join(config.stateDir, "ssh-keys"),
+    secretsDirectory: join(config.stateDir, "ssh-secrets"),
     askpassPath: join(config.rootDir, "ssh-askpass"),
     knownHostsPath: hostKeys.path,
   }, log);

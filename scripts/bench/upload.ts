@@ -30,7 +30,7 @@ export async function benchUpload(lab: Lab): Promise<void> {
   const hostKeys = new HostKeys(join(directory, "known_hosts"), logger);
   const openSsh = await OpenSsh.find({
     executor: createLocalExecutor(),
-    keyDirectory: join(directory, "keys"),
+    secretsDirectory: join(directory, "keys"),
     askpassPath: join(directory, "askpass"),
     knownHostsPath: hostKeys.path,
   }, logger);

@@ -259,7 +259,7 @@ Deno.test("ClusterSession.send() arrives whole, by OpenSSH's client and without 
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
   const openSsh = await OpenSsh.find({
     executor: createLocalExecutor(),
-    keyDirectory: `${folder}/keys`,
+    secretsDirectory: `${folder}/keys`,
     askpassPath: `${folder}/askpass`,
     knownHostsPath: hostKeys.path,
   }, recordingLogger().logger);

@@ -75,7 +75,7 @@ Deno.test("ClusterSession.send() goes through the jump host by OpenSSH, each wit
   withJump(async (_, cluster, gate) => {
     const openSsh = await OpenSsh.find({
       executor: createLocalExecutor(),
-      keyDirectory: `${cluster.folder}/keys`,
+      secretsDirectory: `${cluster.folder}/secrets`,
       askpassPath: `${cluster.folder}/askpass`,
       knownHostsPath: cluster.hostKeys.path,
     }, recordingLogger().logger);
@@ -93,7 +93,7 @@ Deno.test("ClusterSession.send() goes through the jump host by OpenSSH, each wit
     const { stdout } = await session.send("cat", `${cluster.folder}/file`, signal);
     assertEquals(new TextDecoder().decode(stdout), "data");
     assertEquals([cluster.server.connections, gate.server.connections], [2, 2]);
-    assertEquals(await namesIn(`${cluster.folder}/keys`), []);
+    assertEquals(await namesIn(`${cluster.folder}/secrets`), []);
   }));
 
 Deno.test("loginKey() tells logins through different jump hosts apart", () => {

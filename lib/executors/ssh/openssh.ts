@@ -13,8 +13,12 @@ import { commandLineOf, MarkerFilter, wrapScript } from "./shell.ts";
 const OLDEST_VERSION = 8.4;
 const VERSION_TIMEOUT_MS = 10_000;
 
-/** Tells ssh the password, which it finds in its environment: in argv everybody could read it. */
-const ASKPASS = `#!/bin/sh\nprintf '%s\\n' "$MULTICRI_SSH_PASSWORD"\n`;
+/**
+ * Tells ssh the password, which lies in a file: in argv everybody could read it. It does so once, because a server may
+ * have other questions, which no password answers.
+ */
+const ASKPASS = `#!/bin/sh\ncat "$MULTICRI_PASSWORD_FILE" && rm "$MULTICRI_PASSWORD_FILE"\n`;
+const PASSWORD_FILE = "MULTICRI_PASSWORD_FILE";
 
 /** Paths that ssh_config(5) takes as they are; `%`, `$`, `~`, quotes and blanks mean something there. */
 const PLAIN_PATH = /^\/[\w./-]+$/;
@@ -39,8 +43,7 @@ const OPTIONS = [
   // Nothing of the node's administrator, who is not the cluster's user.
   "IdentitiesOnly=yes",
   "IdentityAgent=none",
-  "PreferredAuthentications=publickey,password",
-  "KbdInteractiveAuthentication=no",
+  "PreferredAuthentications=publickey,password,keyboard-interactive",
   "NumberOfPasswordPrompts=1",
   // The fastest of its ciphers on processors with AES; the others stay for servers without it.
   "Ciphers=^aes128-gcm@openssh.com,aes256-gcm@openssh.com",
@@ -50,8 +53,8 @@ const OPTIONS = [
 /** What OpenSsh works with. */
 export interface OpenSshPlace {
   executor: Executor;
-  /** For private keys while a login needs them; what is in it is removed at the start. */
-  keyDirectory: string;
+  /** For private keys and passwords while a login needs them; what is in it is removed at the start. */
+  secretsDirectory: string;
   /** Where a program is put that ssh(1) asks for the password, on a file system that runs programs. */
   askpassPath: string;
   /** The pinned host keys; see `HostKeys`. */
@@ -79,11 +82,11 @@ export class OpenSsh {
       logger.info(`Images are uploaded by ssh2, which is slower than OpenSSH's client: ${why}`);
       return undefined;
     }
-    const { keyDirectory, askpassPath } = place;
-    await Deno.remove(keyDirectory, { recursive: true }).catch((error) => {
+    const { secretsDirectory, askpassPath } = place;
+    await Deno.remove(secretsDirectory, { recursive: true }).catch((error) => {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
     });
-    await Deno.mkdir(keyDirectory, { mode: 0o700 });
+    await Deno.mkdir(secretsDirectory, { mode: 0o700 });
     await Deno.writeTextFile(askpassPath, ASKPASS);
     await Deno.chmod(askpassPath, 0o700);
     return new OpenSsh(place);
@@ -110,63 +113,77 @@ export class OpenSsh {
   ): Promise<OpenSshOutcome> {
     const { stdinLine, marker } = wrapScript(script);
     const { jump } = login;
-    const keys = await Deno.makeTempDir({ dir: this.place.keyDirectory });
+    const secrets = await Deno.makeTempDir({ dir: this.place.secretsDirectory });
+    const [ofLogin, ofJump] = [join(secrets, "login"), join(secrets, "jump")];
     try {
       const way = jump === undefined
         ? []
-        : ["-o", proxyCommand(await this.#argv(jump, join(keys, "jump")), jump)];
-      const argv = await this.#argv(login, join(keys, "login"));
+        : ["-o", proxyCommand(await this.#argv(jump, ofJump), ofJump, jump.host)];
+      const argv = await this.#argv(login, ofLogin);
       const command = commandLineOf(stdinLine);
       const result = await runWithFile([...argv, ...way, "--", login.host, command], localPath, {
         PATH: Deno.env.get("PATH") ?? "",
         SSH_ASKPASS: this.place.askpassPath,
         SSH_ASKPASS_REQUIRE: "force",
-        MULTICRI_SSH_PASSWORD: login.password ?? "",
-        MULTICRI_JUMP_PASSWORD: jump?.password ?? "",
+        [PASSWORD_FILE]: passwordPath(ofLogin),
       }, signal);
       return outcomeOf(result, marker);
     } finally {
-      await Deno.remove(keys, { recursive: true });
+      await Deno.remove(secrets, { recursive: true });
     }
   }
 
-  /** The command line up to the host; the private key, if there is one, is written to `keyPath`. */
-  async #argv(login: JumpLogin, keyPath: string): Promise<[string, ...string[]]> {
-    const { privateKey, password } = login;
+  /** The command line up to the host; the login's secrets are written to files whose names begin with `secrets`. */
+  async #argv(
+    { port, user, privateKey, password }: JumpLogin,
+    secrets: string,
+  ): Promise<[string, ...string[]]> {
+    const keyPath = `${secrets}.key`;
     if (privateKey !== undefined) {
       await Deno.writeTextFile(keyPath, keyForOpenSsh(privateKey), { mode: 0o600 });
+    }
+    if (password !== undefined) {
+      await Deno.writeTextFile(passwordPath(secrets), `${password}\n`, { mode: 0o600 });
     }
     const options = [
       ...OPTIONS,
       `UserKnownHostsFile=${this.place.knownHostsPath}`,
       privateKey === undefined ? "PubkeyAuthentication=no" : `IdentityFile=${keyPath}`,
-      ...(password === undefined ? ["PasswordAuthentication=no"] : []),
+      ...(password === undefined
+        ? ["PasswordAuthentication=no", "KbdInteractiveAuthentication=no"]
+        : []),
     ];
     return [
-      "ssh",
-      ...["-F", "/dev/null", "-T", "-p", String(login.port), "-l", login.user],
+      ...["ssh", "-F", "/dev/null", "-T", "-p", String(port), "-l", user],
       ...options.flatMap((option) => ["-o", option]),
-    ];
+    ] as [string, ...string[]];
   }
 }
 
+function passwordPath(secrets: string): string {
+  return `${secrets}.password`;
+}
+
 /**
- * ssh_config(5)'s ProxyCommand, which a shell runs: a second client that passes the connection on. It has a password of
- * its own in the same place of the environment.
+ * ssh_config(5)'s ProxyCommand, which a shell runs: a second client that passes the connection on, with a password of
+ * its own.
  */
-function proxyCommand(argv: readonly string[], { host }: JumpLogin): string {
-  // A percent sign begins a token there; %h and %p are the host and port behind the jump host.
-  const words = [...argv, "--", host].map((word) => quoteShell(word).replaceAll("%", "%%"));
-  words.splice(1, 0, "-W", "'[%h]:%p'");
-  const run = `MULTICRI_SSH_PASSWORD="$MULTICRI_JUMP_PASSWORD" exec "$@"`;
-  return `ProxyCommand=/bin/sh -c '${run}' sh ${words.join(" ")}`;
+function proxyCommand(argv: readonly string[], secrets: string, host: string): string {
+  const [program = "", ...options] = argv;
+  const quote = (words: readonly string[]) =>
+    // A percent sign begins a token there; %h and %p are the host and port behind the jump host.
+    words.map((word) => quoteShell(word).replaceAll("%", "%%")).join(" ");
+  const before = quote(["env", `${PASSWORD_FILE}=${passwordPath(secrets)}`, program]);
+  return `ProxyCommand=${before} -W '[%h]:%p' ${quote([...options, "--", host])}`;
 }
 
 /** Why the node has no OpenSSH client that can be used; undefined when it has one. */
 async function unusable(
-  { executor, keyDirectory, askpassPath, knownHostsPath }: OpenSshPlace,
+  { executor, secretsDirectory, askpassPath, knownHostsPath }: OpenSshPlace,
 ): Promise<string | undefined> {
-  const odd = [keyDirectory, askpassPath, knownHostsPath].find((path) => !PLAIN_PATH.test(path));
+  const odd = [secretsDirectory, askpassPath, knownHostsPath].find((path) =>
+    !PLAIN_PATH.test(path)
+  );
   if (odd !== undefined) return `it would not understand the path ${odd}`;
   try {
     const { stderr } = await executor.run(["ssh", "-V"], { timeoutMs: VERSION_TIMEOUT_MS });

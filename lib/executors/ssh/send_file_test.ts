@@ -1,6 +1,8 @@
 /** Files sent to scripts, by this machine's own OpenSSH client and without it, to a server in this process. */
 import { generateKeyPairSync } from "node:crypto";
 import { assert, assertEquals, assertMatch } from "@std/assert";
+// @ts-types="@types/ssh2"
+import type { AuthContext } from "ssh2";
 import { createLocalExecutor } from "../local.ts";
 import type { ClusterLogin } from "./login.ts";
 import { OpenSsh } from "./openssh.ts";
@@ -26,8 +28,8 @@ interface Place {
   test: TestSession;
   session: ClusterSession;
   file: string;
-  /** Private keys, while they are used. */
-  keys: () => Promise<string[]>;
+  /** Private keys and passwords, while they are used. */
+  secrets: () => Promise<string[]>;
 }
 
 interface PlaceOptions extends TestSessionOptions {
@@ -42,10 +44,10 @@ function test(
 ): void {
   Deno.test(`ClusterSession.send() ${name}`, async () => {
     await using test = await startTestSession(options);
-    const keyDirectory = `${test.folder}/keys`;
+    const secretsDirectory = `${test.folder}/secrets`;
     const openSsh = options.openSsh === false ? undefined : await OpenSsh.find({
       executor: createLocalExecutor(),
-      keyDirectory,
+      secretsDirectory,
       askpassPath: `${test.folder}/askpass`,
       knownHostsPath: test.hostKeys.path,
     }, recordingLogger().logger);
@@ -60,9 +62,18 @@ function test(
       test,
       session: test.open(login, { openSsh }),
       file: `${test.folder}/file`,
-      keys: () => namesIn(keyDirectory),
+      secrets: () => namesIn(secretsDirectory),
     });
   });
+}
+
+/** A server that takes a password as the answer to a question only. */
+function ask(context: AuthContext): void {
+  if (context.method !== "keyboard-interactive") return context.reject(["keyboard-interactive"]);
+  context.prompt(
+    [{ prompt: "Password: ", echo: false }],
+    (answers) => answers[0] === "right" ? context.accept() : context.reject(),
+  );
 }
 
 const byKey = (privateKey: string): PlaceOptions => ({
@@ -86,10 +97,13 @@ const WAYS: readonly [what: string, options: PlaceOptions][] = [
     "OpenSSH with an RSA key",
     byKey(RSA_KEY.export({ type: "pkcs8", format: "pem" }).toString()),
   ],
+  ["OpenSSH when the server asks for the password interactively", {
+    faults: { authenticate: ask },
+  }],
   ["OpenSSH behind a login script that talks", { faults: { loginNoise: "Welcome!\n" } }],
 ];
 for (const [what, options] of WAYS) {
-  test(`keeps every byte by ${what}`, options, async ({ test, session, file, keys }) => {
+  test(`keeps every byte by ${what}`, options, async ({ test, session, file, secrets }) => {
     for (const size of SIZES_BYTES) {
       const bytes = everyByte(size);
       await Deno.writeFile(file, bytes);
@@ -104,7 +118,7 @@ for (const [what, options] of WAYS) {
     // OpenSSH's client made one for each file.
     const byOpenSsh = options.openSsh !== false;
     assertEquals(test.server.connections, byOpenSsh ? 1 + SIZES_BYTES.length : 1);
-    if (byOpenSsh) assertEquals(await keys(), []);
+    if (byOpenSsh) assertEquals(await secrets(), []);
   });
 }
 
@@ -130,6 +144,29 @@ test("sends over the session when OpenSSH's client is not let in, and tries that
   assert(!test.lines.join("\n").includes("right"), "the password was logged");
 });
 
+test("gives the password to one question only", {
+  faults: {
+    authenticate: (() => {
+      let logins = 0;
+      return (context) => {
+        if (context.method !== "keyboard-interactive") {
+          return context.reject(["keyboard-interactive"]);
+        }
+        if (++logins === 1) return ask(context);
+        context.prompt(
+          [{ prompt: "Password: ", echo: false }, { prompt: "Code: ", echo: false }],
+          (answers) => answers.join() === "right," ? context.accept() : context.reject(),
+        );
+      };
+    })(),
+  },
+}, async ({ test, session, file }) => {
+  await Deno.writeTextFile(file, "data");
+  assertEquals(text((await session.send("cat", file, NEVER)).stdout), "data");
+  assertEquals(test.server.connections, 2);
+  assertEquals(test.lines.filter((line) => line.includes("more slowly")), []);
+});
+
 test("cannot tell the outcome when OpenSSH's connection is lost", {}, async (place) => {
   const { test, session, file } = place;
   await Deno.writeTextFile(file, "data");
@@ -146,7 +183,7 @@ test("cannot tell the outcome when OpenSSH's connection is lost", {}, async (pla
 
 for (const openSsh of [true, false]) {
   const way = openSsh ? "by OpenSSH" : "over the session";
-  test(`ends ${way} when it is cancelled`, { openSsh }, async ({ session, file, keys }) => {
+  test(`ends ${way} when it is cancelled`, { openSsh }, async ({ session, file, secrets }) => {
     await Deno.writeTextFile(file, "data");
     const stop = new AbortController();
     const sending = assertFails(
@@ -157,7 +194,7 @@ for (const openSsh of [true, false]) {
     await until(() => Deno.stat(`${file}.begun`).then(() => true, () => false));
     stop.abort(new Error("pod deleted"));
     await sending;
-    if (openSsh) assertEquals(await keys(), []);
+    if (openSsh) assertEquals(await secrets(), []);
   });
 
   test(`fails ${way} without the local file`, { openSsh }, async ({ session, file }) => {
@@ -177,8 +214,8 @@ Deno.test("OpenSsh.find() finds none when ssh(1) would take its paths for someth
     stderr: new TextEncoder().encode("OpenSSH_8.3p1"),
   };
   const executor = { run: () => Promise.resolve(old) };
-  for (const keyDirectory of ["/run/a b", "/run/%h", "/run/plain"]) {
-    const place = { executor, keyDirectory, askpassPath: "/a", knownHostsPath: "/k" };
+  for (const secretsDirectory of ["/run/a b", "/run/%h", "/run/plain"]) {
+    const place = { executor, secretsDirectory, askpassPath: "/a", knownHostsPath: "/k" };
     assertEquals(await OpenSsh.find(place, logger), undefined);
   }
   assertEquals(lines.length, 3);
