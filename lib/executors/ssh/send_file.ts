@@ -20,7 +20,7 @@ export interface SendOptions {
 export interface SendingSession {
   readonly name: string;
   readonly state: SessionState;
-  connect(): Promise<void>;
+  stat(path: string): Promise<unknown>;
   run(
     script: string,
     options: { stdin: AsyncIterable<Uint8Array>; timeoutMs: number; signal: AbortSignal },
@@ -56,8 +56,8 @@ export class FileSender {
   ): Promise<RunResult | undefined> {
     const { openSsh, logger } = this.options;
     if (openSsh === undefined || this.#openSshFailed || !openSsh.serves(this.login)) return;
-    // It then finds the host's key pinned, and uses a login that was accepted.
-    if (this.session.state.kind !== "ready") await this.session.connect();
+    // A call over the session first: the host's key is then pinned, and the login was accepted.
+    if (this.session.state.kind !== "ready") await this.session.stat("/");
     const outcome = await openSsh.send(this.login, script, localPath, signal);
     if (outcome.kind === "ended") return outcome.result;
     if (outcome.kind === "lost") {
