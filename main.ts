@@ -20,6 +20,7 @@ import { backendFromHandlers } from "./lib/cri/service.ts";
 import type { ImagesCommand } from "./lib/config/images_command.ts";
 import { createLocalExecutor } from "./lib/executors/local.ts";
 import { HostKeys } from "./lib/executors/ssh/host_keys.ts";
+import { OpenSsh } from "./lib/executors/ssh/openssh.ts";
 import { ClusterSessions } from "./lib/executors/ssh/sessions.ts";
 import { ImageService } from "./lib/images/image_service.ts";
 import { Puller } from "./lib/images/puller.ts";
@@ -64,7 +65,13 @@ async function serve(config: Config, log: Logger): Promise<void> {
     config.slurm.buildInCluster,
   );
   const hostKeys = new HostKeys(join(config.rootDir, "known_hosts"), log);
-  const sessions = new ClusterSessions({ hostKeys, logger: log, clock });
+  const openSsh = await OpenSsh.find({
+    executor,
+    secretsDirectory: join(config.stateDir, "ssh-secrets"),
+    askpassPath: join(config.rootDir, "ssh-askpass"),
+    knownHostsPath: hostKeys.path,
+  }, log);
+  const sessions = new ClusterSessions({ hostKeys, logger: log, clock, openSsh });
   const adapter = new SlurmAdapter(config, readClusters(config), store, sessions, clock, log);
   const streams = await StreamingServer.listen({
     address: config.streamAddr,
@@ -106,9 +113,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
 /** Runs an administrator's command about images; returns the exit code. */
 function administerImages(config: Config, command: ImagesCommand): Promise<number> {
   return administer(config, async ({ sessions }) => {
-    const logins = new Map(
-      [...readClusters(config).named].map(([name, { login }]) => [name, login]),
-    );
+    const logins = knownLogins(readClusters(config), (name) => Deno.env.get(name));
     const place = { logins, sessions, slurm: config.slurm, print: writeStdoutLine };
     return await runImagesCommand(place, command);
   });

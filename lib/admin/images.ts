@@ -12,7 +12,7 @@ import type { ClusterSessions } from "../executors/ssh/sessions.ts";
 
 /** What the commands work on. */
 export interface ImagesPlace {
-  /** Logins by the cluster's name. */
+  /** By name; see `knownLogins`. */
   logins: ReadonlyMap<string, ClusterLogin>;
   sessions: ClusterSessions;
   slurm: SlurmSettings;
@@ -31,7 +31,8 @@ export async function runImagesCommand(
   if (place.logins.size === 0) {
     throw new CriError(
       "FAILED_PRECONDITION",
-      "Cannot look at images on clusters: no login is known; name --clusters-file.",
+      "Cannot look at images on clusters: no login is known. Name --clusters-file, or set CLUSTER_HOST, " +
+        "CLUSTER_USERNAME and CLUSTER_PASSWORD or CLUSTER_KEYVALUE as a pod has them.",
     );
   }
   let allWell = true;

@@ -3,7 +3,7 @@ import { type Clusters, LOGIN_VARIABLES, reachableAddresses } from "./clusters.t
 import type { ClusterAddress, Config } from "./flags.ts";
 
 /** Programs the server may start, by the names they have in PATH. */
-export const PROGRAMS = ["apptainer", "skopeo"] as const;
+export const PROGRAMS = ["apptainer", "skopeo", "ssh"] as const;
 
 /** Where systemd leaves the sign that it is the init system (sd_booted(3)). */
 export const SYSTEMD_SIGN = "/run/systemd/system";
@@ -19,6 +19,8 @@ const LIBRARY_VARIABLES = [
   "GRPC_SSL_CIPHER_SUITES",
   "GRPC_TRACE",
   "GRPC_VERBOSITY",
+  // Read by node:child_process for each program.
+  "NODE_V8_COVERAGE",
   "WS_NO_BUFFER_UTIL",
   "WS_NO_UTF_8_VALIDATE",
 ];
@@ -35,13 +37,22 @@ const ENVIRONMENT_FLAG = `--allow-env=${
   [...OWN_VARIABLES, ...LIBRARY_VARIABLES, ...INHERITED_VARIABLES].join(",")
 }`;
 
-/** What `multicri jobs` needs: the server's socket, the clusters, and the pinned host keys; it starts no program. */
-export function jobsPermissionFlags(config: Config, clusters: Clusters): string[] {
-  const socket = config.socketPath;
+/**
+ * What `multicri jobs` and `multicri images` need: the clusters, the pinned host keys, and of the first the server's
+ * socket; they start no program.
+ */
+export function commandPermissionFlags(
+  command: "jobs" | "images",
+  config: Config,
+  clusters: Clusters,
+): string[] {
+  const sockets = command === "jobs" ? [config.socketPath] : [];
   const addresses = reachableAddresses(clusters)?.map(addressText);
-  const net = addresses === undefined ? "" : `=unix:${socket},${addresses.join(",")}`;
+  const net = addresses === undefined
+    ? ""
+    : `=${[...sockets.map((path) => `unix:${path}`), ...addresses].join(",")}`;
   const read = [
-    socket,
+    ...sockets,
     config.rootDir,
     ...(config.clustersFile === undefined ? [] : [config.clustersFile]),
   ];
@@ -49,7 +60,7 @@ export function jobsPermissionFlags(config: Config, clusters: Clusters): string[
     "--no-prompt",
     `--allow-net${net}`,
     `--allow-read=${read.join(",")}`,
-    `--allow-write=${[socket, config.rootDir].join(",")}`,
+    `--allow-write=${[...sockets, config.rootDir].join(",")}`,
     `${ENVIRONMENT_FLAG},${LOGIN_VARIABLES.join(",")}`,
   ];
 }
@@ -95,19 +106,6 @@ export function permissionFlags(config: Config, clusters: Clusters): string[] {
     `--allow-run=${PROGRAMS.join(",")}`,
     ENVIRONMENT_FLAG,
     "--allow-sys=networkInterfaces",
-  ];
-}
-
-/** What `multicri images` needs: the clusters whose logins the node keeps, and the pinned host keys. */
-export function imagesPermissionFlags(config: Config, clusters: Clusters): string[] {
-  const addresses = [...clusters.named.values()].map(({ login }) => addressText(login));
-  const clustersFile = config.clustersFile === undefined ? [] : [config.clustersFile];
-  return [
-    "--no-prompt",
-    ...(addresses.length === 0 ? [] : [`--allow-net=${addresses.join(",")}`]),
-    `--allow-read=${[config.rootDir, ...clustersFile].join(",")}`,
-    `--allow-write=${config.rootDir}`,
-    ENVIRONMENT_FLAG,
   ];
 }
 

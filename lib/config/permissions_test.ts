@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 import { readClusters } from "./clusters.ts";
 import { parseInvocation } from "./flags.ts";
-import { HELP_PERMISSION_FLAGS, jobsPermissionFlags, permissionFlags } from "./permissions.ts";
+import { commandPermissionFlags, HELP_PERMISSION_FLAGS, permissionFlags } from "./permissions.ts";
 
 const PROBE = fromFileUrl(new URL("test_permission_probe.ts", import.meta.url));
 
@@ -94,24 +94,31 @@ Deno.test("HELP_PERMISSION_FLAGS permit no file, program or host", async () => {
   assertEquals(await permitted(HELP_PERMISSION_FLAGS, tries), ["env:PATH"]);
 });
 
-Deno.test("jobsPermissionFlags() permits the socket, the clusters and the login, and no program", async () => {
-  const directory = await Deno.makeTempDir({ prefix: "permissions-" });
-  const at = (name: string) => join(directory, name);
-  await Deno.mkdir(at("root"));
-  const args = [
-    ...["jobs", "list", `--root-dir=${at("root")}`, `--socket-path=${at("cri.sock")}`],
-    "--allowed-clusters=login",
-  ];
-  const invocation = parseInvocation(args, () => undefined);
-  if (invocation.kind !== "jobs") throw new Error("expected a command");
-  const flags = jobsPermissionFlags(invocation.config, readClusters(invocation.config));
-  const allowed = [
-    `write:${at("root/known_hosts")}`,
-    `read:${at("cri.sock")}`,
-    "net:login:22",
-    "env:CLUSTER_PASSWORD",
-  ];
-  const refused = ["run:true", "net:other:22", `write:${at("beside")}`, "env:SECRET"];
-  assertEquals(await permitted(flags, [...allowed, ...refused]), allowed);
-  await Deno.remove(directory, { recursive: true });
-});
+for (const kind of ["jobs", "images"] as const) {
+  Deno.test(`commandPermissionFlags() permits the clusters and the login, and no program when the command is ${kind}`, async () => {
+    const directory = await Deno.makeTempDir({ prefix: "permissions-" });
+    const at = (name: string) => join(directory, name);
+    await Deno.mkdir(at("root"));
+    const args = [
+      ...[kind, "list", `--root-dir=${at("root")}`, `--socket-path=${at("cri.sock")}`],
+      "--allowed-clusters=login",
+    ];
+    const invocation = parseInvocation(args, () => undefined);
+    if (invocation.kind !== kind) throw new Error("expected a command");
+    const { config } = invocation;
+    const flags = commandPermissionFlags(kind, config, readClusters(config));
+    const socket = `read:${at("cri.sock")}`;
+    const allowed = [
+      `write:${at("root/known_hosts")}`,
+      ...(kind === "jobs" ? [socket] : []),
+      "net:login:22",
+      "env:CLUSTER_PASSWORD",
+    ];
+    const refused = [
+      ...(kind === "jobs" ? [] : [socket]),
+      ...["run:true", "net:other:22", `write:${at("beside")}`, "env:SECRET"],
+    ];
+    assertEquals(await permitted(flags, [...allowed, ...refused]), allowed);
+    await Deno.remove(directory, { recursive: true });
+  });
+}

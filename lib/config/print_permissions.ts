@@ -8,12 +8,7 @@ import { quoteShell } from "../../wasm/core.ts";
 import { type Invocation, parseInvocation } from "./flags.ts";
 import { UsageError } from "./usage_error.ts";
 import { readClusters } from "./clusters.ts";
-import {
-  HELP_PERMISSION_FLAGS,
-  imagesPermissionFlags,
-  jobsPermissionFlags,
-  permissionFlags,
-} from "./permissions.ts";
+import { commandPermissionFlags, HELP_PERMISSION_FLAGS, permissionFlags } from "./permissions.ts";
 
 try {
   const invocation = parseInvocation(Deno.args, (name) => Deno.env.get(name));
@@ -32,9 +27,10 @@ function flagsOf(invocation: Invocation): readonly string[] {
     case "serve":
       return permissionFlags(invocation.config, readClusters(invocation.config));
     case "images":
-      return imagesPermissionFlags(invocation.config, readClusters(invocation.config));
-    case "jobs":
-      return jobsPermissionFlags(invocation.config, readClusters(invocation.config));
+    case "jobs": {
+      const { kind, config } = invocation;
+      return commandPermissionFlags(kind, config, readClusters(config));
+    }
     default:
       return invocation satisfies never;
   }

@@ -25,8 +25,8 @@ export function credentialsFor(
   if (auth.registryToken !== "") {
     throw new CriError(
       "INVALID_ARGUMENT",
-      `Cannot use a bearer token (registry_token) for ${registry}: give username and password, auth, ` +
-        "or identity_token.",
+      `Cannot use a bearer token (registry_token) for ${registry}, as skopeo takes one only on its command line, ` +
+        "where others could read it: give username and password, auth, or identity_token.",
     );
   }
   if (auth.identityToken !== "") {

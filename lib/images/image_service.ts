@@ -25,7 +25,7 @@ import { poolFsInfo } from "./disk_usage.ts";
 import { findImage } from "./find_image.ts";
 import { listedImage, withoutTag } from "./listed_image.ts";
 import { recoverPool } from "./recover_pool.ts";
-import { watchDownload } from "./pull_progress.ts";
+import { type PullStep, watchPull } from "./pull_progress.ts";
 import type { BuiltImage, Puller } from "./puller.ts";
 import { type ImageName, nameImage, type NewImage, recordImage } from "./record_image.ts";
 import { PLAIN_SIF_CONFIG } from "./sif.ts";
@@ -88,6 +88,7 @@ export class ImageService {
             }
             const image = await this.#watched(
               asked,
+              "Downloading",
               workDir,
               signal,
               (signal) => this.puller.downloadSif(source, workDir, signal),
@@ -131,6 +132,7 @@ export class ImageService {
       if (source.kind === "oras") {
         const image = await this.#watched(
           asked,
+          "Downloading",
           workDir,
           signal,
           (signal) => this.puller.downloadPushedSif(source, digest, { ...access, signal }),
@@ -139,6 +141,7 @@ export class ImageService {
       }
       const { id, config } = await this.#watched(
         asked,
+        "Downloading",
         workDir,
         signal,
         (signal) => this.puller.download(source, digest, { ...access, signal }),
@@ -146,18 +149,26 @@ export class ImageService {
       return await this.#land(name, repoDigests, id, async () => ({
         id,
         config,
-        ...await this.puller.build(workDir, signal),
+        ...await this.#watched(
+          asked,
+          "Building",
+          workDir,
+          signal,
+          (signal) => this.puller.build(workDir, signal),
+        ),
       }));
     });
   }
 
   #watched<T>(
     image: string,
+    step: PullStep,
     directory: string,
     signal: AbortSignal,
-    download: (signal: AbortSignal) => Promise<T>,
+    run: (signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
-    return watchDownload({ image, directory, clock: this.clock, log: this.log, signal }, download);
+    const { clock, log } = this;
+    return watchPull({ step, image, directory, clock, log, signal }, run);
   }
 
   /** Puts what `make` made into the pool, unless it is there by another way, and names it. */

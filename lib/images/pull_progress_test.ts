@@ -3,7 +3,7 @@ import { join } from "@std/path";
 import { CriError } from "../base/error.ts";
 import { createLogger } from "../base/log.ts";
 import { TestClock } from "../base/test_clock.ts";
-import { watchDownload } from "./pull_progress.ts";
+import { type PullStep, watchPull } from "./pull_progress.ts";
 
 const LOOK_MS = 30_000;
 const LOOKS = 10;
@@ -14,11 +14,14 @@ interface Download {
   arrive: (bytes: number) => Promise<void>;
   /** Lets the watch look once. */
   look: () => Promise<void>;
-  watch: <T>(download: (signal: AbortSignal) => Promise<T>, signal?: AbortSignal) => Promise<T>;
+  watch: <T>(
+    run: (signal: AbortSignal) => Promise<T>,
+    options?: { signal?: AbortSignal; step?: PullStep },
+  ) => Promise<T>;
 }
 
 function test(name: string, use: (download: Download) => Promise<void>): void {
-  Deno.test(`watchDownload() ${name}`, async () => {
+  Deno.test(`watchPull() ${name}`, async () => {
     const directory = await Deno.makeTempDir({ prefix: "download-" });
     const clock = new TestClock();
     const lines: string[] = [];
@@ -31,14 +34,15 @@ function test(name: string, use: (download: Download) => Promise<void>): void {
           await clock.sleeping(LOOK_MS);
           clock.advance(LOOK_MS);
         },
-        watch: (download, signal = new AbortController().signal) =>
-          watchDownload({
+        watch: (run, { signal = new AbortController().signal, step = "Downloading" } = {}) =>
+          watchPull({
+            step,
             image: "perl",
             directory,
             clock,
             log: createLogger({ threshold: "info", write: (line) => lines.push(line) }),
             signal,
-          }, download),
+          }, run),
       });
     } finally {
       await Deno.remove(directory, { recursive: true });
@@ -52,17 +56,19 @@ const untilAborted = (signal: AbortSignal) =>
     signal.addEventListener("abort", () => reject(new CriError("CANCELLED", "killed")))
   );
 
-test("ends a download that stalls, with a sentence", async ({ arrive, look, watch }) => {
-  await arrive(1000);
-  const watched = watch(untilAborted);
-  const refused = assertRejects(
-    () => watched,
-    CriError,
-    "Cannot pull perl: no byte arrived for 5 minutes",
-  );
-  for (let i = 0; i <= LOOKS; i++) await look();
-  assertEquals((await refused).code, "UNAVAILABLE");
-});
+const STALLS: readonly [step: PullStep, words: string][] = [
+  ["Downloading", "Cannot pull perl: no byte arrived for 5 minutes; try again"],
+  ["Building", "Cannot pull perl: Apptainer wrote no byte of the SIF for 5 minutes."],
+];
+for (const [step, words] of STALLS) {
+  test(`ends with a sentence when ${step} stalls`, async ({ arrive, look, watch }) => {
+    await arrive(1000);
+    const watched = watch(untilAborted, { step });
+    const refused = assertRejects(() => watched, CriError, words);
+    for (let i = 0; i <= LOOKS; i++) await look();
+    assertEquals((await refused).code, "UNAVAILABLE");
+  });
+}
 
 test("lets a slow download go on, and logs how far it is", async ({ lines, arrive, look, watch }) => {
   const done = Promise.withResolvers<string>();
@@ -82,7 +88,7 @@ test("lets a slow download go on, and logs how far it is", async ({ lines, arriv
 
 test("passes on the caller's abort and the download's own error", async ({ watch }) => {
   const abort = new AbortController();
-  const watched = watch(untilAborted, abort.signal);
+  const watched = watch(untilAborted, { signal: abort.signal });
   abort.abort(new Error("client went"));
   assertEquals((await assertRejects(() => watched, CriError, "killed")).code, "CANCELLED");
   await assertRejects(() => watch(() => Promise.reject(new Error("no route"))), Error, "no route");

@@ -82,7 +82,6 @@ export class MortalNode implements AsyncDisposable {
     this.#mortality.watch(store.secrets as unknown as Methods, "write");
     this.#mortality.watch(store.secrets as unknown as Methods, "delete");
     this.#mortality.watch(cluster as unknown as Methods, "run");
-    this.#mortality.watch(cluster as unknown as Methods, "upload");
     this.runtime = this.#boot();
     // Time passes while verbs wait for jobs to be looked at.
     this.#timer = setInterval(() => this.clock.advance(STEP_MS), 5);

@@ -1,6 +1,7 @@
 import { delay } from "@std/async/delay";
 import { writeStdoutLine } from "../../lib/base/log.ts";
 import type { Lab } from "../lab/lab.ts";
+import { runOk } from "./run_ok.ts";
 import { compare, quantile } from "./samples.ts";
 import { type BenchJob, SlurmBench } from "./slurm_jobs.ts";
 
@@ -83,14 +84,4 @@ async function probes(bench: SlurmBench, jobs: BenchJob[]): Promise<void> {
       }`,
   );
   for (const [words, times] of failures) writeStdoutLine(`${times} × ${words}`);
-}
-
-async function runOk([program = "", ...args]: string[]): Promise<void> {
-  const { success, stderr } = await new Deno.Command(program, {
-    args,
-    stdin: "null",
-    stdout: "null",
-    stderr: "piped",
-  }).output();
-  if (!success) throw new Error(`${program} failed: ${new TextDecoder().decode(stderr)}`);
 }

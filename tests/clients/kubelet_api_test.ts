@@ -85,6 +85,87 @@ for (const [index, [image, words]] of Object.entries(UNUSABLE_IMAGES).entries())
   });
 }
 
+interface ImageCase {
+  image: string;
+  pullSecret?: boolean;
+  /** What the pod waits with; undefined: it runs. */
+  refusal?: string;
+}
+/** Names of one image as users write them. */
+const IMAGES: Record<string, ImageCase> = {
+  prefixed: { image: "multicri/docker-repository.lab/entry:1" },
+  plain: { image: "lab/entry:1" },
+  private: { image: `${lab.guardedRegistry.address}/lab/entry:1`, pullSecret: true },
+  secretless: {
+    image: `${lab.guardedRegistry.address}/lab/entry:1`,
+    refusal: "the registry refuses the credentials",
+  },
+  // Credentials that a kubelet found for a prefixed name are docker.io's; see the README.
+  misled: {
+    image: `multicri/docker-repository.${
+      lab.guardedRegistry.address.replace(":", "0x--3a")
+    }/lab/entry:1`,
+    pullSecret: true,
+    refusal: "the registry refuses the credentials",
+  },
+};
+
+Deno.test("a kubelet pulls an image by each of its names, finds it there again, and passes its secrets on", async () => {
+  const { address, username, password } = lab.guardedRegistry;
+  const secret = `registry-${RUN}`;
+  const auths = { [address]: { auth: btoa(`${username}:${password}`) } };
+  await plane.kubectlOk(
+    ["apply", "-f", "-"],
+    JSON.stringify({
+      apiVersion: "v1",
+      kind: "Secret",
+      metadata: { name: secret },
+      type: "kubernetes.io/dockerconfigjson",
+      stringData: { ".dockerconfigjson": JSON.stringify({ auths }) },
+    }),
+  );
+  const annotations = { "multicri.io/runtime-handler": "multicri" };
+  const apply = async (name: string, { image, pullSecret }: ImageCase, policy: string) => {
+    const more = { imagePullPolicy: policy };
+    const spec = {
+      ...classedSpec({ name: "main", image, script: "exit 3", more }, "Never"),
+      imagePullSecrets: pullSecret ? [{ name: secret }] : [],
+    };
+    const { metadata, ...rest } = pod(name, spec) as { metadata: Record<string, unknown> };
+    const manifest = { ...rest, metadata: { ...metadata, annotations } };
+    await plane.kubectlOk(["apply", "-f", "-"], JSON.stringify(manifest));
+  };
+  const ids = new Set<string>();
+  await Promise.all(
+    Object.entries(IMAGES).map(async ([what, one]) => {
+      const name = `${what}-${RUN}`;
+      await apply(name, one, "Always");
+      if (one.refusal !== undefined) {
+        await untilPod(
+          kubelet,
+          name,
+          "refused",
+          ({ status }) =>
+            (status.containerStatuses?.[0]?.state.waiting?.message ?? "").includes(
+              one.refusal ?? "",
+            ),
+        );
+      } else {
+        const [main] = (await untilEnded(kubelet, name)).status.containerStatuses ?? [];
+        assertEquals([main?.image, main?.state.terminated?.exitCode], [one.image, 3]);
+        ids.add(main?.imageID ?? "");
+        // Only a name that the runtime lists and finds counts as present.
+        await apply(`${name}-again`, one, "Never");
+        await untilEnded(kubelet, `${name}-again`);
+        await plane.kubectlOk(["delete", "pod", `${name}-again`, "--wait"]);
+      }
+      await plane.kubectlOk(["delete", "pod", name, "--wait"]);
+    }),
+  );
+  assertEquals(ids.size, 1);
+  for (const what of Object.keys(IMAGES)) await untilGone(kubelet, `${what}-${RUN}`);
+});
+
 /** Counted outside the container, whose own files are new each time. */
 const COUNTED = {
   CLUSTER_CONFIG:

@@ -32,6 +32,7 @@ apptainer --silent push --no-https large.sif oras://${lab.registry}/${REPOSITORY
   try {
     await server.crictl(["rmi", image]);
     const before = await blobsServed(harness);
+    const sentBefore = await sentBytes(harness);
     const pod = async () => {
       const made = await harness.create({ image, command: ["/bin/echo", "one of fifty"] });
       await server.crictlOk(["start", made.container]);
@@ -48,15 +49,19 @@ apptainer --silent push --no-https large.sif oras://${lab.registry}/${REPOSITORY
     }
     assertEquals(await blobsServed(harness) - before, 1);
     assertEquals(uploads.length, 1);
+    // Whatever carries it: the image left the node once. The rest is commands, job files and requests.
+    const sent = await sentBytes(harness) - sentBefore;
+    assert(sent > IMAGE_BYTES && sent < 2 * IMAGE_BYTES, `the node sent ${sent} bytes`);
     for (const { pod } of pods) await server.crictlOk(["rmp", "--force", pod]);
   } finally {
     sampling.abort();
   }
   const seen = await sampled;
   assert(seen.some((line) => /skopeo .*inspect/.test(line)), "no pull was seen");
+  assertEquals(/OpenSSH's client cannot|by ssh2/.exec(await server.log()), null);
   // crictl itself is given them on its command line.
   const guilty = seen.filter((line) =>
-    !line.includes("crictl") && secrets.some((s) => line.includes(s))
+    !line.includes("crictl") && [...secrets, lab.login.password].some((s) => line.includes(s))
   );
   assertEquals(guilty, []);
   for (const directory of [server.rootDir, server.stateDir, server.cachePath, server.logPath]) {
@@ -83,6 +88,15 @@ async function blobsServed({ lab }: Harness): Promise<number> {
   const log = await Deno.readTextFile(lab.path("registry", `/var/log/registry-${port}.out`));
   const served = new RegExp(`"GET /v2/${REPOSITORY}/blobs/\\S+ HTTP/1.1" 200 (\\d+)`, "g");
   return [...log.matchAll(served)].filter((match) => Number(match[1]) > IMAGE_BYTES).length;
+}
+
+/** What the node has sent over its network so far, in bytes: all of it goes to the cluster or the registries. */
+async function sentBytes({ lab }: Harness): Promise<number> {
+  const { stdout } = await lab.exec("knode", ["cat", "/proc/net/dev"]);
+  // Behind an interface's name stand 8 figures of what came in; the first of the next 8 is bytes sent (proc(5)).
+  return stdout.split("\n").filter((line) => /^\s*(?!lo:)\w+:/.test(line))
+    .map((line) => Number(line.split(":")[1]?.trim().split(/\s+/)[8]))
+    .reduce((sum, bytes) => sum + bytes, 0);
 }
 
 /** Command lines of all processes of the machine, the lab's included, until `signal` aborts. */

@@ -2,6 +2,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { join } from "@std/path";
 import { Lab } from "../../scripts/lab/lab.ts";
+import { makeCertificate } from "./certificate.ts";
 import { Harness } from "./harness.ts";
 
 /** Where the site of these tests keeps its images. */
@@ -17,7 +18,7 @@ Deno.test.beforeAll(async () => {
   // The certificate must be there before the server is.
   const lab = new Lab();
   await lab.up();
-  const certificate = await makeCertificate(lab.address("machine"));
+  const certificate = await makeCertificate(`IP:${lab.address("machine")},DNS:singularity-hub.org`);
   await Deno.writeTextFile(lab.path("knode", "/run/web-ca.pem"), certificate.cert);
   harness = await Harness.start({
     name: "sources",
@@ -63,27 +64,6 @@ async function library(pathname: string): Promise<Response> {
   return pathname === "/v1/imagefile/labs/tools/tool:1"
     ? new Response(sifs.defined)
     : new Response('{"error":{"code":404,"message":"no such image"}}', { status: 404 });
-}
-
-async function makeCertificate(address: string): Promise<{ cert: string; key: string }> {
-  const directory = await Deno.makeTempDir({ prefix: "certificate-" });
-  try {
-    const { success } = await new Deno.Command("openssl", {
-      args: [
-        ...["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=web"],
-        ...["-addext", `subjectAltName=IP:${address},DNS:singularity-hub.org`],
-        ...["-keyout", join(directory, "key"), "-out", join(directory, "cert")],
-      ],
-      stderr: "null",
-    }).output();
-    assert(success, "openssl made no certificate");
-    return {
-      cert: await Deno.readTextFile(join(directory, "cert")),
-      key: await Deno.readTextFile(join(directory, "key")),
-    };
-  } finally {
-    await Deno.remove(directory, { recursive: true });
-  }
 }
 
 async function makeSifs(): Promise<typeof sifs> {

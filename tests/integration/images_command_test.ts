@@ -45,6 +45,20 @@ Deno.test("images on a cluster are listed and pruned, but never one that a conta
     assertMatch((await command("list")).stdout, /in use\nlab: 1 images/);
     await server.crictlOk(["rmp", "--force", used.pod]);
 
+    const byEnvironment = await lab.exec("knode", [
+      `${KNODE_PATHS.checkout}/scripts/multicri`,
+      ...["images", "list", "--root-dir", server.rootDir],
+    ], {
+      env: {
+        ...server.env,
+        CLUSTER_HOST: host,
+        CLUSTER_USERNAME: user,
+        CLUSTER_PASSWORD: password,
+      },
+      timeoutMs: 60_000,
+    });
+    assertMatch(byEnvironment.stdout, /^env: .*\nenv: 1 images/);
+
     const unknown = await command("delete");
     assertEquals(unknown.code, 2);
     assertMatch(unknown.stderr, /"delete" is unknown/);

@@ -1,7 +1,9 @@
 /** Cluster sessions against OpenSSH on the lab's login host. */
 import { assert, assertEquals } from "@std/assert";
+import { createLocalExecutor } from "../../lib/executors/local.ts";
 import { HostKeys } from "../../lib/executors/ssh/host_keys.ts";
 import type { ClusterLogin } from "../../lib/executors/ssh/login.ts";
+import { OpenSsh } from "../../lib/executors/ssh/openssh.ts";
 import { ClusterSession, type SessionOptions } from "../../lib/executors/ssh/session.ts";
 import { ClusterSessions } from "../../lib/executors/ssh/sessions.ts";
 import {
@@ -15,6 +17,7 @@ import {
 import { type HostProcess, Lab } from "../../scripts/lab/lab.ts";
 
 const lab = new Lab();
+const NEVER = new AbortController().signal;
 const { user, password } = lab.login;
 /** A folder on the login host for the tests' own servers, and one in the user's home. */
 const SERVERS = "/root/ssh-session-test";
@@ -250,28 +253,42 @@ Deno.test("ClusterSession tells what may have run, and comes back, when sshd die
   }
 });
 
-Deno.test("ClusterSession.upload() arrives whole, at its mode, in place of the old file", async () => {
-  await using session = openSession();
-  const [from, to] = [`${folder}/image`, `${HOME}/image`];
+Deno.test("ClusterSession.send() arrives whole, by OpenSSH's client and without it", async () => {
   const bytes = everyByte(50_000_000);
-  await Deno.writeFile(from, bytes);
-  await session.writeFile(to, new TextEncoder().encode("old"), { mode: 0o600 });
-  await session.upload(from, to, { mode: 0o755 });
+  await Deno.writeFile(`${folder}/image`, bytes);
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
-  assertEquals(
-    await session.ok(`sha256sum < ${to}; stat -c %a ${to}; ls ${HOME}/*.part | wc -l`),
-    `${digest}  -\n755\n0\n`,
-  );
-  assertSameBytes(await session.readFile(to, bytes.length), bytes);
+  const openSsh = await OpenSsh.find({
+    executor: createLocalExecutor(),
+    secretsDirectory: `${folder}/keys`,
+    askpassPath: `${folder}/askpass`,
+    knownHostsPath: hostKeys.path,
+  }, recordingLogger().logger);
+  assert(openSsh !== undefined);
+  const { privateKeyPath } = lab.login;
+  const privateKey = await Deno.readTextFile(privateKeyPath);
+  for (const credentials of [{ password }, { privateKey }]) {
+    for (const client of [openSsh, undefined]) {
+      const { logger, lines } = recordingLogger();
+      await using session = openSession(credentials, { openSsh: client, logger });
+      const { code, stdout } = await session.send(
+        `tee ${HOME}/image | sha256sum`,
+        `${folder}/image`,
+        NEVER,
+      );
+      assertEquals([code, text(stdout)], [0, `${digest}  -\n`]);
+      assertSameBytes(await session.readFile(`${HOME}/image`, bytes.length), bytes);
+      assertEquals(lines.filter((line) => line.includes("more slowly")), []);
+    }
+  }
 });
 
-Deno.test("ClusterSession.upload() goes on when the server asks for new session keys on the way", async () => {
+Deno.test("ClusterSession.send() goes on when the server asks for new session keys on the way", async () => {
   const sshd = await startSshd(2204, "rekeying-key", "RekeyLimit 2M");
   try {
     await using session = openSession({ port: 2204 });
     const bytes = everyByte(20_000_000);
     await Deno.writeFile(`${folder}/rekeyed`, bytes);
-    await session.upload(`${folder}/rekeyed`, `${HOME}/rekeyed`, { mode: 0o600 });
+    assertEquals((await session.send(`cat >${HOME}/rekeyed`, `${folder}/rekeyed`, NEVER)).code, 0);
     assertSameBytes(await session.readFile(`${HOME}/rekeyed`, bytes.length), bytes);
     assertSameBytes(
       (await session.run(`cat ${HOME}/rekeyed`, { maxOutputBytes: 1e8 })).stdout,

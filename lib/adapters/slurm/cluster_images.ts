@@ -3,36 +3,33 @@ import type { Clock } from "../../base/clock.ts";
 import { CriError } from "../../base/error.ts";
 import { KeyedMutex } from "../../base/keyed_mutex.ts";
 import { Slots } from "../../base/slots.ts";
+import { watchProgress } from "../../base/watch_progress.ts";
+import type { RunResult } from "../../executors/executor.ts";
 import type { ClusterSession } from "../../executors/ssh/session.ts";
 import type { ImageRecord, SifFile } from "../../store/records.ts";
+import { ImageMaker, type Means } from "./image_maker.ts";
 import {
   claimImageScript,
   IMAGE_IS_FOREIGN,
   IMAGE_IS_THERE,
-  landImageScript,
-  makeImageScript,
-  NO_RUNTIME_EXIT,
+  receiveImageScript,
   releaseImageScript,
   VOLUME_FILE_EXIT,
   volumeFileScript,
 } from "./image_scripts.ts";
-import { OutputLines } from "./output_lines.ts";
 
 /** Below this size an upload is too short to be worth a line in the container's log. */
 const ANNOUNCED_UPLOAD_BYTES = 16 * 1024 * 1024;
-/** sha256sum on a busy shared file system is at least this fast (20 MB/s). */
-const SLOWEST_HASH_BYTES_PER_MS = 20_000;
 /** A script on a file system that hangs. */
 const SCRIPT_TIMEOUT_MS = 60_000;
 /** How often it is looked whether somebody else has brought an image; a person does not notice two seconds. */
 const LOOK_INTERVAL_MS = 2_000;
 /** Whoever brings an image and shows no change for so long is dead; he shows one every ten seconds. */
 const DEAD_AFTER_MS = 60_000;
+const UPLOAD_LOOK_MS = 10_000;
+/** Each may take a core of the node and of the login host, and is a connection of its own. */
+const MAX_CONCURRENT_UPLOADS = 4;
 
-/** Each holds one of the connection's channels and cores of a login host that others share. */
-const MAX_CONCURRENT_MAKES = 2;
-/** A build that takes longer is given up. */
-const MAKE_TIMEOUT_MS = 2 * 3600 * 1000;
 const SHA256_DIGITS = 64;
 
 /** Where images are looked for on a cluster, absolute. */
@@ -45,33 +42,18 @@ export interface ImagePlaces {
   volume: string | undefined;
 }
 
-/** How the cluster's runtime makes an image. */
-interface Making {
-  /** What stands behind `apptainer`. */
-  words: readonly string[];
-  /** What it does, for a person. */
-  told: string;
-  /** The directory in which it runs. */
-  from: string;
-}
-
-/** How the cluster's own runtime is called. */
-export interface Means {
-  /** A script that is sourced before, and may bring the runtime into the PATH. */
-  prerun: string;
-  /** What stands before the runtime: srun and its options, where it is to run in a job. */
-  launcher: readonly string[];
-}
-
 /** Tells a person who follows the container's log. */
 export type Announce = (message: string) => Promise<void>;
 
 /** The images that lie on one cluster for one account. */
 export class ClusterImages {
   readonly #bringing = new KeyedMutex();
-  readonly #makes = new Slots(MAX_CONCURRENT_MAKES);
+  readonly #uploads = new Slots(MAX_CONCURRENT_UPLOADS);
+  readonly #maker: ImageMaker;
 
-  constructor(readonly session: ClusterSession, readonly clock: Clock) {}
+  constructor(readonly session: ClusterSession, readonly clock: Clock) {
+    this.#maker = new ImageMaker(session, clock);
+  }
 
   /**
    * Makes sure that the image lies on the cluster, and returns its path there.
@@ -103,7 +85,8 @@ export class ClusterImages {
         (part) => {
           const words = ["build", "--force", "--disable-cache", join(places.own, part), file];
           const from = directory;
-          return this.#make(places.own, name, part, { words, told, from }, means, signal, announce);
+          const made = { directory: places.own, name, part };
+          return this.#maker.make(made, { words, told, from }, means, signal, announce);
         },
       );
     }
@@ -112,10 +95,11 @@ export class ClusterImages {
       const installed = join(places.site, name);
       if (await this.session.stat(installed) !== undefined) return installed;
     }
+    if (sif !== undefined) {
+      const upload = (part: string) => this.#upload(places.own, name, part, sif, signal, announce);
+      return await this.#bring(places.own, name, signal, announce, upload, this.#uploads);
+    }
     return await this.#bring(places.own, name, signal, announce, async (part) => {
-      if (sif !== undefined) {
-        return await this.#upload(places.own, name, part, sif, signal, announce);
-      }
       const words = [
         "pull",
         "--force",
@@ -125,13 +109,16 @@ export class ClusterImages {
       ];
       const told = `pulling ${clusterSource}`;
       const from = places.own;
-      await this.#make(places.own, name, part, { words, told, from }, means, signal, announce);
+      const made = { directory: places.own, name, part };
+      await this.#maker.make(made, { words, told, from }, means, signal, announce);
     });
   }
 
   /**
    * Brings the image by `make` unless it is there, or somebody else is at it, to whom it is left: a container of this
    * server or another server. Returns its path.
+   * @param turns For those who would bring different images; taken before the right to, because whoever has that must
+   * show that he is alive.
    */
   async #bring(
     directory: string,
@@ -139,9 +126,10 @@ export class ClusterImages {
     signal: AbortSignal,
     announce: Announce,
     make: (part: string) => Promise<void>,
+    turns?: Slots,
   ): Promise<string> {
     const path = join(directory, name);
-    await this.#bringing.runExclusive(path, async () => {
+    const bring = async () => {
       const part = `${name}.${crypto.randomUUID()}.part`;
       if (!await this.#claim(directory, name, part, signal, announce)) return;
       try {
@@ -151,7 +139,11 @@ export class ClusterImages {
         await this.session.run(releaseImageScript(directory, name, part)).catch(() => {});
         throw error;
       }
-    });
+    };
+    await this.#bringing.runExclusive(
+      path,
+      () => turns === undefined ? bring() : turns.run(bring, signal),
+    );
     return path;
   }
 
@@ -190,37 +182,6 @@ export class ClusterImages {
     }
   }
 
-  /** Lets the cluster's own runtime make the image; what it says goes into the container's log. */
-  async #make(
-    directory: string,
-    name: string,
-    part: string,
-    { words, told, from }: Making,
-    { prerun, launcher }: Means,
-    signal: AbortSignal,
-    announce: Announce,
-  ): Promise<void> {
-    await this.#makes.run(async () => {
-      await announce(`${told} on ${this.session.name}`);
-      const output = new OutputLines((line) => announce(line));
-      const { code } = await this.session.run(
-        makeImageScript(directory, name, part, { words, from, launcher }),
-        {
-          stdin: new TextEncoder().encode(prerun),
-          timeoutMs: MAKE_TIMEOUT_MS,
-          signal,
-          onStdout: (piece) => output.add(piece),
-        },
-      );
-      await output.end();
-      if (code === 0) return;
-      const why = code === NO_RUNTIME_EXIT
-        ? "neither apptainer nor singularity is in the PATH of its login host; CLUSTER_CONFIG may bring one there"
-        : output.last || `exit code ${code}`;
-      throw this.#failure(`make the image (${told})`, why);
-    }, signal);
-  }
-
   async #upload(
     directory: string,
     name: string,
@@ -233,12 +194,25 @@ export class ClusterImages {
       const megabytes = Math.ceil(sif.sizeBytes / 1_000_000);
       await announce(`uploading the image (${megabytes} MB) to ${this.session.name}`);
     }
-    await this.session.upload(sif.path, join(directory, part), { mode: 0o600, signal });
-    await this.#run(
-      landImageScript(directory, name, part, sif.sha256),
-      `verify the uploaded image ${join(directory, name)} by its SHA-256`,
-      SCRIPT_TIMEOUT_MS + sif.sizeBytes / SLOWEST_HASH_BYTES_PER_MS,
-    );
+    const script = receiveImageScript(directory, name, part, sif.sha256);
+    const result = await watchProgress({
+      clock: this.clock,
+      signal,
+      intervalMs: UPLOAD_LOOK_MS,
+      maxIdleLooks: DEAD_AFTER_MS / UPLOAD_LOOK_MS,
+      look: async () => {
+        const arrived = await this.session.stat(join(directory, part));
+        return `${arrived?.sizeBytes} ${arrived?.mtimeMs}`;
+      },
+      stalled: () =>
+        new CriError(
+          "UNAVAILABLE",
+          `Cannot upload the image to ${this.session.name}: nothing of it arrived for ${
+            DEAD_AFTER_MS / 1000
+          } s.`,
+        ),
+    }, (signal) => this.session.send(script, sif.path, signal));
+    this.#succeeded(result, `upload the image ${join(directory, name)}`);
   }
 
   /** A file of the container's volume, else of the site's directory. */
@@ -284,10 +258,17 @@ export class ClusterImages {
   }
 
   /** Runs a script that must succeed, and returns what it prints. */
-  async #run(script: string, purpose: string, timeoutMs = SCRIPT_TIMEOUT_MS): Promise<string> {
-    const result = await this.session.run(script, { timeoutMs });
+  async #run(script: string, purpose: string): Promise<string> {
+    return this.#succeeded(
+      await this.session.run(script, { timeoutMs: SCRIPT_TIMEOUT_MS }),
+      purpose,
+    );
+  }
+
+  #succeeded(result: RunResult, purpose: string): string {
     if (result.code === 0) return new TextDecoder().decode(result.stdout);
-    const words = new TextDecoder().decode(result.stderr).trim() || `exit code ${result.code}`;
+    const words = new TextDecoder().decode(result.stderr).trim().replaceAll(/\s*\n\s*/g, "; ") ||
+      `exit code ${result.code}`;
     throw this.#failure(purpose, words);
   }
 

@@ -85,7 +85,7 @@ function test(name: string, use: (place: Place) => Promise<void>): void {
 test("waits for another server's upload and uploads nothing itself", async (place) => {
   const { cluster, clock, places, announced, provide, names, write } = place;
   await cluster.run(claimImageScript(places.own, SIF, HIS));
-  cluster.upload = () => Promise.reject(new Error("uploaded twice"));
+  cluster.send = () => Promise.reject(new Error("uploaded twice"));
   const provided = provide();
   await clock.sleeping(LOOK_MS);
   assertEquals(announced, ["waiting for the image, which is on its way to u@login:22"]);
@@ -127,18 +127,18 @@ test("takes over when the holder shows nothing for a minute", async (place) => {
 });
 
 test("gives the right back when the upload fails", async ({ cluster, provide, names }) => {
-  const upload = cluster.upload.bind(cluster);
-  cluster.upload = () => Promise.reject(new CriError("FAILED_PRECONDITION", "no space"));
+  const send = cluster.send.bind(cluster);
+  cluster.send = () => Promise.reject(new CriError("FAILED_PRECONDITION", "no space"));
   await assertRejects(provide, CriError, "no space");
   assertEquals(names(), []);
-  cluster.upload = upload;
+  cluster.send = send;
   await provide();
   assertEquals(names(), [SIF]);
 });
 
 test("uses what the site has under the image's digest", async ({ cluster, provide, write }) => {
   const path = await write(`site/${SIF}`, "the site's");
-  cluster.upload = () => Promise.reject(new Error("uploaded"));
+  cluster.send = () => Promise.reject(new Error("uploaded"));
   assertEquals(await provide({ places: { site: join(cluster.home, "site") } }), path);
 });
 
@@ -188,6 +188,71 @@ test("builds from a definition file beside it, once for each text and place", as
   const file = join(await Deno.realPath(join(cluster.home, "v1/it's")), "x.def");
   assertEquals(await Deno.readTextFile(first), file);
   assertStringIncludes(announced[1] ?? "", `in ${file.slice(0, -"/x.def".length)} with`);
+});
+
+test("gives an upload up of which nothing arrives for a minute", async ({ cluster, clock, provide, names }) => {
+  cluster.send = (_script, _path, signal) =>
+    new Promise((_, reject) =>
+      signal?.addEventListener("abort", () => reject(new CriError("CANCELLED", "killed")))
+    );
+  const refused = assertRejects(provide, CriError, "nothing of it arrived for 60 s");
+  for (let look = 0; look <= 6; look++) {
+    await clock.sleeping(10_000);
+    clock.advance(10_000);
+  }
+  assertEquals([(await refused).code, names()], ["UNAVAILABLE", []]);
+});
+
+test("uploads four images at a time", async ({ cluster, image, provide }) => {
+  const [four, all] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  let sending = 0;
+  const send = cluster.send.bind(cluster);
+  cluster.send = async (script, path) => {
+    if (++sending === 4) four.resolve();
+    await all.promise;
+    return await send(script, path);
+  };
+  const provided = Promise.all(
+    ["b", "c", "d", "e", "f"].map((letter) =>
+      provide({ image: { ...image, id: `sha256:${letter.repeat(64)}` } })
+    ),
+  );
+  await four.promise;
+  await cluster.run("");
+  assertEquals(sending, 4);
+  all.resolve();
+  assertEquals([new Set(await provided).size, sending], [5, 5]);
+});
+
+test("gives a build up that says and writes nothing for half an hour", async (place) => {
+  const { cluster, clock, announced, provide, names, write } = place;
+  await write("v/it's/x.def", "From: a");
+  let ended = false;
+  // A runtime that hangs; what it has said before is told.
+  cluster.run = ((run) => async (script, options) => {
+    if (options?.onStdout === undefined) return await run(script, options);
+    await options.onStdout(new TextEncoder().encode("compiling\n"));
+    return await new Promise((_, reject) =>
+      options.signal?.addEventListener("abort", () => {
+        ended = true;
+        reject(new CriError("CANCELLED", "killed"));
+      })
+    );
+  })(cluster.run.bind(cluster));
+  const volume = join(cluster.home, "v");
+  const refused = assertRejects(
+    () => provide({ image: definition(), places: { volume } }),
+    CriError,
+    "Cannot make the image (building the image from it's/x.def) on u@login:22: it said and wrote nothing for " +
+      "30 minutes",
+  );
+  for (let minute = 0; minute <= 30; minute++) {
+    await clock.sleeping(60_000);
+    assertEquals(ended, false);
+    clock.advance(60_000);
+  }
+  assertEquals([(await refused).code, ended], ["FAILED_PRECONDITION", true]);
+  assertEquals([announced[1], names()], ["compiling", []]);
 });
 
 for (

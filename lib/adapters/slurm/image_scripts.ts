@@ -62,8 +62,11 @@ rm -f ${lock} ${part} ${part}.*
 `;
 }
 
-/** Lands an upload under its name if its bytes are right; fails and removes it if they are not. */
-export function landImageScript(
+/**
+ * Takes an image from stdin and lands it under its name if its bytes are right; fails and removes it if they are not.
+ * They are hashed from the page cache when all are there: on their way a pipe more would cost as much.
+ */
+export function receiveImageScript(
   directory: string,
   name: string,
   part: string,
@@ -71,8 +74,14 @@ export function landImageScript(
 ): string {
   return `
 cd ${quoteShell(directory)} || exit 1
+umask 077
+cat >${quoteShell(part)} || { rm -f ${quoteShell(part)}; exit 1; }
 ${whileAlive(part, `sum=$(sha256sum <${quoteShell(part)})`)}
-[ "\${sum%% *}" = ${sha256} ] || { rm -f ${quoteShell(part)}; exit 1; }
+if [ "\${sum%% *}" != ${sha256} ]; then
+  rm -f ${quoteShell(part)}
+  echo 'what arrived is not what was sent' >&2
+  exit 1
+fi
 ${landed(name, part)}
 `;
 }

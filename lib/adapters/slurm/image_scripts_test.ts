@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import {
   claimImageScript,
-  landImageScript,
+  receiveImageScript,
   releaseImageScript,
   VOLUME_FILE_EXIT,
   volumeFileScript,
@@ -18,7 +18,7 @@ interface Place {
   write: (name: string, content: string) => Promise<void>;
   names: () => string[];
   /** What the script prints, in lines; its code when it failed. */
-  run: (script: string) => Promise<string[] | number>;
+  run: (script: string, stdin?: string) => Promise<string[] | number>;
 }
 
 function test(name: string, use: (place: Place) => Promise<void>): void {
@@ -31,8 +31,10 @@ function test(name: string, use: (place: Place) => Promise<void>): void {
       directory,
       write: (name, content) => Deno.writeTextFile(join(directory, name), content),
       names: () => [...Deno.readDirSync(directory)].map((entry) => entry.name).toSorted(),
-      run: async (script) => {
-        const { code, stdout } = await cluster.run(script);
+      run: async (script, stdin = "") => {
+        const { code, stdout } = await cluster.run(script, {
+          stdin: new TextEncoder().encode(stdin),
+        });
         return code === 0 ? new TextDecoder().decode(stdout).trim().split("\n") : code;
       },
     });
@@ -78,14 +80,23 @@ test("releaseImageScript() ends the right of its holder only", async ({ director
   assertEquals((await run(claimImageScript(directory, SIF, HIS)) as string[])[0], HIS);
 });
 
-test("landImageScript() lands what arrived whole and removes what did not", async ({ directory, write, names, run }) => {
-  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode("sif"));
-  const land = () => run(landImageScript(directory, SIF, MINE, new Uint8Array(digest).toHex()));
+async function sha256(text: string): Promise<string> {
+  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
+  return new Uint8Array(digest).toHex();
+}
+
+test("receiveImageScript() lands what arrived whole and removes what did not", async ({ directory, names, run }) => {
+  const script = receiveImageScript(directory, SIF, MINE, await sha256("sif"));
   await run(claimImageScript(directory, SIF, MINE));
-  await write(MINE, "broken");
-  assertEquals([await land(), names()], [1, ["i.sif.lock"]]);
-  await write(MINE, "sif");
-  assertEquals([await land(), names()], [[""], [SIF]]);
+  assertEquals([await run(script, "broken"), names()], [1, ["i.sif.lock"]]);
+  assertEquals([await run(script, "sif"), names()], [[""], [SIF]]);
+  assertEquals(await Deno.readTextFile(join(directory, SIF)), "sif");
+});
+
+test("receiveImageScript() lands nothing when not all of it can be written", async ({ cluster, directory, names, run }) => {
+  await cluster.program("cat", '\nhead -c 1; echo "no space left" >&2; exit 1');
+  const script = receiveImageScript(directory, SIF, MINE, await sha256("sif"));
+  assertEquals([await run(script, "sif"), names()], [1, []]);
 });
 
 const PATHS: readonly [path: string, outcome: string | number][] = [

@@ -14,13 +14,14 @@ export interface StoredImage {
   sizeBytes: number;
   /** When a container last asked for it, in milliseconds since the epoch on the cluster's clock. */
   usedAtMs: number;
-  /** Whether a container that has not been removed names it. */
+  /** Whether a container that has not been removed names it, or a job in Slurm's queue. */
   inUse: boolean;
 }
 
 /**
  * Lists the account's images on the cluster, those that lie in a site's directory apart.
- * @throws CriError FAILED_PRECONDITION when the directory cannot be read; as `ClusterSession.run`.
+ * @throws CriError FAILED_PRECONDITION when the directory cannot be read, or Slurm does not tell what is in its queue;
+ * as `ClusterSession.run`.
  */
 export async function readStoredImages(
   session: ClusterSession,
@@ -44,7 +45,10 @@ export async function pruneStoredImages(
   return await run(session, listScript(settings, `${old} && rm -f "$image" && tell`));
 }
 
-/** Does `action` for each image; `tell` prints a line of it. */
+/**
+ * Does `action` for each image; `tell` prints a line of it. Containers are found by their directories, and those of
+ * servers with another mount path by the directories of their jobs.
+ */
 function listScript(settings: SlurmSettings, action: string): string {
   const work = quoteShell(settings.mountPath);
   const images = settings.imageRemoteMount === undefined
@@ -52,7 +56,13 @@ function listScript(settings: SlurmSettings, action: string): string {
     : quoteShell(settings.imageRemoteMount);
   return `
 cd "$HOME" || exit 1
-named=$(find ${work} -mindepth 3 -maxdepth 3 -name job.sh -exec grep -h '^multicri_image=' {} + 2>/dev/null)
+jobs=$(squeue --noheader --user="$(id -un)" --format=%Z) || exit 1
+named=$(
+  find ${work} -mindepth 3 -maxdepth 3 -name job.sh -exec grep -h '^multicri_image=' {} + 2>/dev/null
+  printf '%s\\n' "$jobs" | while IFS= read -r directory; do
+    grep -h '^multicri_image=' "$directory/job.sh" 2>/dev/null
+  done
+)
 [ -d ${images} ] || exit 0
 cd ${images} || exit 1
 tell() { printf '%s %s %s\\n' "$used" "$about" "$image"; }

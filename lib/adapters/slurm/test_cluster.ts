@@ -190,9 +190,12 @@ export class TestCluster implements AsyncDisposable {
     return await executor.run(argv, options);
   }
 
-  async stat(path: string): Promise<{ sizeBytes: number } | undefined> {
+  async stat(path: string): Promise<{ sizeBytes: number; mtimeMs: number } | undefined> {
     this.#assertOnline();
-    return await Deno.stat(path).then(({ size }) => ({ sizeBytes: size }), () => undefined);
+    return await Deno.stat(path).then(
+      ({ size, mtime }) => ({ sizeBytes: size, mtimeMs: mtime?.getTime() ?? 0 }),
+      () => undefined,
+    );
   }
 
   async readFile(path: string, maxBytes: number): Promise<Uint8Array | undefined> {
@@ -223,9 +226,8 @@ export class TestCluster implements AsyncDisposable {
     return await Deno.remove(path).then(() => true, () => false);
   }
 
-  async upload(localPath: string, remotePath: string): Promise<void> {
-    this.#assertOnline();
-    await Deno.copyFile(localPath, remotePath);
+  async send(script: string, localPath: string, _signal?: AbortSignal): Promise<RunResult> {
+    return await this.run(script, { stdin: await Deno.readFile(localPath) });
   }
 
   async connect(): Promise<void> {

@@ -1,7 +1,16 @@
 import { assertEquals } from "@std/assert";
 import { loginKey } from "./login.ts";
 import type { ClusterSession } from "./session.ts";
-import { assertFails, startTestSession, type TestSession, until } from "./test_session.ts";
+import { createLocalExecutor } from "../local.ts";
+import { OpenSsh } from "./openssh.ts";
+import {
+  assertFails,
+  namesIn,
+  recordingLogger,
+  startTestSession,
+  type TestSession,
+  until,
+} from "./test_session.ts";
 
 const ACCOUNT = { host: "127.0.0.1", user: "user", password: "right" };
 
@@ -61,6 +70,31 @@ Deno.test("ClusterSession.run() says so when the jump host refuses the login", (
     await assertFails(() => session.run("true"), "UNAUTHENTICATED", name);
     assertEquals(cluster.server.connections, 0);
   }, { jumpPassword: "wrong" }));
+
+Deno.test("ClusterSession.send() goes through the jump host by OpenSSH, each with its own password", () =>
+  withJump(async (_, cluster, gate) => {
+    const openSsh = await OpenSsh.find({
+      executor: createLocalExecutor(),
+      secretsDirectory: `${cluster.folder}/secrets`,
+      askpassPath: `${cluster.folder}/askpass`,
+      knownHostsPath: cluster.hostKeys.path,
+    }, recordingLogger().logger);
+    gate.server.faults.authenticate = (context) => {
+      if (context.method === "password" && context.password === "gate's $(id) %h") context.accept();
+      else context.reject(["password"]);
+    };
+    const session = cluster.open({
+      ...ACCOUNT,
+      port: cluster.server.port,
+      jump: { ...ACCOUNT, user: "gate.user", port: gate.server.port, password: "gate's $(id) %h" },
+    }, { openSsh });
+    await Deno.writeTextFile(`${cluster.folder}/file`, "data");
+    const { signal } = new AbortController();
+    const { stdout } = await session.send("cat", `${cluster.folder}/file`, signal);
+    assertEquals(new TextDecoder().decode(stdout), "data");
+    assertEquals([cluster.server.connections, gate.server.connections], [2, 2]);
+    assertEquals(await namesIn(`${cluster.folder}/secrets`), []);
+  }));
 
 Deno.test("loginKey() tells logins through different jump hosts apart", () => {
   const login = { ...ACCOUNT, port: 22 };

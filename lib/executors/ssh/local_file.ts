@@ -1,10 +1,11 @@
 import { CriError, messageOf } from "../../base/error.ts";
-import { CHUNK_BYTES } from "./remote_files.ts";
+
+/** Reads of this size cost little beside what they bring. */
+const PIECE_BYTES = 512 * 1024;
 
 /** A local file that is about to be sent. */
 export interface LocalFile extends Disposable {
-  sizeBytes: number;
-  /** Its bytes in pieces of up to CHUNK_BYTES. */
+  /** Its bytes in pieces of up to PIECE_BYTES. */
   pieces(): AsyncGenerator<Uint8Array>;
 }
 
@@ -19,9 +20,7 @@ export async function openLocalFile(path: string, signal?: AbortSignal): Promise
   } catch (error) {
     throw unreadable(path, error);
   }
-  const { size } = await file.stat();
   return {
-    sizeBytes: size,
     async *pieces() {
       for (;;) {
         if (signal?.aborted) {
@@ -32,7 +31,7 @@ export async function openLocalFile(path: string, signal?: AbortSignal): Promise
           );
         }
         // A fresh buffer each time: the piece before may still be on its way.
-        const piece = new Uint8Array(CHUNK_BYTES);
+        const piece = new Uint8Array(PIECE_BYTES);
         const count = await file.read(piece).catch((error) => {
           throw unreadable(path, error);
         });

@@ -33,6 +33,15 @@ export function parsePrivateKey(text: string, passphrase?: string): string {
   return key;
 }
 
+/**
+ * A key that `parsePrivateKey` gave, as OpenSSH's own programs read it: of an ECDSA number in their format they take
+ * the shortest form only, and of its full length about every second one for a negative number.
+ */
+export function keyForOpenSsh(key: string): string {
+  const parsed = parseBySsh2(key, undefined);
+  return parsed.type.startsWith("ecdsa-") ? parsed.getPrivatePEM() : key;
+}
+
 /** Undoes what YAML, JSON and shells do to the newlines of a PEM text. */
 function restoreNewlines(text: string): string {
   let pem = text.trim().replace(/^(["'])([\s\S]*)\1$/, "$2").trim();

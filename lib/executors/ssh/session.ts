@@ -1,13 +1,11 @@
 import { type Clock, systemClock } from "../../base/clock.ts";
 import { messageOf } from "../../base/error.ts";
-import type { Logger } from "../../base/log.ts";
 import type { RunResult } from "../executor.ts";
 import { connect } from "./connect.ts";
 import { Connection } from "./connection.ts";
 import { EarlyEnd, execute } from "./exec.ts";
 import type { HostKeys } from "./host_keys.ts";
 import { KeptConnection } from "./kept_connection.ts";
-import { openLocalFile } from "./local_file.ts";
 import { type ClusterLogin, type JumpLogin, loginKey, loginName } from "./login.ts";
 import { parsePrivateKey } from "./private_key.ts";
 import {
@@ -18,6 +16,7 @@ import {
   statFile,
 } from "./remote_files.ts";
 import { inPieces, replaceFile } from "./replace_file.ts";
+import { FileSender, type SendOptions } from "./send_file.ts";
 import type { SessionState } from "./session_state.ts";
 import type { SftpChannel } from "./sftp_channel.ts";
 
@@ -28,9 +27,8 @@ export const DEFAULT_RUN_TIMEOUT_MS = 120_000;
 const DEFAULT_MAX_OUTPUT_BYTES = 16 * 1024 * 1024;
 
 /** What a session is made from. */
-export interface SessionOptions {
+export interface SessionOptions extends SendOptions {
   hostKeys: HostKeys;
-  logger: Logger;
   clock?: Clock;
   /** For jitter: 0 to 1, as Math.random. */
   random?: () => number;
@@ -56,13 +54,6 @@ export interface ScriptOptions {
   onStdout?: (piece: Uint8Array) => void | Promise<void>;
 }
 
-export interface UploadOptions {
-  /** Permission bits of the new file. */
-  mode: number;
-  signal?: AbortSignal;
-  onProgress?: (sentBytes: number, totalBytes: number) => void;
-}
-
 /**
  * A login to a cluster, kept up as long as it is used: one ssh connection for commands and files.
  *
@@ -77,6 +68,7 @@ export class ClusterSession {
   /** What sessions are told apart by: `loginKey` and the line. */
   readonly key: string;
   readonly #kept: KeptConnection<Connection>;
+  readonly #sender: FileSender;
 
   /** @throws CriError INVALID_ARGUMENT when the private key is none that can be used. */
   constructor(login: ClusterLogin, options: SessionOptions) {
@@ -85,6 +77,7 @@ export class ClusterSession {
       ...(login.jump === undefined ? {} : { jump: withParsedKey(login.jump) }),
     };
     const { hostKeys, connectTimeoutMs, keepaliveIntervalMs, sftpTimeoutMs } = options;
+    this.#sender = new FileSender(this, usable, options);
     this.name = loginName(login);
     this.key = sessionKey(login, options.line);
     this.#kept = new KeptConnection({
@@ -201,16 +194,13 @@ export class ClusterSession {
   }
 
   /**
-   * Copies a local file, as `writeFile` does.
-   * @throws CriError as `writeFile`, and NOT_FOUND without the local file, CANCELLED by `signal`.
+   * Runs a script that reads a local file from stdin, as fast as the node can send it: by its OpenSSH client over a
+   * connection of its own, else over this one. The script may be in argv there, so it must hold no secret. Whether it
+   * goes on is for the caller to watch.
+   * @throws CriError as `run`, and NOT_FOUND without the local file.
    */
-  async upload(localPath: string, remotePath: string, options: UploadOptions): Promise<void> {
-    const { signal, onProgress, mode } = options;
-    using file = await openLocalFile(localPath, signal);
-    await replaceFile(await this.#sftp(), remotePath, file.pieces(), {
-      mode,
-      onWritten: (sentBytes) => onProgress?.(sentBytes, file.sizeBytes),
-    });
+  send(script: string, localPath: string, signal: AbortSignal): Promise<RunResult> {
+    return this.#sender.send(script, localPath, signal);
   }
 
   /** Removes a file; false when there was none. */

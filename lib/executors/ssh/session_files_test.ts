@@ -28,28 +28,6 @@ Deno.test("ClusterSession.writeFile() and readFile() keep every byte when files 
   assertEquals(partFiles(test.folder), []);
 });
 
-Deno.test("ClusterSession.upload() keeps every byte and tells its progress when files have any size", async (t) => {
-  await using test = await startTestSession();
-  for (const size of SIZES_BYTES) {
-    await t.step(`${size} bytes`, async () => {
-      const [from, to] = [`${test.folder}/from`, `${test.folder}/to`];
-      const bytes = everyByte(size);
-      await Deno.writeFile(from, bytes);
-      const progress: number[] = [];
-      await test.session.upload(from, to, {
-        mode: 0o600,
-        onProgress: (sentBytes, totalBytes) => {
-          assertEquals(totalBytes, size);
-          progress.push(sentBytes);
-        },
-      });
-      assertSameBytes(await Deno.readFile(to), bytes);
-      assertEquals(progress, progress.toSorted((a, b) => a - b));
-      assertEquals(progress.at(-1) ?? 0, size);
-    });
-  }
-});
-
 const RANGES = [
   { when: "it is in the middle", offset: 100, max: 50, start: 100, end: 150 },
   { when: "it crosses the end", offset: 900_000, max: 500_000, start: 900_000, end: 1_000_000 },
@@ -135,18 +113,6 @@ const FAILURES: {
     code: "RESOURCE_EXHAUSTED",
     message: /at most 4 bytes/,
   },
-  {
-    when: "the local file does not exist",
-    work: (test) => test.session.upload("/no/such/file", `${test.folder}/file`, { mode: 0o600 }),
-    code: "NOT_FOUND",
-    message: /^Cannot send \/no\/such\/file/,
-  },
-  {
-    when: "the local file is a folder",
-    work: (test) => test.session.upload("/", `${test.folder}/file`, { mode: 0o600 }),
-    code: "FAILED_PRECONDITION",
-    message: /^Cannot send \/ as it must be a file/,
-  },
 ];
 
 for (const { when, work, code, message } of FAILURES) {
@@ -156,26 +122,6 @@ for (const { when, work, code, message } of FAILURES) {
     await until(() => partFiles(test.folder).length === 0);
   });
 }
-
-Deno.test("ClusterSession.upload() leaves the old file and no part when it is cancelled", async () => {
-  await using test = await startTestSession();
-  const [from, to] = [`${test.folder}/from`, `${test.folder}/to`];
-  await Deno.writeFile(from, everyByte(4_000_000));
-  await Deno.writeTextFile(to, "old");
-  const stop = new AbortController();
-  await assertFails(
-    () =>
-      test.session.upload(from, to, {
-        mode: 0o600,
-        signal: stop.signal,
-        onProgress: () => stop.abort(new Error("pod deleted")),
-      }),
-    "CANCELLED",
-    /Sending \S+ was cancelled: pod deleted/,
-  );
-  assertEquals(await Deno.readTextFile(to), "old");
-  await until(() => partFiles(test.folder).length === 0);
-});
 
 Deno.test("ClusterSession.stat() answers all and bounds what is in flight when thousands come at once", async () => {
   await using test = await startTestSession();

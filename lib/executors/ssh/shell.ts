@@ -2,11 +2,20 @@ import { randomBytes } from "node:crypto";
 import { CriError } from "../../base/error.ts";
 
 /**
- * The one command line that ever reaches the login shell. It means the same in bash, dash, zsh, tcsh and
+ * The command line that reaches the login shell, for every script but those that a file is sent to. It means the same in bash, dash, zsh, tcsh and
  * fish; the script comes as one line of base64 on stdin, so that no byte of it is in argv or parsed by the
  * login shell. `read` fails on a line that was cut off, and then nothing of it runs.
  */
 export const COMMAND_LINE = `exec /bin/sh -c 'read -r s && eval "$(printf %s "$s" | base64 -d)"'`;
+
+/**
+ * A command line that means the same in those shells, for a script that may be in argv; its stdin is all the script's.
+ * @param script `WrappedScript.stdinLine`: base64, which no shell takes for anything else.
+ */
+export function commandLineOf(script: Uint8Array): string {
+  const base64 = new TextDecoder().decode(script).trim();
+  return `exec /bin/sh -c 'eval "$(printf %s "$1" | base64 -d)"' sh ${base64}`;
+}
 
 /** sh reads the script's line byte by byte (1 MiB takes about a second); data belongs into stdin. */
 export const MAX_SCRIPT_BYTES = 1024 * 1024;
