@@ -5,15 +5,19 @@
 import { messageOf } from "../lib/base/error.ts";
 import { writeStderrLine, writeStdoutLine } from "../lib/base/log.ts";
 import { benchExec } from "./bench/exec.ts";
+import { benchIdle } from "./bench/idle.ts";
 import { benchLogs } from "./bench/logs.ts";
 import { benchRouter } from "./bench/router.ts";
+import { benchStart } from "./bench/start.ts";
 import { Lab } from "./lab/lab.ts";
 import { prepareNode } from "./lab/node_server.ts";
 
 const BENCHMARKS: Readonly<Record<string, (lab: Lab) => Promise<void>>> = {
   exec: benchExec,
+  idle: benchIdle,
   logs: benchLogs,
   router: benchRouter,
+  start: benchStart,
 };
 
 async function main(names: readonly string[]): Promise<number> {

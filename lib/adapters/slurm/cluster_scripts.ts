@@ -2,6 +2,8 @@
  * Every script that runs on the login host. POSIX sh, for whatever /bin/sh is there; parameters go in
  * quoted by `quoteShell`, data by stdin.
  */
+import { CLOCK_SCRIPT } from "./cluster_clock.ts";
+import { NEWS_FOLDER, newsFolder } from "./news.ts";
 import type { Variable } from "./settings.ts";
 import { quoteShell } from "../../../wasm/core.ts";
 
@@ -133,8 +135,9 @@ printf '%s\\n' "$job"
 function enterDirectory(directory: string): string {
   return `
 umask 077
-mkdir -p ${quoteShell(`${directory}/results`)} ${quoteShell(`${directory}/status`)} ||
-  exit ${SUBMIT_EXIT.FILES}
+mkdir -p ${quoteShell(`${directory}/results`)} ${quoteShell(`${directory}/status`)} ${
+    quoteShell(newsFolder(directory))
+  } || exit ${SUBMIT_EXIT.FILES}
 cd ${quoteShell(directory)} || exit ${SUBMIT_EXIT.FILES}
 if command -v flock >/dev/null 2>&1; then
   exec 9>lock || exit ${SUBMIT_EXIT.FILES}
@@ -229,9 +232,9 @@ exec srun --quiet --overlap --jobid=${quoteShell(jobId)} --nodelist=${
 `;
 }
 
-/** A line for each of the account's jobs: id|partition|state|expected start|priority|nodes|reason. */
+/** A line of CLOCK_SCRIPT, and one for each of the account's jobs: id|partition|state|expected start|priority|nodes|reason. */
 export const SQUEUE_SCRIPT =
-  `squeue --noheader --states=all --user="$(id -un)" --format='%A|%P|%T|%S|%Q|%N|%r'`;
+  `${CLOCK_SCRIPT}; exec squeue --noheader --states=all --user="$(id -un)" --format='%A|%P|%T|%S|%Q|%N|%r'`;
 
 /**
  * Everything of ours on the account: lines id|state|directory|comment of Slurm's jobs, `--`, and lines
@@ -277,6 +280,7 @@ export function cleanScript(directory: string): string {
   return `
 cd ${quoteShell(directory)} 2>/dev/null || exit 0
 rm -rf ${OWN_FILES} || exit 1
+rm -f ../../${NEWS_FOLDER}/${quoteShell(baseName(directory))}
 rmdir results 2>/dev/null
 cd .. && rmdir ${quoteShell(baseName(directory))} 2>/dev/null && cd .. && rmdir ${
     quoteShell(baseName(parentName(directory)))
