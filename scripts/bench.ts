@@ -5,18 +5,22 @@
 import { messageOf } from "../lib/base/error.ts";
 import { writeStderrLine, writeStdoutLine } from "../lib/base/log.ts";
 import { benchExec } from "./bench/exec.ts";
+import { benchIdle } from "./bench/idle.ts";
 import { benchImages } from "./bench/images.ts";
 import { benchLogs } from "./bench/logs.ts";
 import { benchRouter } from "./bench/router.ts";
+import { benchStart } from "./bench/start.ts";
 import { benchUpload } from "./bench/upload.ts";
 import { Lab } from "./lab/lab.ts";
 import { prepareNode } from "./lab/node_server.ts";
 
 const BENCHMARKS: Readonly<Record<string, (lab: Lab) => Promise<void>>> = {
   exec: benchExec,
+  idle: benchIdle,
   images: benchImages,
   logs: benchLogs,
   router: benchRouter,
+  start: benchStart,
   upload: benchUpload,
 };
 

@@ -24,6 +24,8 @@ const SETTLE_MS = 120_000;
 const IMAGE = "multicri/docker-repository.lab/busybox:1";
 /** What a job ends with: no failure of ours or of Slurm's has this code. */
 const EXIT_CODE = 5;
+/** What a job ends with whose node fails under it. */
+const NODE_FAIL_EXIT_CODE = 224;
 
 interface Fault {
   name: string;
@@ -31,8 +33,10 @@ interface Fault {
   end: () => Promise<unknown>;
 }
 
-function faultsOf(lab: Lab, server: NodeServer): Fault[] {
-  const on = (host: "ctl" | "knode", script: string) => () => lab.exec(host, ["sh", "-c", script]);
+/** @param nodeKilledAtMs Gets the times at which the node n2 was killed. */
+function faultsOf(lab: Lab, server: NodeServer, nodeKilledAtMs: number[]): Fault[] {
+  const on = (host: "ctl" | "knode" | "n2", script: string) => () =>
+    lab.exec(host, ["sh", "-c", script]);
   const route = (verb: string) => on("knode", `ip route ${verb} blackhole ${lab.login.host}/32`);
   return [
     { name: "packets to the cluster are dropped", begin: route("add"), end: route("del") },
@@ -56,6 +60,20 @@ function faultsOf(lab: Lab, server: NodeServer): Fault[] {
       begin: on("ctl", "exec pkill -x slurmctld"),
       end: on("ctl", "setsid --fork slurmctld -D >>/var/log/slurmctld.out 2>&1"),
     },
+    {
+      name: "a compute node is dead",
+      begin: async () => {
+        nodeKilledAtMs.push(performance.now());
+        const user = lab.login.user;
+        await on("n2", `pkill -KILL -x slurmd; pkill -KILL slurmstepd; pkill -KILL -u ${user}`)();
+        // What a controller finds out by itself after SlurmdTimeout.
+        await on("ctl", "scontrol update nodename=n2 state=down reason=chaos")();
+      },
+      end: async () => {
+        await on("n2", "setsid --fork slurmd -D -N n2 >>/var/log/slurmd.out 2>&1")();
+        await on("ctl", "scontrol update nodename=n2 state=resume")();
+      },
+    },
     { name: "the server is down", begin: () => server.kill(), end: () => server.start() },
   ];
 }
@@ -70,17 +88,18 @@ async function main(seconds: number): Promise<number> {
   await server.crictlOk(["pull", IMAGE]);
   const socket = lab.path("knode", server.socketPath);
   const jobs: Promise<string[]>[] = [];
+  const nodeKilledAtMs: number[] = [];
   const over = performance.now() + seconds * 1_000;
   const submitting = (async () => {
     while (performance.now() < over) {
       const sleep = 1 + random.below(20);
-      jobs.push(oneJob(lab, socket, sleep, over + SETTLE_MS));
+      jobs.push(oneJob(lab, socket, sleep, over + SETTLE_MS, nodeKilledAtMs));
       await delay(JOB_MS);
     }
   })();
   try {
     while (performance.now() < over) {
-      const fault = random.pick(faultsOf(lab, server));
+      const fault = random.pick(faultsOf(lab, server, nodeKilledAtMs));
       const ms = 500 + random.below(MAX_FAULT_MS);
       writeStdoutLine(`${fault.name} for ${ms} ms`);
       await fault.begin();
@@ -104,7 +123,9 @@ async function oneJob(
   socket: string,
   sleepSeconds: number,
   deadline: number,
+  nodeKilledAtMs: readonly number[],
 ): Promise<string[]> {
+  const beganMs = performance.now();
   const until = async <T>(work: (client: CriClient) => Promise<T | undefined>): Promise<T> => {
     let last = "it has not come so far";
     while (performance.now() < deadline) {
@@ -148,8 +169,10 @@ async function oneJob(
     });
     const times = runs.stdout.split("\n").filter((line) => line === "run").length;
     const failures = [];
-    if (times !== 1) failures.push(`${id} ran ${times} times`);
-    if (status.exitCode !== EXIT_CODE) {
+    const lostNode = status.exitCode === NODE_FAIL_EXIT_CODE &&
+      nodeKilledAtMs.some((ms) => ms >= beganMs);
+    if (times !== 1 && !(lostNode && times === 0)) failures.push(`${id} ran ${times} times`);
+    if (status.exitCode !== EXIT_CODE && !lostNode) {
       failures.push(`${id} ended with ${status.exitCode} ${status.reason}: ${status.message}`);
     }
     await until(async (client) => {

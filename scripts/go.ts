@@ -9,7 +9,11 @@ export type Go = (folder: string, args: string[]) => Promise<string>;
 export type GoVersion = readonly [number, number, number];
 
 /** Debian's own Go, for machines without one that is new enough. */
-const GO_ROOT: RootRecipe = { name: "go", packages: ["ca-certificates", "golang-go"] };
+const GO_ROOT: RootRecipe = {
+  name: "go",
+  suite: "sid",
+  packages: ["ca-certificates", "golang-go"],
+};
 
 /**
  * A kubelet takes three minutes on two idle cores with a quick line; machines at work and slow lines

@@ -1,6 +1,6 @@
 /**
  * `deno task scale [JOBS]`: so many jobs on the lab's cluster, first all waiting, then a few at a time running. Reports
- * the Slurm commands a minute, the delay from a job's end to its container's, and whatever was lost.
+ * what that costs a minute, the delay from a job's end to its container's, and whatever was lost.
  */
 import { delay } from "@std/async/delay";
 import { writeStderrLine, writeStdoutLine } from "../lib/base/log.ts";
@@ -11,15 +11,16 @@ import {
 } from "../lib/cri/api.generated.ts";
 import { TestClient } from "../lib/server/test_client.ts";
 import { CriClient, type Pod } from "../tests/cri_client.ts";
+import { costAMinute, describeCost } from "./bench/cost.ts";
 import { Lab } from "./lab/lab.ts";
 import { NodeServer, prepareNode } from "./lab/node_server.ts";
 import { LICENSES, PARTITIONS } from "./lab/slurm.ts";
 
 const DEFAULT_JOBS = 1_000;
-/** The first count of Slurm commands is taken with so many jobs. */
+/** The cost is measured with so many jobs first. */
 const FEW_JOBS = 20;
-/** How long commands are counted; squeue runs every five seconds. */
-const COUNT_MS = 30_000;
+/** How long the cost is measured; squeue runs every five seconds. */
+const COST_MS = 30_000;
 /** Calls at once, as a kubelet with many pods makes. */
 const CALLS_AT_ONCE = 8;
 /** Without an end for so long something is lost. */
@@ -50,14 +51,17 @@ async function main(count: number): Promise<number> {
   try {
     const ids: string[] = [];
     await submit(lab, client, Math.min(FEW_JOBS, count), ids);
-    const few = await commandsAMinute(lab);
-    writeStdoutLine(`${ids.length} jobs wait: ${few} squeue a minute`);
+    const tellCost = async () => {
+      const cost = describeCost(await costAMinute(lab, server, COST_MS));
+      writeStdoutLine(`${ids.length} jobs wait, ${cost}`);
+    };
+    await tellCost();
 
     const startedMs = performance.now();
     await submit(lab, client, count, ids);
     const seconds = (performance.now() - startedMs) / 1_000;
     writeStdoutLine(`${ids.length} jobs wait, submitted in ${seconds.toFixed(0)} s`);
-    writeStdoutLine(`${ids.length} jobs wait: ${await commandsAMinute(lab)} squeue a minute`);
+    await tellCost();
 
     await partition("up");
     const runningMs = performance.now();
@@ -107,15 +111,6 @@ async function submit(lab: Lab, client: CriClient, total: number, ids: string[])
     }
   };
   await Promise.all(Array.from({ length: CALLS_AT_ONCE }, worker));
-}
-
-/** How often the cluster's user asked Slurm for jobs, a minute, as slurmctld counts. */
-async function commandsAMinute(lab: Lab): Promise<number> {
-  await lab.exec("ctl", ["sdiag", "--reset"]);
-  await delay(COUNT_MS);
-  const { stdout } = await lab.exec("ctl", ["sdiag"]);
-  const count = Number(/REQUEST_JOB_(?:USER_)?INFO\b.*? count:(\d+)/.exec(stdout)?.[1] ?? 0);
-  return count * 60_000 / COUNT_MS;
 }
 
 /** Says what was lost and how late ends were told; returns the exit code. */

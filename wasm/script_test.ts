@@ -1,7 +1,7 @@
 import { assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import { join } from "@std/path";
 import { CriError } from "../lib/base/error.ts";
-import { type JobScript, renderJobScript } from "./core.ts";
+import { type JobScript, quoteShell, renderJobScript } from "./core.ts";
 import { TestJob, until } from "./test_job.ts";
 
 const TESTDATA = new URL("testdata/", import.meta.url);
@@ -89,6 +89,19 @@ Deno.test("a job writes start, output, exit and ends with the program's code", a
   assertEquals(await Deno.readLink(join(job.directory, "status/claim")), "17");
 });
 
+Deno.test("a job leaves word when it has begun and when it has ended", async () => {
+  const name = "it's a $dir";
+  await using job = await TestJob.create({
+    runtime: `cd ../../.news; until [[ -e ${
+      quoteShell(name)
+    } ]]; do sleep 0.01; done; rm ./*; exit 3`,
+  });
+  await Deno.mkdir(join(job.root, ".news"));
+  assertEquals(await job.run(), 3);
+  const left = await Array.fromAsync(Deno.readDir(join(job.root, ".news")));
+  assertEquals(left.map((file) => file.name), [name]);
+});
+
 Deno.test("a job tells 128 + signal when a signal ends the runtime", async () => {
   await using job = await TestJob.create({ runtime: "kill -KILL $$" });
   assertEquals(await job.run(), 137);
@@ -141,7 +154,7 @@ Deno.test("a second job for the same container changes nothing and ends with 0",
 });
 
 Deno.test("a requeued run of the same job goes on and keeps the log", async () => {
-  await using job = await TestJob.create({ runtime: "echo run; [[ ! -e ../again ]]" });
+  await using job = await TestJob.create({ runtime: "echo run; [[ ! -e ../../again ]]" });
   assertEquals(await job.run(), 0);
   await Deno.writeTextFile(join(job.root, "again"), "");
   assertEquals(await job.run(), 1);

@@ -52,9 +52,9 @@ export class TestJob implements AsyncDisposable {
     const { runtime, runtimeName = "apptainer", programs = {}, variables = [], prerun } = options;
     const root = await Deno.makeTempDir({ prefix: "multicri-job-" });
     // A name that must be quoted.
-    const directory = join(root, "it's a $dir");
+    const directory = join(root, "pod", "it's a $dir");
     const binaries = join(root, "bin");
-    await Deno.mkdir(directory);
+    await Deno.mkdir(directory, { recursive: true });
     await Deno.mkdir(binaries);
     for (const tool of TOOLS.filter((tool) => !Object.hasOwn(programs, tool))) {
       await Deno.symlink(await whichTool(tool), join(binaries, tool));

@@ -42,6 +42,18 @@ export class SlurmBench {
 
   /** Starts jobs that do nothing unless told, and waits until their programs run. */
   async run(count: number, script = "sleep 86400"): Promise<BenchJob[]> {
+    const ids: string[] = [];
+    for (let made = 0; made < count; made++) {
+      const { pod, id } = await this.create(`echo begun; ${script}`);
+      this.#pods.push(pod);
+      await this.client.call("startContainer", { containerId: id });
+      ids.push(id);
+    }
+    return await Promise.all(ids.map((id) => this.#begun(id)));
+  }
+
+  /** A pod with a container that is not started; the caller removes it. */
+  async create(script: string): Promise<{ pod: Pod; id: string }> {
     const { host, port, user, password } = this.lab.login;
     const envs = Object.entries({
       CLUSTER_HOST: host,
@@ -49,18 +61,9 @@ export class SlurmBench {
       CLUSTER_USERNAME: user,
       CLUSTER_PASSWORD: password,
     }).map(([key, value]) => ({ key, value: new TextEncoder().encode(value) }));
-    const ids: string[] = [];
-    for (let made = 0; made < count; made++) {
-      const pod = await this.client.runPod();
-      this.#pods.push(pod);
-      const id = await this.client.create(pod, `echo begun; ${script}`, {
-        image: { image: IMAGE, userSpecifiedImage: IMAGE },
-        envs,
-      });
-      await this.client.call("startContainer", { containerId: id });
-      ids.push(id);
-    }
-    return await Promise.all(ids.map((id) => this.#begun(id)));
+    const pod = await this.client.runPod();
+    const image = { image: IMAGE, userSpecifiedImage: IMAGE };
+    return { pod, id: await this.client.create(pod, script, { image, envs }) };
   }
 
   /** A command line of OpenSSH over a connection that is kept, as ssh(1) has it. */

@@ -4,22 +4,27 @@ import { withLock } from "./lock.ts";
 import { isAlive, killTree, recordedProcess, recordedScript, runOk, shellWord } from "./process.ts";
 import { type Progress, step, waitFor } from "./progress.ts";
 
-/** Debian's only suite with Apptainer; its Slurm, containerd, CNI plugins and Go are recent too. */
-const SUITE = "sid";
-
 /** What a Debian root is made of. */
 export interface RootRecipe {
   /** Part of the folder's name. */
   name: string;
+  /** Debian's. */
+  suite: string;
   packages: string[];
 }
 
 /** What the lab's hosts run. Changing this list makes a new root. */
 export const LAB_ROOT: RootRecipe = {
   name: "lab",
+  // The only suite with Apptainer; its Slurm, containerd, CNI plugins and Go are recent too.
+  suite: "sid",
   packages: [
     ...["ca-certificates", "procps", "iproute2", "iptables", "tini"],
     ...["slurmctld", "slurmd", "slurm-client", "munge", "openssh-server", "openssh-client"],
+    // For accounting.ts.
+    ...["slurmdbd", "slurm-wlm-mysql-plugin"],
+    // For servers whose clock differs from the cluster's.
+    "libfaketime",
     ...["apptainer", "squashfuse", "fuse2fs", "runc", "crun", "containernetworking-plugins"],
     // For the Kubernetes node: another CRI runtime, and the API server's store.
     ...["containerd", "etcd-server"],
@@ -34,8 +39,8 @@ const RECIPE_REVISION = 1;
 const DEBOOTSTRAP_TIMEOUT_MS = 900_000;
 
 /** Twelve hexadecimal digits that change whenever the recipe does. */
-export async function rootHash({ packages }: RootRecipe): Promise<string> {
-  const recipe = JSON.stringify([RECIPE_REVISION, SUITE, packages]);
+export async function rootHash({ suite, packages }: RootRecipe): Promise<string> {
+  const recipe = JSON.stringify([RECIPE_REVISION, suite, packages]);
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(recipe));
   return new Uint8Array(digest).toHex().slice(0, 12);
 }
@@ -81,7 +86,7 @@ async function makeDebianRoot(
     // Namespaces of its own: its mounts and processes end with it, however it ends.
     ...["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"],
     ...["debootstrap", "--variant=minbase", `--include=${recipe.packages.join(",")}`],
-    ...[SUITE, partial, mirror],
+    ...[recipe.suite, partial, mirror],
   ];
   const command = `exec ${argv.map(shellWord).join(" ")} >${shellWord(log)} 2>&1`;
   try {

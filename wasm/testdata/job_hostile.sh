@@ -88,6 +88,12 @@ multicri_write() {
   printf '%s\n' "$@" >"$temporary" && mv -f -- "$temporary" "status/$name"
 }
 
+# multicri_announce: leaves word that files in status/ have changed, in the one folder that whoever watches the jobs
+# lists often. Only a hint: without it they are read somewhat later.
+multicri_announce() {
+  : >"../../.news/${multicri_directory##*/}"
+} 2>/dev/null
+
 # multicri_finish CODE [ERROR]: writes status/exit and ends with CODE. ERROR says why the program never ran; the last
 # signal that came is told too, because Slurm may know why it did.
 multicri_finish() {
@@ -102,6 +108,7 @@ multicri_finish() {
     ((++tries < 5)) || break
     sleep 2
   done
+  multicri_announce
   exit "$1"
 }
 
@@ -304,6 +311,7 @@ for multicri_signal in "${multicri_pending[@]}"; do
   multicri_deliver "$multicri_signal"
 done
 multicri_write start "job=$multicri_job" "host=${SLURMD_NODENAME:-$HOSTNAME}" "pid=$multicri_runtime_pid" "time=$multicri_time"
+multicri_announce
 if ((multicri_usage_seconds > 0)) && [[ -n $multicri_runtime_pid ]]; then
   exec {multicri_bell}<> <(:)
   multicri_report &

@@ -1,12 +1,13 @@
 import { join } from "@std/path";
 import { type Clock, systemClock } from "../../base/clock.ts";
-import { CriError } from "../../base/error.ts";
+import { type CriCode, CriError } from "../../base/error.ts";
 import type { SlurmSettings } from "../../config/slurm_settings.ts";
 import type { ClusterSession } from "../../executors/ssh/session.ts";
 import type { ImageRecord } from "../../store/records.ts";
 import { ExecTurns } from "./exec_turns.ts";
 import type { ContainerSettings } from "./settings.ts";
 import type { StreamLines } from "./stream_lines.ts";
+import { ClusterClock } from "./cluster_clock.ts";
 import { type Announce, ClusterImages } from "./cluster_images.ts";
 import { quoteShell } from "../../../wasm/core.ts";
 import { PROBE_SCRIPT } from "./cluster_scripts.ts";
@@ -14,10 +15,19 @@ import { PROBE_SCRIPT } from "./cluster_scripts.ts";
 /** A Slurm command that takes longer waits for a controller that is away. */
 export const SLURM_COMMAND_TIMEOUT_MS = 60_000;
 
+/** Errors that say nothing about what was asked for: the cluster did not answer. */
+export const UNANSWERED: ReadonlySet<CriCode> = new Set<CriCode>([
+  "UNAVAILABLE",
+  "UNKNOWN",
+  "UNAUTHENTICATED",
+  "DEADLINE_EXCEEDED",
+]);
+
 /** One account on one cluster: its session, what is known of the place, and the images that lie there. */
 export class ClusterAccount {
   /** Commands in containers take turns, so that submitting, watching and stopping always find a channel. */
   readonly execTurns = new ExecTurns();
+  readonly clusterClock: ClusterClock;
   readonly #images: ClusterImages;
   #home: string | undefined;
 
@@ -26,8 +36,9 @@ export class ClusterAccount {
     readonly settings: SlurmSettings,
     /** For what may last long. */
     readonly lines: StreamLines,
-    clock: Clock = systemClock,
+    readonly clock: Clock = systemClock,
   ) {
+    this.clusterClock = new ClusterClock(session, clock);
     this.#images = new ClusterImages(session, clock);
   }
 

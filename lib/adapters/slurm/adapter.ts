@@ -28,6 +28,7 @@ import { execSync } from "./exec_sync.ts";
 import { renderJob } from "./job.ts";
 import { checkMounts } from "./mounts.ts";
 import { openPortForward } from "./port_forward.ts";
+import { checkResources } from "./resources.ts";
 import { execRequest, runningSoon } from "./running_job.ts";
 import { forgetEnvironment, writeSecrets } from "./secrets.ts";
 import { refuseUnavailable } from "./security.ts";
@@ -65,6 +66,7 @@ export class SlurmAdapter implements Adapter {
     const { config, sandbox } = request;
     const settings = readSettings(config.envs, sandbox, this.clusters);
     refuseUnavailable(config, sandbox);
+    checkResources(config.linux?.resources, `the container ${config.metadata?.name ?? ""}`);
     checkMounts(config, this.config.kubeletRootDir);
     checkLogPath(sandbox, config, this.config.podLogsDir);
     // Rendered once to refuse now what could not be rendered later; the paths do not matter yet.

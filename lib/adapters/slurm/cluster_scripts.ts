@@ -2,6 +2,8 @@
  * Every script that runs on the login host. POSIX sh, for whatever /bin/sh is there; parameters go in
  * quoted by `quoteShell`, data by stdin.
  */
+import { CLOCK_SCRIPT } from "./cluster_clock.ts";
+import { NEWS_FOLDER, newsFolder } from "./news.ts";
 import type { Variable } from "./settings.ts";
 import { quoteShell } from "../../../wasm/core.ts";
 
@@ -115,14 +117,24 @@ printf '%s\\n' "$job"
  * that the job would take. A submission that comes later is refused.
  */
 export function settleScript(directory: string, name: string): string {
-  return `${enterDirectory(directory)}
+  return `
+umask 077
+if [ ! -e ${quoteShell(`${directory}/attempted`)} ] && ! ${
+    makeDirectories(directory)
+  } 2>/dev/null; then
+  # The home is full: no submission came as far as sbatch, and none can.
+  ${askForJob(name)} || exit ${SUBMIT_EXIT.TRY_AGAIN}
+  printf '%s\\n' "$job"
+  exit 0
+fi
+${enterDirectory(directory)}
 job=
 if [ -e attempted ]; then
   ${findJob(name)} || exit ${SUBMIT_EXIT.TRY_AGAIN}
 fi
 if [ -z "$job" ]; then
   ln -s -n ${STOPPED_CLAIM} status/claim 2>/dev/null
-  job=$(readlink status/claim) || exit ${SUBMIT_EXIT.FILES}
+  job=$(readlink status/claim) || [ ! -e attempted ] || exit ${SUBMIT_EXIT.FILES}
   [ "$job" != ${STOPPED_CLAIM} ] || job=
 fi
 printf '%s\\n' "$job"
@@ -133,8 +145,7 @@ printf '%s\\n' "$job"
 function enterDirectory(directory: string): string {
   return `
 umask 077
-mkdir -p ${quoteShell(`${directory}/results`)} ${quoteShell(`${directory}/status`)} ||
-  exit ${SUBMIT_EXIT.FILES}
+${makeDirectories(directory)} || exit ${SUBMIT_EXIT.FILES}
 cd ${quoteShell(directory)} || exit ${SUBMIT_EXIT.FILES}
 if command -v flock >/dev/null 2>&1; then
   exec 9>lock || exit ${SUBMIT_EXIT.FILES}
@@ -142,6 +153,11 @@ if command -v flock >/dev/null 2>&1; then
   flock -w 30 9
   [ $? -ne 1 ] || exit ${SUBMIT_EXIT.TRY_AGAIN}
 fi`;
+}
+
+function makeDirectories(directory: string): string {
+  const paths = [`${directory}/results`, `${directory}/status`, newsFolder(directory)];
+  return `mkdir -p ${paths.map((path) => quoteShell(path)).join(" ")}`;
 }
 
 /** Sets $job: the one that claimed the container, else the one that was submitted, else what Slurm knows. */
@@ -229,9 +245,9 @@ exec srun --quiet --overlap --jobid=${quoteShell(jobId)} --nodelist=${
 `;
 }
 
-/** A line for each of the account's jobs: id|partition|state|expected start|priority|nodes|reason. */
+/** A line of CLOCK_SCRIPT, and one for each of the account's jobs: id|partition|state|expected start|priority|nodes|reason. */
 export const SQUEUE_SCRIPT =
-  `squeue --noheader --states=all --user="$(id -un)" --format='%A|%P|%T|%S|%Q|%N|%r'`;
+  `${CLOCK_SCRIPT}; exec squeue --noheader --states=all --user="$(id -un)" --format='%A|%P|%T|%S|%Q|%N|%r'`;
 
 /**
  * Everything of ours on the account: lines id|state|directory|comment of Slurm's jobs, `--`, and lines
@@ -275,8 +291,11 @@ exit 0
 /** Removes our files; the directory and its parent go too unless the program left results. */
 export function cleanScript(directory: string): string {
   return `
-cd ${quoteShell(directory)} 2>/dev/null || exit 0
+cd ${quoteShell(directory)} 2>/dev/null || { rmdir ${
+    quoteShell(parentName(directory))
+  } 2>/dev/null; exit 0; }
 rm -rf ${OWN_FILES} || exit 1
+rm -f ../../${NEWS_FOLDER}/${quoteShell(baseName(directory))}
 rmdir results 2>/dev/null
 cd .. && rmdir ${quoteShell(baseName(directory))} 2>/dev/null && cd .. && rmdir ${
     quoteShell(baseName(parentName(directory)))

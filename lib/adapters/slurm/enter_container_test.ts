@@ -118,26 +118,44 @@ Deno.test("enter_container.pl does not wait for what the command leaves in the b
   assertEquals([text(stdout), frames], ["a\n", exited(4)]);
 });
 
-/** Commands whose processes must be gone afterwards; each names itself by the length of its sleep. */
-const LONG = ["sh", "-c", "sleep 601 & (setsid sleep 601; :) & trap '' TERM; echo on; sleep 601"];
+/** A command whose processes must be gone afterwards, and the file that it makes when they are there. */
+function longCommand({ directory }: TestContainer): { argv: string[]; begun: string } {
+  const begun = join(directory, "begun");
+  const script = `sleep 601 & (setsid sleep 601; :) & trap '' TERM; echo on; : >"$1"; sleep 601`;
+  return { argv: ["sh", "-c", script, "sh", begun], begun };
+}
 
-async function sleepers(container: TestContainer): Promise<string> {
-  const { stdout } = await container.enter(["sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"]);
-  return text(stdout).match(/sleep 601/g)?.join() ?? "";
+/** A killed process ends when the kernel comes to it. */
+const KILLED_WITHIN_MS = 20_000;
+
+/** Waits until no process of such a command is left. */
+async function assertNoneIsLeft(container: TestContainer): Promise<void> {
+  const deadline = performance.now() + KILLED_WITHIN_MS;
+  for (let left = "?"; left !== "";) {
+    const show = "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '";
+    const { stdout } = await container.enter(["sh", "-c", show]);
+    left = text(stdout).match(/sleep 601/g)?.join() ?? "";
+    if (performance.now() > deadline) assertEquals(left, "");
+  }
 }
 
 Deno.test("enter_container.pl kills a command and its children when its time is over", async () => {
   await using container = await TestContainer.start();
-  const { stdout, frames } = await container.enter(LONG, { timeoutMs: 500 });
+  const { argv } = longCommand(container);
+  const { stdout, frames } = await container.enter(argv, { timeoutMs: 1_000 });
   assertEquals([text(stdout), frames], ["on\n", [{ kind: "started" }, { kind: "timedOut" }]]);
-  assertEquals(await sleepers(container), "");
+  await assertNoneIsLeft(container);
 });
 
 Deno.test("enter_container.pl kills a command when nobody waits any more", async () => {
   await using container = await TestContainer.start();
-  const { frames } = await container.enter(LONG, {}, delay(500));
+  const { argv, begun } = longCommand(container);
+  const hasBegun = async () => {
+    while (!(await Deno.stat(begun).then(() => true, () => false))) await delay(10);
+  };
+  const { frames } = await container.enter(argv, {}, hasBegun());
   assertEquals(frames, [{ kind: "started" }, { kind: "abandoned" }]);
-  assertEquals(await sleepers(container), "");
+  await assertNoneIsLeft(container);
 });
 
 Deno.test("enter_container.pl begins nothing when nobody waits while the container starts", async () => {

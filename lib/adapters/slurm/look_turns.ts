@@ -16,19 +16,22 @@ const LIVELY_WEIGHT = 10;
 
 /**
  * Which jobs are looked at now: those whose interval is over, at most MAX_LOOKS_AT_ONCE, those first that have waited
- * longest, by their weight; none waits for ever. A job that was never looked at, or has output left to copy, never
- * waits.
+ * longest, by their weight; none waits for ever. A job that was never looked at, has news, or has output left to copy,
+ * never waits. One that has not begun writes nothing: its news is waited for, or the next question to Slurm.
  */
 export function chooseJobs(jobs: readonly WatchedJob[], nowMs: number): WatchedJob[] {
   const waited = ({ lookedAtMs, wroteAtMs = -Infinity }: WatchedJob) =>
     (nowMs - (lookedAtMs ?? 0)) * (nowMs - wroteAtMs < LIVELY_MS ? LIVELY_WEIGHT : 1);
-  const first = jobs.filter(({ lookedAtMs, copying }) => lookedAtMs === undefined || copying);
+  const isUrgent = ({ lookedAtMs, copying, hasNews }: WatchedJob) =>
+    lookedAtMs === undefined || copying === true || hasNews === true;
+  const first = jobs.filter(isUrgent);
   const others = jobs
-    .filter(({ lookedAtMs, copying }) =>
-      lookedAtMs !== undefined && !copying &&
+    .filter((job) => {
+      const { begun = false, end, lookedAtMs = 0 } = job;
       // A clock that was set back must not stop the looks.
-      (nowMs - lookedAtMs >= LOOK_INTERVAL_MS || nowMs < lookedAtMs)
-    )
+      return (begun || end !== undefined) && !isUrgent(job) &&
+        (nowMs - lookedAtMs >= LOOK_INTERVAL_MS || nowMs < lookedAtMs);
+    })
     .toSorted((a, b) => waited(b) - waited(a));
   return [...first, ...others.slice(0, Math.max(0, MAX_LOOKS_AT_ONCE - first.length))];
 }

@@ -10,18 +10,26 @@ function jobOf(containerId: string, known: Partial<WatchedJob>): WatchedJob {
 
 function silentJobs(count: number, known: Partial<WatchedJob> = {}): WatchedJob[] {
   const lookedAtMs = NOW_MS - LOOK_INTERVAL_MS;
-  return Array.from({ length: count }, (_, index) => jobOf(`j${index}`, { lookedAtMs, ...known }));
+  return Array.from(
+    { length: count },
+    (_, index) => jobOf(`j${index}`, { lookedAtMs, begun: true, ...known }),
+  );
 }
+
+const END = { finishedAtMs: 0, exitCode: 0, reason: "Completed", message: "" };
 
 const ids = (jobs: WatchedJob[]) => jobs.map(({ containerId }) => containerId);
 
 const CASES: readonly [when: string, known: Partial<WatchedJob>, chosen: boolean][] = [
   ["it was never looked at", {}, true],
-  ["its interval is over", { lookedAtMs: NOW_MS - LOOK_INTERVAL_MS }, true],
-  ["its interval is not over", { lookedAtMs: NOW_MS - LOOK_INTERVAL_MS + 1 }, false],
+  ["its interval is over", { begun: true, lookedAtMs: NOW_MS - LOOK_INTERVAL_MS }, true],
+  ["its interval is not over", { begun: true, lookedAtMs: NOW_MS - LOOK_INTERVAL_MS + 1 }, false],
+  ["it has not begun", { lookedAtMs: NOW_MS - LOOK_INTERVAL_MS }, false],
+  ["it ended without a beginning", { lookedAtMs: NOW_MS - LOOK_INTERVAL_MS, end: END }, true],
+  ["it has news", { lookedAtMs: NOW_MS - 1, hasNews: true }, true],
   ["it wrote a moment ago", { lookedAtMs: NOW_MS - 1, wroteAtMs: NOW_MS - 1 }, false],
   ["output is left", { lookedAtMs: NOW_MS - 1, copying: true }, true],
-  ["the clock was set back", { lookedAtMs: NOW_MS + 3_600_000 }, true],
+  ["the clock was set back", { begun: true, lookedAtMs: NOW_MS + 3_600_000 }, true],
 ];
 for (const [when, known, chosen] of CASES) {
   Deno.test(`chooseJobs() ${chosen ? "takes" : "leaves"} a job when ${when}`, () => {

@@ -29,13 +29,16 @@ export interface SlurmEnd {
 export const LOST_EXIT_CODE = 255;
 
 /**
- * All jobs of the account that Slurm still knows, by id.
+ * All jobs of the account that Slurm still knows, by id. Tells the account what the cluster's clock says.
  * @throws CriError UNAVAILABLE when Slurm does not answer: then nothing is known, which is not an end.
  */
 export async function readQueue(account: ClusterAccount): Promise<Map<string, QueueEntry>> {
+  const askedMs = account.clock.now();
   const result = await account.session.run(SQUEUE_SCRIPT, { timeoutMs: SLURM_COMMAND_TIMEOUT_MS });
   if (result.code !== 0) throw silent(account, result.stderr);
-  return parseQueue(new TextDecoder().decode(result.stdout));
+  const text = new TextDecoder().decode(result.stdout);
+  account.clusterClock.hear(text, askedMs);
+  return parseQueue(text);
 }
 
 /** Parses `SQUEUE_SCRIPT`'s lines; the reason is last because it is free text. */

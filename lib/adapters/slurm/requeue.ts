@@ -28,6 +28,7 @@ export async function putBack(place: WatchPlace, job: WatchedJob): Promise<void>
   delete job.endedSinceMs;
   delete job.end;
   delete job.doubtedSinceMs;
+  delete job.begun;
   let ran = false;
   place.containers.update(
     job.containerId,

@@ -1,3 +1,4 @@
+import { CriError } from "../../base/error.ts";
 import type { LinuxContainerResources } from "../../cri/api.generated.ts";
 
 /** The kubelet's cpu_shares of one core, and the least it ever sends, which means "no request". */
@@ -5,6 +6,13 @@ const SHARES_OF_A_CORE = 1024n;
 const MIN_SHARES = 2n;
 
 const BYTES_PER_MEBIBYTE = 1024n * 1024n;
+
+/** What CRI says for "without a limit". */
+const UNLIMITED = -1n;
+/** More than any node has: 1 PiB. */
+const MAX_MEMORY_BYTES = 1n << 50n;
+/** Slurm counts the cores of a task in 16 bits, of which the last values mean something else (slurm.h, NO_VAL16). */
+const MAX_CORES = 0xfff0n;
 
 /** Options that say how many cores a job gets; where one of them is set, cpu is not derived. */
 const CORE_OPTIONS = new Set([
@@ -38,6 +46,30 @@ export function countingResources(
     cores: mapResources && names.isDisjointFrom(CORE_OPTIONS),
     memory: mapResources && names.isDisjointFrom(MEMORY_OPTIONS),
   };
+}
+
+/** @throws CriError INVALID_ARGUMENT for what no job could be asked for; \`whose\` is it. */
+export function checkResources(
+  resources: LinuxContainerResources | undefined,
+  whose: string,
+): void {
+  if (resources === undefined) return;
+  const { memoryLimitInBytes, cpuQuota, cpuPeriod, cpuShares } = resources;
+  const refuse = (what: string, bound: string, value: bigint) => {
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      `Cannot use the resources of ${whose}: ${what} must be ${bound}, not ${value}.`,
+    );
+  };
+  if (memoryLimitInBytes < UNLIMITED || memoryLimitInBytes > MAX_MEMORY_BYTES) {
+    const bound = `a number of bytes up to ${MAX_MEMORY_BYTES}, or -1 for no limit`;
+    refuse("the memory limit", bound, memoryLimitInBytes);
+  }
+  if (cpuQuota < UNLIMITED) refuse("the cpu quota", "positive, or -1 for no limit", cpuQuota);
+  if (cpuPeriod < 0n) refuse("the cpu period", "positive", cpuPeriod);
+  if (cpuShares < 0n) refuse("the cpu shares", "positive", cpuShares);
+  const cores = coresOf(resources);
+  if (cores > MAX_CORES) refuse("the number of cores", `at most ${MAX_CORES}`, cores);
 }
 
 /** sbatch options for a container's Kubernetes resources. Without a limit or request Slurm's defaults stand. */

@@ -164,6 +164,17 @@ testInShells({
     assertEquals(text((await place.find()).stdout), "102\n");
   },
 
+  "settleScript() says what Slurm knows when no directory can be made": async (place) => {
+    await Deno.mkdir(dirname(dirname(place.directory)), { recursive: true });
+    await Deno.writeTextFile(dirname(place.directory), "in the way");
+    assertEquals([(await place.settle()).code, text((await place.settle()).stdout).trim()], [
+      0,
+      "",
+    ]);
+    await place.cluster.fake("squeue.fails", "down");
+    assertEquals((await place.settle()).code, SUBMIT_EXIT.TRY_AGAIN);
+  },
+
   "settleScript() finds a job that came after it where there are no locks": async (place) => {
     await place.cluster.program("flock", "\nexit 71");
     await place.cluster.fake("sbatch.waits", "");

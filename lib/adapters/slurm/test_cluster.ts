@@ -62,6 +62,10 @@ if [ -e "$FAKE/scontrol.fails" ]; then cat "$FAKE/scontrol.fails" >&2; exit 1; f
 for id; do :; done
 if [ -e "$FAKE/jobs/$id/scontrol" ]; then cat "$FAKE/jobs/$id/scontrol"; exit 0; fi
 echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1`,
+  // \`clock\` is what the login host's clock says; nothing unless set, so that tests have their own time.
+  date: `
+if [ "$*" = '-u +%s' ]; then cat "$FAKE/clock" 2>/dev/null; exit 0; fi
+exec /bin/date "$@"`,
   sacct: `
 if [ -e "$FAKE/sacct" ]; then cat "$FAKE/sacct"; exit 0; fi
 echo 'Slurm accounting storage is disabled' >&2; exit 1`,
@@ -217,6 +221,16 @@ export class TestCluster implements AsyncDisposable {
       if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) {
         return undefined;
       }
+      throw error;
+    }
+  }
+
+  async list(path: string): Promise<string[] | undefined> {
+    this.#assertOnline();
+    try {
+      return (await Array.fromAsync(Deno.readDir(path))).map(({ name }) => name);
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return undefined;
       throw error;
     }
   }

@@ -9,6 +9,7 @@ import type { ContainerState } from "../../store/container_state.ts";
 import { containerRecord, TestStore } from "../../store/test_store.ts";
 import { ClusterAccount } from "./account.ts";
 import { OutputFollower } from "./follow.ts";
+import { newsFolder } from "./news.ts";
 import { TestCluster } from "./test_cluster.ts";
 import { JobUsages } from "./usage.ts";
 import { JobWatch } from "./watch.ts";
@@ -33,6 +34,7 @@ export class Watched {
         cluster.session,
         { mountPath: "m", imageRemoteMount: undefined },
         cluster.lines,
+        this.clock,
       ),
       records.store.containers,
       this.usages,
@@ -90,8 +92,13 @@ export class Watched {
     await this.cluster.fake(`jobs/${jobId}/line`, line);
   }
 
-  async write(name: string, text: string, id = "c1"): Promise<void> {
-    await Deno.writeTextFile(join(this.cluster.home, id, name), text);
+  /** Writes a file of a job's, and leaves word of a start and an end unless `announced` is false. */
+  async write(name: string, text: string, id = "c1", announced = true): Promise<void> {
+    const directory = join(this.cluster.home, id);
+    await Deno.writeTextFile(join(directory, name), text);
+    if (!announced || !["status/start", "status/exit"].includes(name)) return;
+    await Deno.mkdir(newsFolder(directory), { recursive: true });
+    await Deno.writeTextFile(join(newsFolder(directory), id), "");
   }
 
   /** One look at everything, `ms` after the last one. */

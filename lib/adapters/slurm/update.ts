@@ -5,7 +5,7 @@ import { SLURM_COMMAND_TIMEOUT_MS } from "./account.ts";
 import type { ActiveContainers } from "./active.ts";
 import { updateScript } from "./cluster_scripts.ts";
 import { TIME_LIMIT, TIME_LIMIT_ANNOTATION } from "./job_options.ts";
-import { coresOf, mebibytesOf } from "./resources.ts";
+import { checkResources, coresOf, mebibytesOf } from "./resources.ts";
 import { NO_ANSWER } from "./stop.ts";
 import { workloadOf } from "./workload.ts";
 
@@ -14,7 +14,7 @@ import { workloadOf } from "./workload.ts";
  * far as Slurm lets a user go. Only what changes for Slurm is asked of it: not what is rounded to the same, the
  * processors' numbers on the Kubernetes node, or what the job's own settings decide.
  * @throws CriError FAILED_PRECONDITION with Slurm's words when it does not allow it; UNAVAILABLE when it cannot be
- * asked now; INVALID_ARGUMENT for no time limit.
+ * asked now; INVALID_ARGUMENT for no time limit, and for resources that none can have.
  */
 export async function updateJob(
   containers: ActiveContainers,
@@ -22,6 +22,7 @@ export async function updateJob(
   { before, after, annotations }: ResourceChange,
 ): Promise<void> {
   const { id } = container;
+  checkResources(after, `the container ${id}`);
   const { jobId, job, counts, directory } = workloadOf(container);
   const settings: string[] = [];
   const cores = coresOf(after);

@@ -131,6 +131,24 @@ for (const [words, code] of REFUSED) {
   });
 }
 
+for (
+  const [what, after] of Object.entries<Resources>({
+    "less memory than none": { memoryLimitInBytes: -5n },
+    "more memory than there is": { memoryLimitInBytes: 1n << 62n },
+    "a cpu quota below none": { cpuQuota: -100n },
+    "more cores than Slurm can count": { cpuQuota: 70_000n * 100_000n },
+  })
+) {
+  placeTest(`updateResources() refuses ${what}, before the start too`, async (place) => {
+    for (const begin of [() => Promise.resolve(), () => place.start()]) {
+      await begin();
+      const error = await assertRejects(() => update(place, after), CriError, "must be");
+      assertEquals(error.code, "INVALID_ARGUMENT");
+    }
+    assertEquals(await told(place), []);
+  });
+}
+
 for (const limit of ["", "soon", "5 JobId=1", "1:2:3:4", "-5", "5\nx"]) {
   placeTest(`updateResources() refuses the time limit ${JSON.stringify(limit)}`, async (place) => {
     await place.start();

@@ -55,7 +55,7 @@ export class JobUsages {
     this.#lagMs = intervalMs + READING_LAG_MS;
   }
 
-  /** Takes in what the job that began at `startedAtMs`, on its node's clock, has told. */
+  /** Takes in what the job that began at `startedAtMs` has told, all by our clock. */
   add(containerId: string, file: UsageFile, startedAtMs: number): void {
     const told = this.#told.get(containerId) ?? beginning(file, startedAtMs);
     const last = told.at(-1);
@@ -114,7 +114,7 @@ function cpuAt(
   return { cpuAtMs: momentMs, cpuNanoseconds: before.cpuNanoseconds + BigInt(used) };
 }
 
-/** Processor nanoseconds a second. Both times are the compute node's, whose clock may differ from ours. */
+/** Processor nanoseconds a second. Both times are of the compute node's clock. */
 function rate(before: UsageFile, after: UsageFile): bigint {
   const used = Number(after.cpuNanoseconds - before.cpuNanoseconds);
   return BigInt(Math.round(used * 1000 / (after.measuredAtMs - before.measuredAtMs)));

@@ -1,13 +1,14 @@
 import type { Clock } from "../../base/clock.ts";
-import { type CriCode, CriError, messageOf } from "../../base/error.ts";
+import { CriError, messageOf } from "../../base/error.ts";
 import type { Logger } from "../../base/log.ts";
 import type { ContainerLog } from "../../logs/container_log.ts";
 import { type ContainerEnd, markExited } from "../../store/container_state.ts";
 import type { ContainerRecord } from "../../store/records.ts";
 import type { Table } from "../../store/table.ts";
-import type { ClusterAccount } from "./account.ts";
+import { type ClusterAccount, UNANSWERED } from "./account.ts";
 import { readTurns } from "./follow.ts";
 import { chooseJobs, LOOK_INTERVAL_MS } from "./look_turns.ts";
+import { takeNews } from "./news.ts";
 import { type QueueEntry, readQueue } from "./queue.ts";
 import type { JobUsages } from "./usage.ts";
 import { copyTermination, lookAtFiles } from "./watch_files.ts";
@@ -25,14 +26,6 @@ const QUEUE_INTERVAL_STOPPING_MS = 1_000;
 const QUEUE_PATIENCE_MS = 100;
 /** Pause after an error, so that an unreachable cluster is not asked all the time. */
 const ERROR_PAUSE_MS = 1_000;
-
-/** Errors that say nothing about a job: the cluster did not answer. */
-const UNANSWERED: ReadonlySet<CriCode> = new Set<CriCode>([
-  "UNAVAILABLE",
-  "UNKNOWN",
-  "UNAUTHENTICATED",
-  "DEADLINE_EXCEEDED",
-]);
 
 /**
  * Watches all jobs of one account in one loop: their status files and output over sftp, and one squeue for
@@ -143,10 +136,12 @@ export class JobWatch {
     const now = this.clock.now();
     const asksSlurm = this.#asking === undefined &&
       now - this.#queueReadAtMs >= this.#queueIntervalMs();
+    await this.account.clusterClock.learn();
+    await takeNews(this.account.session, this.#jobs);
     const all = [...this.#jobs.values()];
     const jobs = asksSlurm ? all : chooseJobs(all, now);
     for (const job of jobs) job.lookedAtMs = now;
-    const looks = await Promise.allSettled(jobs.map((job) => this.#look(job)));
+    const looks = await Promise.allSettled(jobs.map((job) => this.#look(job, asksSlurm)));
     const failures = looks.filter((look) => look.status === "rejected");
     // Only a job that was submitted before squeue ran can be missing from its answer, and without an answer from
     // its files it may not be called ended.
@@ -191,10 +186,10 @@ export class JobWatch {
   }
 
   /** A job whose own files cannot be read is left to squeue. */
-  async #look(job: WatchedJob): Promise<void> {
+  async #look(job: WatchedJob, closely: boolean): Promise<void> {
     let atEnd: boolean;
     try {
-      atEnd = await lookAtFiles(this.#place, job);
+      atEnd = await lookAtFiles(this.#place, job, closely);
     } catch (error) {
       await this.#noteUnreadable(job, error);
       atEnd = true;
@@ -206,7 +201,7 @@ export class JobWatch {
 
   async #ask(job: WatchedJob, entry: QueueEntry | undefined): Promise<void> {
     await lookAtQueue(this.#place, job, entry);
-    if (job.end !== undefined) await this.#look(job);
+    if (job.end !== undefined) await this.#look(job, false);
   }
 
   /** Says once that a job's files cannot be read. @throws what says nothing about the job. */

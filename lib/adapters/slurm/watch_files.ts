@@ -10,44 +10,72 @@ import type { WatchedJob, WatchPlace } from "./watched_job.ts";
 import { parseUsage } from "./usage.ts";
 import { type SlurmWorkload, withWorkload, workloadOf } from "./workload.ts";
 
+/** How often the status files are read of a job that left no news; what it uses it tells in no other way. */
+const STATUS_INTERVAL_MS = 2_000;
+
 /**
- * Looks at a job's status files and copies a turn of its output. True when none is left to copy. The exit file is
- * looked for before the output is copied, so that an end is told with all of it; it becomes `job.end`.
+ * Looks at a job's status files, if it is time or `closely`, and copies a turn of its output. True when none is left to
+ * copy. The exit file is looked for before the output is copied, so that an end is told with all of it; it becomes
+ * `job.end`.
  * @throws CriError why the files cannot be read.
  */
-export async function lookAtFiles(place: WatchPlace, job: WatchedJob): Promise<boolean> {
+export async function lookAtFiles(
+  place: WatchPlace,
+  job: WatchedJob,
+  closely: boolean,
+): Promise<boolean> {
   const container = place.containers.get(job.containerId);
   if (container === undefined) return true;
   if (job.end === undefined) {
-    const exit = await readStatus(place, job, "exit");
-    const { job: run, earlierRunMs } = workloadOf(container);
-    if (run === undefined) {
-      const start = await readStatus(place, job, "start");
-      const isOfEarlierRun = start !== undefined && parseStart(start)?.timeMs === earlierRunMs;
-      if (start !== undefined && !isOfEarlierRun) await noteStart(place, job, start);
-      else if (exit === undefined || earlierRunMs !== undefined) return true;
-    }
-    if (exit !== undefined) takeExit(place, job, exit, workloadOf(container));
-    else await lookAtUsage(place, job);
+    const sinceMs = place.clock.now() - (job.statusReadAtMs ?? -Infinity);
+    // A clock that was set back must not stop the looks.
+    const isDue = sinceMs >= STATUS_INTERVAL_MS || sinceMs < 0;
+    if (closely || isDue || job.hasNews) await lookAtStatus(place, job, workloadOf(container));
+    if (!job.begun && job.end === undefined) return true;
   }
   return await copyOutput(place, job);
 }
 
-/** A job writes its usage every ten seconds unless told otherwise; a look costs one read. */
-const USAGE_INTERVAL_MS = 2_000;
+async function lookAtStatus(
+  place: WatchPlace,
+  job: WatchedJob,
+  workload: SlurmWorkload,
+): Promise<void> {
+  const now = place.clock.now();
+  // Opening the folder lets a network file system forget which files were not there (nfs(5), LOOKUP caching).
+  if (job.hasNews) await place.account.session.list(join(job.directory, "status"));
+  const exit = await readStatus(place, job, "exit");
+  const { earlierRunMs } = workload;
+  job.begun = workload.job !== undefined;
+  if (!job.begun) {
+    const start = await readStatus(place, job, "start");
+    if (start !== undefined && parseStart(start)?.timeMs !== earlierRunMs) {
+      await noteStart(place, job, start);
+      job.begun = true;
+    }
+  }
+  // Without a start of this run's the exit is that of an earlier one, if there was one.
+  if (exit !== undefined && (job.begun || earlierRunMs === undefined)) {
+    takeExit(place, job, exit, workload);
+  } else if (job.begun) await lookAtUsage(place, job);
+  job.statusReadAtMs = now;
+  delete job.hasNews;
+}
 
 /** Takes in what the job says that it uses; what was known before stands when it says nothing. */
 async function lookAtUsage(place: WatchPlace, job: WatchedJob): Promise<void> {
-  const now = place.clock.now();
-  if (job.usageReadAtMs !== undefined && now - job.usageReadAtMs < USAGE_INTERVAL_MS) return;
-  job.usageReadAtMs = now;
   const bytes = await readStatus(place, job, "usage");
   const usage = bytes === undefined ? undefined : parseUsage(bytes);
   // Removed meanwhile: nobody would forget its use again.
   const container = place.containers.get(job.containerId);
   if (usage === undefined || container === undefined) return;
   const { startedAtMs = usage.measuredAtMs } = workloadOf(container).job ?? {};
-  place.usages.add(job.containerId, usage, startedAtMs);
+  const { clusterClock } = place.account;
+  place.usages.add(
+    job.containerId,
+    { ...usage, measuredAtMs: clusterClock.ours(usage.measuredAtMs) },
+    clusterClock.ours(startedAtMs),
+  );
 }
 
 /** Copies the termination message. Comes before the end is told: the kubelet reads the message once. */
@@ -123,7 +151,7 @@ function takeExit(
   const neverStarted = told.error !== undefined;
   const exitCode = meantExitCode(told.exitCode, neverStarted, stop?.killed === true);
   job.end = {
-    finishedAtMs: Math.min(told.timeMs, now),
+    finishedAtMs: Math.min(place.account.clusterClock.ours(told.timeMs), now),
     exitCode,
     reason: neverStarted ? START_ERROR_REASON : exitCode === 0 ? "Completed" : "Error",
     message: told.error ?? (stop === undefined ? "" : "The container was stopped"),

@@ -17,6 +17,12 @@ export interface WatchedJob {
   jobId: string;
   /** When its files were looked at last; undefined before the first look. */
   lookedAtMs?: number;
+  /** Whether it said that its status files have changed, and they were not read since. */
+  hasNews?: boolean;
+  /** Whether it is known to have begun. */
+  begun?: boolean;
+  /** When its status files were read last. */
+  statusReadAtMs?: number;
   /** When it wrote last. */
   wroteAtMs?: number;
   /** Whether output is left that can be copied now. */
@@ -35,8 +41,6 @@ export interface WatchedJob {
   doubtedSinceMs?: number;
   /** What its log said last of its waiting. */
   toldWait?: { reason: string; atMs: number };
-  /** When its usage was looked at last. */
-  usageReadAtMs?: number;
   /** Whether its log says so already. */
   endNoted?: boolean;
   /** Whether it was said that its files cannot be read. */

@@ -71,6 +71,22 @@ export async function readWholeFile(
   return bytes;
 }
 
+/** The names of what a folder holds, in no order; undefined when there is none. */
+export async function listFolder(
+  sftp: SftpChannel,
+  path: string,
+): Promise<string[] | undefined> {
+  try {
+    const entries = await sftp.request<{ filename: string }[]>((wrapper, done) =>
+      wrapper.readdir(path, done)
+    );
+    return entries.map(({ filename }) => filename);
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    throw translate(sftp, error, "list", path);
+  }
+}
+
 /** Removes a file or link. False when there was none. */
 export async function removeFile(sftp: SftpChannel, path: string): Promise<boolean> {
   try {

@@ -9,6 +9,7 @@ import { KeptConnection } from "./kept_connection.ts";
 import { type ClusterLogin, type JumpLogin, loginKey, loginName } from "./login.ts";
 import { parsePrivateKey } from "./private_key.ts";
 import {
+  listFolder,
   readFileAt,
   readWholeFile,
   type RemoteStat,
@@ -181,6 +182,11 @@ export class ClusterSession {
    */
   async readFile(path: string, maxBytes: number): Promise<Uint8Array | undefined> {
     return await readWholeFile(await this.#sftp(), path, maxBytes);
+  }
+
+  /** The names of what a folder holds, in no order; undefined when there is none. */
+  async list(path: string): Promise<string[] | undefined> {
+    return await listFolder(await this.#sftp(), path);
   }
 
   /**

@@ -65,6 +65,16 @@ Deno.test("ClusterSession.remove() removes a file when it is there", async () =>
   assertEquals(await test.session.stat(`${test.folder}/file`), undefined);
 });
 
+Deno.test("ClusterSession.list() names all that a folder holds when it takes several requests", async () => {
+  await using test = await startTestSession();
+  const names = ["a", "b c", "é", "sub", ".hidden"];
+  const folder = `${test.folder}/folder`;
+  for (const name of names) await Deno.mkdir(`${folder}/${name}`, { recursive: true });
+  assertEquals((await test.session.list(folder))?.toSorted(), names.toSorted());
+  assertEquals(await test.session.list(`${folder}/sub`), []);
+  assertEquals(await test.session.list(`${test.folder}/none`), undefined);
+});
+
 Deno.test("ClusterSession.stat() gives size, time and mode when a file is there", async () => {
   await using test = await startTestSession();
   const path = `${test.folder}/file`;

@@ -7,6 +7,9 @@ const { STATUS_CODE, OPEN_MODE } = utils.sftp;
 /** What becomes of a request: it is served, never answered, or it closes the channel. */
 export type SftpFault = (request: string) => "serve" | "stall" | "close";
 
+/** As few as make a client ask again. */
+const ENTRIES_AT_ONCE = 2;
+
 /**
  * Serves this machine's files, for tests. It offers no extensions and small packets only, so a client must
  * do without posix-rename and gets large transfers in parts.
@@ -62,9 +65,26 @@ export function serveSftp(sftp: SFTPWrapper, fault: SftpFault): void {
   });
   on("FSETSTAT", (requestId) => sftp.status(requestId, STATUS_CODE.OK));
   on("CLOSE", (requestId, handle: Buffer) => {
-    fileOf(handle).close();
-    files.delete(handle.toString());
+    if (!folders.delete(handle.toString())) {
+      fileOf(handle).close();
+      files.delete(handle.toString());
+    }
     sftp.status(requestId, STATUS_CODE.OK);
+  });
+  const folders = new Map<string, Deno.DirEntry[]>();
+  on("OPENDIR", (requestId, path: string) => {
+    const handle = String(++lastHandle);
+    folders.set(handle, [...Deno.readDirSync(path)]);
+    sftp.handle(requestId, Buffer.from(handle));
+  });
+  on("READDIR", (requestId, handle: Buffer) => {
+    const entries = folders.get(handle.toString())?.splice(0, ENTRIES_AT_ONCE) ?? [];
+    if (entries.length === 0) return void sftp.status(requestId, STATUS_CODE.EOF);
+    const attrs = { mode: 0, uid: 0, gid: 0, size: 0, atime: 0, mtime: 0 };
+    sftp.name(
+      requestId,
+      entries.map(({ name }) => ({ filename: name, longname: name, attrs })),
+    );
   });
   on("STAT", (requestId, path: string) => {
     const info = Deno.statSync(path);
