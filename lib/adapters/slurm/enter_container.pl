@@ -54,7 +54,8 @@ sub look_for_container {
 }
 
 sub fail_setuid {
-  fail('setuid', 'the container runtime there is installed setuid and makes no user namespace');
+  fail('setuid', 'the container runtime there is installed setuid, so that nobody but root may enter its containers; '
+    . 'where the kernel lets users make namespaces, export APPTAINER_USERNS=1 (SINGULARITY_USERNS=1) in CLUSTER_CONFIG');
 }
 
 # A process id may have been given to a process of somebody else since. The environment that Slurm gave to the
