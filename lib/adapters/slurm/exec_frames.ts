@@ -2,6 +2,7 @@ import { concat } from "@std/bytes/concat";
 import { CriError } from "../../base/error.ts";
 import attach from "./attach.pl" with { type: "text" };
 import enterContainer from "./enter_container.pl" with { type: "text" };
+import follow from "./follow.pl" with { type: "text" };
 import node from "./node.pl" with { type: "text" };
 import reachPort from "./reach_port.pl" with { type: "text" };
 import step from "./step.pl" with { type: "text" };
@@ -37,6 +38,8 @@ export type Frame =
   | { kind: "stdout" | "stderr"; bytes: Uint8Array }
   /** So many more bytes of input were taken. */
   | { kind: "taken"; bytes: number }
+  /** The job's status files, empty where there is none. */
+  | { kind: "status"; start: Uint8Array; exit: Uint8Array }
   /** No more output comes, but input is still taken. */
   | { kind: "outputEnded" }
   | { kind: "exited"; code: number }
@@ -58,6 +61,8 @@ export const ENTER_PROGRAM: Uint8Array = withLength(node + step + terminal + ent
 export const PORT_PROGRAM: Uint8Array = withLength(node + step + reachPort);
 /** The same for `attach.pl`. */
 export const ATTACH_PROGRAM: Uint8Array = withLength(node + step + attach);
+/** The same for `follow.pl`. */
+export const FOLLOW_PROGRAM: Uint8Array = withLength(node + step + follow);
 
 /** @throws CriError INVALID_ARGUMENT when a word of the command holds NUL, which no argument can. */
 export function encodeRequest(request: EnterRequest): Uint8Array {
@@ -167,6 +172,11 @@ function parseFrame(letter: string, bytes: Uint8Array): Frame {
     case "k":
       if (!/^\d{1,9}$/.test(text())) throw garbled();
       return { kind: "taken", bytes: Number(text()) };
+    case "b": {
+      const end = bytes.indexOf(0);
+      if (end === -1) throw garbled();
+      return { kind: "status", start: bytes.slice(0, end), exit: bytes.slice(end + 1) };
+    }
     case "z":
       return { kind: "outputEnded" };
     case "t":

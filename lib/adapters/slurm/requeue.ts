@@ -28,6 +28,8 @@ export async function putBack(place: WatchPlace, job: WatchedJob): Promise<void>
   delete job.endedSinceMs;
   delete job.end;
   delete job.doubtedSinceMs;
+  await job.onNode?.stop();
+  delete job.onNode;
   let ran = false;
   place.containers.update(
     job.containerId,

@@ -67,12 +67,16 @@ export async function copyTermination(place: WatchPlace, job: WatchedJob): Promi
   }
 }
 
-function readStatus(
+async function readStatus(
   { account }: WatchPlace,
   job: WatchedJob,
-  name: string,
+  name: "start" | "exit" | "usage",
 ): Promise<Uint8Array | undefined> {
-  return account.session.readFile(join(job.directory, "status", name), MAX_STATUS_BYTES);
+  const told = name === "usage" ? undefined : job.onNode?.status(name);
+  return told ?? await account.session.readFile(
+    join(job.directory, "status", name),
+    MAX_STATUS_BYTES,
+  );
 }
 
 async function noteStart(place: WatchPlace, job: WatchedJob, bytes: Uint8Array): Promise<void> {
@@ -141,7 +145,10 @@ async function copyOutput(place: WatchPlace, job: WatchedJob): Promise<boolean> 
   job.copying = false;
   try {
     const final = job.end !== undefined;
-    const { atEnd, lively } = await job.output.follow(place.output, { certain, final });
+    if (final) await job.onNode?.finish();
+    const { atEnd, lively } = !final && job.onNode?.live
+      ? { atEnd: true, lively: job.onNode.takeLively() }
+      : await job.output.follow(place.output, { certain, final });
     if (certain) job.openedAtMs = now;
     if (lively) job.wroteAtMs = now;
     job.copying = !atEnd;

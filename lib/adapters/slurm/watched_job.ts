@@ -6,6 +6,7 @@ import type { ContainerRecord } from "../../store/records.ts";
 import type { Table } from "../../store/table.ts";
 import type { ClusterAccount } from "./account.ts";
 import type { OutputFollower, OutputSource } from "./follow.ts";
+import type { NodeFollower } from "./node_follower.ts";
 import type { JobUsages } from "./usage.ts";
 
 /** A job that is watched. */
@@ -15,6 +16,8 @@ export interface WatchedJob {
   readonly log: ContainerLog;
   readonly output: OutputFollower;
   jobId: string;
+  /** Follows it on its node, where the cluster is set so; from when Slurm calls it running. */
+  onNode?: NodeFollower;
   /** When its files were looked at last; undefined before the first look. */
   lookedAtMs?: number;
   /** When it wrote last. */
