@@ -200,8 +200,9 @@ sub become_command {
   my $unknown = -e $name ? 'it is no executable file' : 'there is no such file';
   $refuse->('command', $name =~ m{/} ? $unknown : 'it is not in PATH, ' . ($ENV{PATH} // 'which is not set'))
     if !defined $path;
-  no warnings 'exec';
-  exec { $path } @argv;
+  # The refusal tells it.
+  local $^W = 0;
+  { exec { $path } @argv }
   $refuse->('command', "$!");
 }
 

@@ -56,13 +56,13 @@ const MAX_FRAME_BYTES = 1024 * 1024;
 const MAX_NOISE_BYTES = 1024 * 1024;
 
 /** `enter_container.pl` and what it needs, as `READ_PROGRAM` reads it. */
-export const ENTER_PROGRAM: Uint8Array = withLength(node + step + terminal + enterContainer);
+export const ENTER_PROGRAM: Uint8Array = programOf(node, step, terminal, enterContainer);
 /** The same for `reach_port.pl`. */
-export const PORT_PROGRAM: Uint8Array = withLength(node + step + reachPort);
+export const PORT_PROGRAM: Uint8Array = programOf(node, step, reachPort);
 /** The same for `attach.pl`. */
-export const ATTACH_PROGRAM: Uint8Array = withLength(node + step + attach);
+export const ATTACH_PROGRAM: Uint8Array = programOf(node, step, attach);
 /** The same for `follow.pl`. */
-export const FOLLOW_PROGRAM: Uint8Array = withLength(node + step + follow);
+export const FOLLOW_PROGRAM: Uint8Array = programOf(node, step, follow);
 
 /** @throws CriError INVALID_ARGUMENT when a word of the command holds NUL, which no argument can. */
 export function encodeRequest(request: EnterRequest): Uint8Array {
@@ -98,6 +98,11 @@ export function inputFrame(letter: "i" | "e" | "w", bytes: Uint8Array): Uint8Arr
   header[0] = letter.charCodeAt(0);
   new DataView(header.buffer).setUint32(1, bytes.length);
   return concat([header, bytes]);
+}
+
+/** The parts as one program, without the lines that are comments: a third less to send. */
+function programOf(...parts: string[]): Uint8Array {
+  return withLength(parts.join("").replaceAll(/^ *#.*\n/gm, ""));
 }
 
 /** The text's length in bytes, a newline, and the text. */
