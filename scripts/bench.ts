@@ -5,6 +5,7 @@
 import { messageOf } from "../lib/base/error.ts";
 import { writeStderrLine, writeStdoutLine } from "../lib/base/log.ts";
 import { benchExec } from "./bench/exec.ts";
+import { benchFlood } from "./bench/flood.ts";
 import { benchLogs } from "./bench/logs.ts";
 import { benchRouter } from "./bench/router.ts";
 import { Lab } from "./lab/lab.ts";
@@ -13,6 +14,7 @@ import { prepareNode } from "./lab/node_server.ts";
 const BENCHMARKS: Readonly<Record<string, (lab: Lab) => Promise<void>>> = {
   exec: benchExec,
   logs: benchLogs,
+  flood: benchFlood,
   router: benchRouter,
 };
 
