@@ -172,11 +172,14 @@ const ROTATION_WAIT_MS = 30_000;
 /** Says that the log is full. True while the rest of an ended job's output waits for the log's rotation. */
 async function waitsForRotation(place: WatchPlace, job: WatchedJob): Promise<boolean> {
   if (!job.log.isFull) {
-    delete job.fullSinceMs;
+    delete job.full;
     return false;
   }
-  if (job.fullSinceMs === undefined) {
-    job.fullSinceMs = place.clock.now();
+  const { stdout: out, stderr: err } = job.output.consumed();
+  const consumedBytes = out + err;
+  // Much output fills a rotated log before anybody sees it with room.
+  if (job.full?.consumedBytes !== consumedBytes) {
+    job.full = { sinceMs: place.clock.now(), consumedBytes };
     await place.note(
       job,
       "the log is full (--max-log-bytes): the output goes on when the log is rotated",
@@ -187,7 +190,7 @@ async function waitsForRotation(place: WatchPlace, job: WatchedJob): Promise<boo
   const stdout = await job.output.missingBytes(session, "stdout");
   const stderr = await job.output.missingBytes(session, "stderr");
   if (stdout + stderr === 0) return false;
-  if (place.clock.now() - job.fullSinceMs < ROTATION_WAIT_MS) return true;
+  if (place.clock.now() - job.full.sinceMs < ROTATION_WAIT_MS) return true;
   job.leftOutNoted = true;
   await place.note(
     job,

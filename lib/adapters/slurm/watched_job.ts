@@ -26,8 +26,8 @@ export interface WatchedJob {
   copying?: boolean;
   /** When its output was opened last, whatever its attributes said. */
   openedAtMs?: number;
-  /** Since when its log is full; undefined while it is not. */
-  fullSinceMs?: number;
+  /** Since when its log is full, and how much of the output it holds; undefined while it is not. */
+  full?: { sinceMs: number; consumedBytes: number };
   /** Whether its log says that the rest of the output is left out. */
   leftOutNoted?: boolean;
   /** When Slurm was first seen to call it ended or not to know it; undefined while it lives. */
