@@ -43,7 +43,7 @@ const STOPPED_CLAIM = "stopped";
 /** Prints the home directory, NUL, then the names of the commands that are missing. */
 export const PROBE_SCRIPT = `
 printf '%s\\0' "$HOME"
-for tool in sbatch squeue scancel tar base64 sha256sum; do
+for tool in sbatch squeue scancel tar sha256sum; do
   command -v "$tool" >/dev/null 2>&1 || printf '%s ' "$tool"
 done
 `;

@@ -3,10 +3,11 @@ import { CriError } from "../../base/error.ts";
 
 /**
  * The one command line that ever reaches the login shell. It means the same in bash, dash, zsh, tcsh and
- * fish; the script comes as one line of base64 on stdin, so that no byte of it is in argv or parsed by the
- * login shell. `read` fails on a line that was cut off, and then nothing of it runs.
+ * fish; the script comes as one line of ASCII on stdin, so that no byte of it is in argv or parsed by the
+ * login shell. `read` fails on a line that was cut off, and then nothing of it runs. No program is started for it,
+ * which a probe would wait for.
  */
-export const COMMAND_LINE = `exec /bin/sh -c 'read -r s && eval "$(printf %s "$s" | base64 -d)"'`;
+export const COMMAND_LINE = `exec /bin/sh -c 'IFS= read -r s && eval "$(printf %b "$s")"'`;
 
 /** sh reads the script's line byte by byte (1 MiB takes about a second); data belongs into stdin. */
 export const MAX_SCRIPT_BYTES = 1024 * 1024;
@@ -45,8 +46,19 @@ export function wrapScript(script: string): WrappedScript {
       `Cannot run a script as it must be at most ${MAX_SCRIPT_BYTES} bytes: it has ${bytes.length}`,
     );
   }
-  return { stdinLine: new TextEncoder().encode(bytes.toBase64() + "\n"), marker };
+  return { stdinLine: new TextEncoder().encode(asOneLine(bytes) + "\n"), marker };
 }
+
+/** Printable ASCII of which printf's %b (printf(1p)) makes the bytes again. */
+function asOneLine(bytes: Uint8Array): string {
+  const parts = Array.from(bytes, (byte) => {
+    const plain = byte >= 0x20 && byte < 0x7f && byte !== BACKSLASH;
+    return plain ? String.fromCharCode(byte) : `\\0${byte.toString(8).padStart(3, "0")}`;
+  });
+  return parts.join("");
+}
+
+const BACKSLASH = 0x5c;
 
 /** Drops what comes before the marker's line and passes on, byte for byte, what comes after it. */
 export class MarkerFilter {
