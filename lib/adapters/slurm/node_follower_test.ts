@@ -4,57 +4,13 @@ import { join } from "@std/path";
 import { delay } from "@std/async/delay";
 import { TestClock } from "../../base/test_clock.ts";
 import { createLogger } from "../../base/log.ts";
-import type { ScriptOptions } from "../../executors/ssh/session.ts";
 import { ContainerLog } from "../../logs/container_log.ts";
 import { TestStore } from "../../store/test_store.ts";
 import type { ClusterAccount } from "./account.ts";
 import { OutputFollower, readTurns } from "./follow.ts";
 import { NodeFollower } from "./node_follower.ts";
-import { StreamLines } from "./stream_lines.ts";
 import { TestCluster } from "./test_cluster.ts";
-
-const frame = (letter: string, text = "") =>
-  `${letter}\0\0\0${String.fromCharCode(text.length)}${text}\n`;
-
-/** The node's side of each step: what it was asked, and what it says. */
-class PlayedNode {
-  readonly requests: string[][] = [];
-  #say: ((text: string) => Promise<void>) | undefined;
-  #end: (() => void) | undefined;
-
-  readonly run = async (_script: string, { stdin, onStdout, signal }: ScriptOptions) => {
-    const frames = (stdin as AsyncIterable<Uint8Array>)[Symbol.asyncIterator]();
-    await frames.next();
-    const [, nonce = "", ...fields] = new TextDecoder().decode((await frames.next()).value)
-      .split(/[\0\n]/);
-    const ended = Promise.withResolvers<void>();
-    this.#end = ended.resolve;
-    let begun = "";
-    this.#say = async (text) => {
-      const bytes = Uint8Array.from(begun + text, (letter) => letter.charCodeAt(0));
-      begun = "";
-      await onStdout?.(bytes);
-    };
-    begun = nonce;
-    this.requests.push(fields.slice(0, 3));
-    signal?.addEventListener("abort", () => ended.resolve());
-    await Promise.race([ended.promise, frames.next()]);
-    return { code: 1, stdout: new Uint8Array(), stderr: new Uint8Array() };
-  };
-
-  async say(...frames: string[]): Promise<void> {
-    await this.#say?.(frames.join(""));
-  }
-
-  end(): void {
-    this.#end?.();
-  }
-
-  /** Resolves when so many steps have been asked for. */
-  async asked(times: number): Promise<void> {
-    while (this.requests.length < times) await delay(1);
-  }
-}
+import { frame, PlayedNode } from "./test_played_node.ts";
 
 interface Place {
   node: PlayedNode;
@@ -80,10 +36,9 @@ function followerTest(
     const log = new ContainerLog("c1", path, records.store.logPositions, clock, maxLogBytes);
     const output = new OutputFollower(cluster.home, log);
     const node = new PlayedNode();
-    const lines = new StreamLines(() => ({ run: node.run }) as never, () => {});
     const follower = new NodeFollower(
       { containerId: "c1", directory: cluster.home, jobId: "17", output },
-      { name: "u@h:22", lines } as ClusterAccount,
+      { name: "u@h:22", lines: node.lines } as ClusterAccount,
       clock,
       createLogger({ threshold: "error", write: () => {} }),
     );
