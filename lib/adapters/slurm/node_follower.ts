@@ -29,7 +29,8 @@ export interface FollowedJob {
  */
 export class NodeFollower {
   readonly #stop = new AbortController();
-  readonly #loop: Promise<void>;
+  /** Resolves when nothing of it is left; a node that does not answer is waited for some seconds after `stop`. */
+  readonly ended: Promise<void>;
   /** One piece at a time: a piece and the end of the file before it are joined. */
   readonly #turn = new Mutex();
   #status: { start?: Uint8Array; exit?: Uint8Array } = {};
@@ -47,7 +48,7 @@ export class NodeFollower {
     private readonly clock: Clock,
     private readonly log: Logger,
   ) {
-    this.#loop = this.#run();
+    this.ended = this.#run();
   }
 
   /** Whether a step is at work, so that nobody else need look at the files. */
@@ -73,10 +74,10 @@ export class NodeFollower {
     for (const stream of ["stdout", "stderr"] as const) await this.#pass(stream, true);
   }
 
-  /** Ends the step; afterwards nothing more is copied. */
+  /** Lets the step end; when it resolves nothing more is copied. */
   async stop(): Promise<void> {
     this.#stop.abort();
-    await this.#loop;
+    await this.#turn.waitForUnlock();
   }
 
   async #run(): Promise<void> {
@@ -156,6 +157,7 @@ export class NodeFollower {
   /** False when the log is full. */
   #pass(stream: LogStream, final: boolean): Promise<boolean> {
     return this.#turn.runExclusive(async () => {
+      if (this.#stop.signal.aborted) return true;
       const { atBytes, bytes } = this.#held[stream];
       const consumed = await this.job.output.push(stream, atBytes, bytes, final);
       // Who read the files may have come further than what is held.

@@ -62,6 +62,7 @@ function followerTest(
       });
     } finally {
       await follower.stop();
+      await follower.ended;
       await log.close();
     }
   });

@@ -94,7 +94,11 @@ export class JobWatch {
     this.#stop.abort();
     this.#wake?.();
     await this.#loop;
-    await Promise.all([...this.#jobs.values()].map((job) => job.onNode?.stop()));
+    const onNodes = [...this.#jobs.values()].flatMap(({ onNode }) => onNode ?? []);
+    await Promise.all(onNodes.map(async (onNode) => {
+      await onNode.stop();
+      await onNode.ended;
+    }));
     await this.#asking?.answer.catch(() => {});
   }
 
