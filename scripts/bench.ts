@@ -5,6 +5,7 @@
 import { messageOf } from "../lib/base/error.ts";
 import { writeStderrLine, writeStdoutLine } from "../lib/base/log.ts";
 import { benchExec } from "./bench/exec.ts";
+import { benchFlood } from "./bench/flood.ts";
 import { benchIdle } from "./bench/idle.ts";
 import { benchImages } from "./bench/images.ts";
 import { benchLogs } from "./bench/logs.ts";
@@ -16,6 +17,7 @@ import { prepareNode } from "./lab/node_server.ts";
 
 const BENCHMARKS: Readonly<Record<string, (lab: Lab) => Promise<void>>> = {
   exec: benchExec,
+  flood: benchFlood,
   idle: benchIdle,
   images: benchImages,
   logs: benchLogs,

@@ -209,6 +209,7 @@ export function helpText(): string {
     "  CRI_SLURM_MOUNT_PATH          Working directory on the cluster, relative to $HOME (default multi-cri)",
     "  CRI_SLURM_IMAGE_REMOTE_MOUNT  Directory of images on the cluster (default: .images in the working directory)",
     "  CRI_SLURM_SITE_IMAGES         Directory of the site's own images on the cluster, absolute (default: none)",
+    "  CRI_SLURM_FOLLOW              files, or node: follow jobs by steps on their nodes (default: files)",
     "  CRI_SLURM_BUILD_IN_CLUSTER    Let the cluster pull images that need no credentials (true, job or false, the default)",
   ].join("\n");
 }

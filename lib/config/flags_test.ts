@@ -43,6 +43,7 @@ Deno.test("parseInvocation() gives the documented defaults when there are no fla
       siteImages: undefined,
       buildInCluster: false,
       buildInJob: false,
+      followOnNode: false,
     },
   });
 });
@@ -71,6 +72,7 @@ Deno.test("parseInvocation() reads flags in every usual spelling", () => {
       CRI_SLURM_IMAGE_REMOTE_MOUNT: "/scratch/images",
       CRI_SLURM_SITE_IMAGES: "/apps/images",
       CRI_SLURM_BUILD_IN_CLUSTER: "job",
+      CRI_SLURM_FOLLOW: "node",
     }).slurm,
     {
       mountPath: "work",
@@ -78,6 +80,7 @@ Deno.test("parseInvocation() reads flags in every usual spelling", () => {
       siteImages: "/apps/images",
       buildInCluster: true,
       buildInJob: true,
+      followOnNode: true,
     },
   );
   assertEquals(parse(["-h"]).kind, "help");
@@ -137,6 +140,7 @@ const refusals: [string[], Record<string, string>, string][] = [
   [[], { CRI_SLURM_SITE_IMAGES: "/a:b" }, "an absolute path"],
   [["--registry-credentials", "auth.json"], {}, "an absolute path"],
   [[], { CRI_SLURM_BUILD_IN_CLUSTER: "maybe" }, "true or false"],
+  [[], { CRI_SLURM_FOLLOW: "nfs" }, "files or node"],
 ];
 
 for (const [args, env, words] of refusals) {

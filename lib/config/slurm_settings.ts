@@ -12,6 +12,8 @@ export interface SlurmSettings {
   buildInCluster?: boolean;
   /** Whether what the cluster's runtime makes is made in a job, and not on the login host. */
   buildInJob?: boolean;
+  /** Whether jobs are followed by steps on their nodes, and not by their files as the login host sees them. */
+  followOnNode?: boolean;
 }
 
 /**
@@ -22,6 +24,10 @@ export function slurmSettings(env: (name: string) => string | undefined): SlurmS
   const build = env("CRI_SLURM_BUILD_IN_CLUSTER") || "false";
   if (!/^(true|false|1|0|job)$/i.test(build)) {
     throw badValue("CRI_SLURM_BUILD_IN_CLUSTER", build, "true or false, or job");
+  }
+  const follow = env("CRI_SLURM_FOLLOW") || "files";
+  if (!/^(files|node)$/i.test(follow)) {
+    throw badValue("CRI_SLURM_FOLLOW", follow, "files or node");
   }
   const mountPath = env("CRI_SLURM_MOUNT_PATH") || "multi-cri";
   const imageMount = env("CRI_SLURM_IMAGE_REMOTE_MOUNT") || undefined;
@@ -56,6 +62,7 @@ export function slurmSettings(env: (name: string) => string | undefined): SlurmS
     siteImages,
     buildInCluster: /^(true|1|job)$/i.test(build),
     buildInJob: /^job$/i.test(build),
+    followOnNode: /^node$/i.test(follow),
   };
 }
 

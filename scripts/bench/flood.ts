@@ -3,10 +3,12 @@ import { basename, dirname } from "@std/path";
 import { writeStdoutLine } from "../../lib/base/log.ts";
 import { ContainerState } from "../../lib/cri/api.generated.ts";
 import type { Lab } from "../lab/lab.ts";
+import { runOk } from "../lab/process.ts";
 import { type BenchJob, SlurmBench } from "./slurm_jobs.ts";
 
 /** What one job writes as fast as it can. */
-const FLOOD_MEBIBYTES = 3 * 1024;
+const FLOOD_MEBIBYTES = 10 * 1024;
+const LINE = "0123456789".repeat(10);
 /** As a kubelet looks at logs by default, and how many files it keeps of one (containerLogMaxFiles). */
 const ROTATION_MS = 10_000;
 const KEPT_FILES = 5;
@@ -16,7 +18,7 @@ const LOOK_MS = 500;
 export async function benchFlood(lab: Lab): Promise<void> {
   const bench = await SlurmBench.start(lab, "flood");
   try {
-    const script = `yes "${"0123456789".repeat(10)}" | head -c ${FLOOD_MEBIBYTES * 1024 * 1024}`;
+    const script = `yes "${LINE}" | head -c ${FLOOD_MEBIBYTES * 1024 * 1024}`;
     const before = await bench.server.memoryMebibytes();
     const begun = performance.now();
     const [job] = await bench.run(1, script);
@@ -24,6 +26,7 @@ export async function benchFlood(lab: Lab): Promise<void> {
     const most = { memory: 0, disk: 0 };
     let rotatedAt = performance.now();
     let rotations = 0;
+    let lines = 0;
     while (
       (await bench.client.status(job.containerId)).state === ContainerState.CONTAINER_RUNNING
     ) {
@@ -35,14 +38,19 @@ export async function benchFlood(lab: Lab): Promise<void> {
       await Deno.rename(job.logPath, `${job.logPath}.${String(++rotations).padStart(4, "0")}`);
       await bench.client.call("reopenContainerLog", { containerId: job.containerId });
       const { paths } = await logFiles(job);
-      for (const path of paths.slice(0, -KEPT_FILES)) await Deno.remove(path);
+      for (const path of paths.slice(0, -KEPT_FILES)) {
+        lines += await floodLines(path);
+        await Deno.remove(path);
+      }
     }
     const seconds = (performance.now() - begun) / 1000;
+    for (const path of (await logFiles(job)).paths) lines += await floodLines(path);
+    const written = Math.ceil(FLOOD_MEBIBYTES * 1024 * 1024 / (LINE.length + 1));
     writeStdoutLine(
       `a job that writes ${FLOOD_MEBIBYTES} MiB at once: ${
         seconds.toFixed(0)
-      } s to its end with ${rotations} ` +
-        `rotations; the server's memory ${before} MiB before, ${most.memory} MiB at most; logs ${most.disk} MiB at most`,
+      } s to its end with ${rotations} rotations; ${lines} of ${written} lines came; ` +
+        `the server's memory ${before} MiB before, ${most.memory} MiB at most; logs ${most.disk} MiB at most`,
     );
   } finally {
     await bench.stop();
@@ -62,4 +70,9 @@ async function logFiles({ logPath }: BenchJob): Promise<{ paths: string[]; mebib
   // The file without a suffix is the newest.
   const rotated = paths.filter((path) => path !== logPath).toSorted();
   return { paths: [...rotated, logPath], mebibytes: Math.round(bytes / 1024 / 1024) };
+}
+
+/** The program's lines in a log. */
+async function floodLines(path: string): Promise<number> {
+  return Number(await runOk(["grep", "-c", " stdout [FP] 0123", path]));
 }

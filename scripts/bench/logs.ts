@@ -1,7 +1,6 @@
 import { delay } from "@std/async/delay";
 import { writeStdoutLine } from "../../lib/base/log.ts";
 import type { Lab } from "../lab/lab.ts";
-import { benchFlood } from "./flood.ts";
 import { quantile } from "./samples.ts";
 import { type BenchJob, SlurmBench } from "./slurm_jobs.ts";
 
@@ -35,7 +34,6 @@ export async function benchLogs(lab: Lab): Promise<void> {
   } finally {
     await bench.stop();
   }
-  await benchFlood(lab);
 }
 
 /** Writes lines into the jobs' files as their programs would, and looks when they are in their logs. */

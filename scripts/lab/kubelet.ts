@@ -47,6 +47,8 @@ export interface KubeletOptions {
   /** How much it logs (klog's -v). */
   verbosity?: number;
   featureGates?: Readonly<Record<string, boolean>>;
+  /** More fields of its KubeletConfiguration. */
+  config?: Readonly<Record<string, unknown>>;
 }
 
 /** The parts of a Pod's status that tests look at, as the kubelet's API writes them. */
@@ -183,6 +185,7 @@ export class Kubelet extends NodeService {
     const config = {
       ...kubeletConfig(this.lab.address("knode"), this.options.socketPath),
       featureGates: this.options.featureGates ?? {},
+      ...this.options.config,
     };
     await write(CONFIG_PATH, JSON.stringify(config, null, 1));
   }

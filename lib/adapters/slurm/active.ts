@@ -70,7 +70,7 @@ export class ActiveContainers {
     if (promise === undefined) return;
     this.#containers.delete(id);
     const { account, log, watch } = await promise;
-    watch.remove(id);
+    await watch.remove(id);
     await log.close();
     const shared = this.#accounts.get(account.session.key);
     this.sessions.release(account.session);

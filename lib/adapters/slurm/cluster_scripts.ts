@@ -45,7 +45,7 @@ const STOPPED_CLAIM = "stopped";
 /** Prints the home directory, NUL, then the names of the commands that are missing. */
 export const PROBE_SCRIPT = `
 printf '%s\\0' "$HOME"
-for tool in sbatch squeue scancel tar base64 sha256sum; do
+for tool in sbatch squeue scancel tar sha256sum; do
   command -v "$tool" >/dev/null 2>&1 || printf '%s ' "$tool"
 done
 `;
@@ -229,18 +229,17 @@ die $@ if $@;
 `;
 
 /**
- * Runs READ_PROGRAM as a step of the job on its node; the program's stdin follows. The step shares the
- * job's resources. What a login sets for srun and perl is taken away where it could change the bytes.
+ * Runs READ_PROGRAM as a step of the job on `host`, or on the job's first node, which its script runs on; the program's
+ * stdin follows. The step shares the job's resources. What a login sets for srun and perl is taken away where it could change the bytes.
  */
-export function stepScript(jobId: string, host: string): string {
+export function stepScript(jobId: string, host: string | undefined): string {
+  const place = host === undefined ? "--relative=0" : `--nodelist=${quoteShell(host)}`;
   return `
 unset SLURM_LABELIO SLURM_UNBUFFEREDIO SLURM_STDINMODE SLURM_STDOUTMODE SLURM_STDERRMODE SLURM_EXPORT_ENV
 unset SLURM_NNODES SLURM_NTASKS SLURM_NPROCS SLURM_CPUS_PER_TASK SLURM_HINT SLURM_DISTRIBUTION
 unset PERL5LIB PERL5OPT PERLLIB PERL5DB PERL_UNICODE PERLIO
 export LC_ALL=C
-exec srun --quiet --overlap --jobid=${quoteShell(jobId)} --nodelist=${
-    quoteShell(host)
-  } --nodes=1 --ntasks=1 --mpi=none \\
+exec srun --quiet --overlap --jobid=${quoteShell(jobId)} ${place} --nodes=1 --ntasks=1 --mpi=none \\
   perl -e ${quoteShell(READ_PROGRAM)}
 `;
 }

@@ -54,7 +54,8 @@ sub look_for_container {
 }
 
 sub fail_setuid {
-  fail('setuid', 'the container runtime there is installed setuid and makes no user namespace');
+  fail('setuid', 'the container runtime there is installed setuid, so that nobody but root may enter its containers; '
+    . 'where the kernel lets users make namespaces, export APPTAINER_USERNS=1 (SINGULARITY_USERNS=1) in CLUSTER_CONFIG');
 }
 
 # A process id may have been given to a process of somebody else since. The environment that Slurm gave to the
@@ -199,8 +200,9 @@ sub become_command {
   my $unknown = -e $name ? 'it is no executable file' : 'there is no such file';
   $refuse->('command', $name =~ m{/} ? $unknown : 'it is not in PATH, ' . ($ENV{PATH} // 'which is not set'))
     if !defined $path;
-  no warnings 'exec';
-  exec { $path } @argv;
+  # The refusal tells it.
+  local $^W = 0;
+  { exec { $path } @argv }
   $refuse->('command', "$!");
 }
 

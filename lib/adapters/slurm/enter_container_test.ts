@@ -197,6 +197,8 @@ Deno.test("enter_container.pl says so when the container runtime is setuid", asy
   assertEquals(frames, [{
     kind: "refused",
     why: "setuid",
-    text: "the container runtime there is installed setuid and makes no user namespace",
+    text:
+      "the container runtime there is installed setuid, so that nobody but root may enter its containers; where the " +
+      "kernel lets users make namespaces, export APPTAINER_USERNS=1 (SINGULARITY_USERNS=1) in CLUSTER_CONFIG",
   }]);
 });

@@ -1,3 +1,4 @@
+import { Mutex } from "async-mutex";
 import { join } from "@std/path";
 import { Slots } from "../../base/slots.ts";
 import type { ClusterSession } from "../../executors/ssh/session.ts";
@@ -49,6 +50,8 @@ export interface Followed {
 export class OutputFollower {
   /** Where each stream ended when it was read last: while it ends there, there is nothing to read. */
   readonly #endBytes: Record<LogStream, number> = { stdout: 0, stderr: 0 };
+  /** Of a stream, one at a time: what is read belongs behind what the log held when it was asked for. */
+  readonly #appending: Record<LogStream, Mutex> = { stdout: new Mutex(), stderr: new Mutex() };
 
   /** @param directory The container's, on the cluster. */
   constructor(private readonly directory: string, private readonly log: ContainerLog) {}
@@ -66,6 +69,28 @@ export class OutputFollower {
     };
   }
 
+  /** Whether the log takes no more until it is rotated. */
+  get isFull(): boolean {
+    return this.log.isFull;
+  }
+
+  /** How far each stream is in the log. */
+  consumed(): Record<LogStream, number> {
+    return { stdout: this.log.consumedBytes("stdout"), stderr: this.log.consumedBytes("stderr") };
+  }
+
+  /**
+   * Copies what came in another way than by `follow`: bytes of a stream from `atBytes` on, which is not beyond what the
+   * log holds; what it holds of them already is left out. `final` as in `Look`. Resolves with where the log then ends.
+   */
+  push(stream: LogStream, atBytes: number, bytes: Uint8Array, final: boolean): Promise<number> {
+    return this.#appending[stream].runExclusive(async () => {
+      const held = this.log.consumedBytes(stream) - atBytes;
+      if (held < bytes.length) await this.#append(stream, bytes.subarray(held), final);
+      return this.log.consumedBytes(stream);
+    });
+  }
+
   /** Bytes of a stream that are on the cluster and not in the log. */
   async missingBytes(session: ClusterSession, stream: LogStream): Promise<number> {
     const found = await session.stat(join(this.directory, stream));
@@ -79,7 +104,9 @@ export class OutputFollower {
       const { sizeBytes = 0 } = await session.stat(path) ?? {};
       if (sizeBytes === this.#endBytes[stream]) return { atEnd: true, lively: false };
     }
-    return await turns.run(() => this.#copy(session, path, stream, look.final));
+    return await turns.run(() =>
+      this.#appending[stream].runExclusive(() => this.#copy(session, path, stream, look.final))
+    );
   }
 
   async #copy(

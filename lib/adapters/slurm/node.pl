@@ -1,8 +1,8 @@
 # What our programs on compute nodes have in common; it stands before all of them.
 #
-# Core Perl without a module, because that is all a compute node is sure to have.
+# Core Perl without a module, because that is all a compute node is sure to have. Tests run it with -w: the module
+# `warnings` would take as long to load as the rest, for each probe.
 use strict;
-use warnings;
 
 # Of a read from a source, and of its pieces on the way.
 my $PIECE_BYTES = 65536;

@@ -29,6 +29,8 @@ export async function putBack(place: WatchPlace, job: WatchedJob): Promise<void>
   delete job.end;
   delete job.doubtedSinceMs;
   delete job.begun;
+  await job.onNode?.stop();
+  delete job.onNode;
   let ran = false;
   place.containers.update(
     job.containerId,

@@ -14,6 +14,7 @@
 #   s              what was asked for has begun
 #   o, e           a piece of its output, of its errors
 #   k COUNT        so many more bytes of input were taken
+#   b START\0EXIT   the job's status files changed
 #   z              no more output comes, but input is still taken
 #   x CODE         it ended; 128 + n when signal n ended it
 #   t              it ran longer than it may and was killed

@@ -23,8 +23,8 @@ const UNLIMITED_MS = 2 ** 31 - 1;
 /** A Perl program for the node of a running job; `step.pl` tells how it is spoken to. */
 export interface StepRequest {
   jobId: string;
-  /** Slurm's name of the node the job's script runs on. */
-  host: string;
+  /** Slurm's name of the node the job's script runs on; without it Slurm is asked for the job's first. */
+  host?: string;
   /** The account's name, for messages. */
   account: string;
   /** What it is for, as a part of sentences: "run a command in the container c1", "a command in the container c1". */
@@ -206,7 +206,9 @@ class RunningStep {
     if (NO_PERL.test(words)) {
       throw new CriError(
         "FAILED_PRECONDITION",
-        `Cannot ${purpose.verb}: it takes perl on the node ${host}, which has none.`,
+        `Cannot ${purpose.verb}: it takes perl on the node ${
+          host ?? `of the job ${jobId}`
+        }, which has none.`,
       );
     }
     throw this.#unknown(`srun for the job ${jobId} ended with ${result.code}: ${words}`);

@@ -2,10 +2,10 @@ import type { ClusterSession } from "../../executors/ssh/session.ts";
 import { Slots } from "../../base/slots.ts";
 
 /**
- * Streams of one account at once: terminals, commands and attached programs; and, apart from them because a browser
- * opens many, connections to ports.
+ * Streams of one account at once: terminals, commands and attached programs; apart from them, because a browser opens
+ * many, connections to ports; and jobs that are followed on their nodes, each an srun on the login host.
  */
-export const MAX_STREAMS = { process: 16, port: 16 } as const;
+export const MAX_STREAMS = { process: 16, port: 16, follow: 32 } as const;
 export type StreamKind = keyof typeof MAX_STREAMS;
 
 /** Channels of one connection that streams use: as many as its `ChannelBudget` gives out. */
@@ -19,10 +19,11 @@ export class StreamLines {
   readonly #turns: Record<StreamKind, Slots> = {
     process: new Slots(MAX_STREAMS.process),
     port: new Slots(MAX_STREAMS.port),
+    follow: new Slots(MAX_STREAMS.follow),
   };
   /** How many streams each line has. */
   readonly #streams: number[] = new Array(
-    (MAX_STREAMS.process + MAX_STREAMS.port) / STREAMS_PER_LINE,
+    (MAX_STREAMS.process + MAX_STREAMS.port + MAX_STREAMS.follow) / STREAMS_PER_LINE,
   ).fill(0);
 
   /** `acquire` gives the session of a line, counted from 1; `release` takes it back. */

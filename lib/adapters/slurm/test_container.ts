@@ -114,7 +114,7 @@ export class TestContainer implements AsyncDisposable {
     uid?: number,
   ): Promise<Entered> {
     const child = new Deno.Command("perl", {
-      args: ["-e", READ_PROGRAM],
+      args: ["-w", "-e", READ_PROGRAM],
       ...(uid === undefined ? {} : { uid }),
       stdin: "piped",
       stdout: "piped",

@@ -15,7 +15,7 @@ export class TestStep {
   /** `request` is encoded with NONCE in it. */
   constructor(program: Uint8Array, request: Uint8Array) {
     const child = new Deno.Command("perl", {
-      args: ["-e", READ_PROGRAM],
+      args: ["-w", "-e", READ_PROGRAM],
       stdin: "piped",
       stdout: "piped",
       stderr: "piped",

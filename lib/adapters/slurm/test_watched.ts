@@ -11,6 +11,7 @@ import { ClusterAccount } from "./account.ts";
 import { OutputFollower } from "./follow.ts";
 import { newsFolder } from "./news.ts";
 import { TestCluster } from "./test_cluster.ts";
+import type { PlayedNode } from "./test_played_node.ts";
 import { JobUsages } from "./usage.ts";
 import { JobWatch } from "./watch.ts";
 import { type SlurmWorkload, withWorkload, workloadOf } from "./workload.ts";
@@ -28,12 +29,17 @@ export class Watched {
   readonly watch: JobWatch;
   readonly logs: ContainerLog[] = [];
 
-  constructor(readonly cluster: TestCluster, readonly records: TestStore) {
+  /** With a node, jobs are followed there. */
+  constructor(
+    readonly cluster: TestCluster,
+    readonly records: TestStore,
+    readonly node?: PlayedNode,
+  ) {
     this.watch = new JobWatch(
       new ClusterAccount(
         cluster.session,
-        { mountPath: "m", imageRemoteMount: undefined },
-        cluster.lines,
+        { mountPath: "m", imageRemoteMount: undefined, followOnNode: node !== undefined },
+        node?.lines ?? cluster.lines,
         this.clock,
       ),
       records.store.containers,
@@ -136,11 +142,15 @@ export const exit = (code: number, more = ""): string =>
   `job=101\ncode=${code}\ntime=1767312000.75\n${more}`;
 
 /** Registers a test that runs after a first look at the pending job. */
-export function watchTest(name: string, use: (watched: Watched) => Promise<void>): void {
+export function watchTest(
+  name: string,
+  use: (watched: Watched) => Promise<void>,
+  node?: PlayedNode,
+): void {
   Deno.test(`JobWatch ${name}`, async () => {
     await using cluster = await TestCluster.create();
     await using records = await TestStore.open();
-    const watched = new Watched(cluster, records);
+    const watched = new Watched(cluster, records, node);
     await watched.add();
     await watched.watch.nextPass();
     try {

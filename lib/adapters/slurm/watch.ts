@@ -65,8 +65,11 @@ export class JobWatch {
     this.#loop ??= this.#run();
   }
 
-  remove(containerId: string): void {
+  /** Resolves when nothing more is written into its log. */
+  async remove(containerId: string): Promise<void> {
+    const job = this.#jobs.get(containerId);
     this.#jobs.delete(containerId);
+    await job?.onNode?.stop();
   }
 
   watches(containerId: string): boolean {
@@ -84,6 +87,11 @@ export class JobWatch {
     this.#stop.abort();
     this.#wake?.();
     await this.#loop;
+    const onNodes = [...this.#jobs.values()].flatMap(({ onNode }) => onNode ?? []);
+    await Promise.all(onNodes.map(async (onNode) => {
+      await onNode.stop();
+      await onNode.ended;
+    }));
     await this.#asking?.answer.catch(() => {});
   }
 
@@ -229,6 +237,7 @@ export class JobWatch {
   }
 
   async #tellEnd(job: WatchedJob, end: ContainerEnd): Promise<void> {
+    await job.onNode?.stop();
     await copyTermination(this.#place, job).catch((error) => this.#noteUnreadable(job, error));
     if (end.reason !== "Completed" && end.message !== "" && !job.endNoted) {
       job.endNoted = true;

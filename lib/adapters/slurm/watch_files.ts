@@ -95,12 +95,16 @@ export async function copyTermination(place: WatchPlace, job: WatchedJob): Promi
   }
 }
 
-function readStatus(
+async function readStatus(
   { account }: WatchPlace,
   job: WatchedJob,
-  name: string,
+  name: "start" | "exit" | "usage",
 ): Promise<Uint8Array | undefined> {
-  return account.session.readFile(join(job.directory, "status", name), MAX_STATUS_BYTES);
+  const told = name === "usage" ? undefined : job.onNode?.status(name);
+  return told ?? await account.session.readFile(
+    join(job.directory, "status", name),
+    MAX_STATUS_BYTES,
+  );
 }
 
 async function noteStart(place: WatchPlace, job: WatchedJob, bytes: Uint8Array): Promise<void> {
@@ -169,7 +173,10 @@ async function copyOutput(place: WatchPlace, job: WatchedJob): Promise<boolean> 
   job.copying = false;
   try {
     const final = job.end !== undefined;
-    const { atEnd, lively } = await job.output.follow(place.output, { certain, final });
+    if (final) await job.onNode?.finish();
+    const { atEnd, lively } = !final && job.onNode?.live
+      ? { atEnd: true, lively: job.onNode.takeLively() }
+      : await job.output.follow(place.output, { certain, final });
     if (certain) job.openedAtMs = now;
     if (lively) job.wroteAtMs = now;
     job.copying = !atEnd;
@@ -193,11 +200,14 @@ const ROTATION_WAIT_MS = 30_000;
 /** Says that the log is full. True while the rest of an ended job's output waits for the log's rotation. */
 async function waitsForRotation(place: WatchPlace, job: WatchedJob): Promise<boolean> {
   if (!job.log.isFull) {
-    delete job.fullSinceMs;
+    delete job.full;
     return false;
   }
-  if (job.fullSinceMs === undefined) {
-    job.fullSinceMs = place.clock.now();
+  const { stdout: out, stderr: err } = job.output.consumed();
+  const consumedBytes = out + err;
+  // Much output fills a rotated log before anybody sees it with room.
+  if (job.full?.consumedBytes !== consumedBytes) {
+    job.full = { sinceMs: place.clock.now(), consumedBytes };
     await place.note(
       job,
       "the log is full (--max-log-bytes): the output goes on when the log is rotated",
@@ -208,7 +218,7 @@ async function waitsForRotation(place: WatchPlace, job: WatchedJob): Promise<boo
   const stdout = await job.output.missingBytes(session, "stdout");
   const stderr = await job.output.missingBytes(session, "stderr");
   if (stdout + stderr === 0) return false;
-  if (place.clock.now() - job.fullSinceMs < ROTATION_WAIT_MS) return true;
+  if (place.clock.now() - job.full.sinceMs < ROTATION_WAIT_MS) return true;
   job.leftOutNoted = true;
   await place.note(
     job,

@@ -47,3 +47,23 @@ watchTest("tells an end and what is left out when nobody rotates a full log", as
     "c2: the log is full and nobody rotates it: 600 bytes of stdout and 200 of stderr are left out",
   ]);
 });
+
+watchTest("waits for each rotation of a log that is filled again at once", async (watched) => {
+  await watched.add("c2", "102", 500);
+  await watched.write("status/start", START.replace("101", "102"), "c2");
+  const lines = 60_000;
+  await watched.write("stdout", LINE.repeat(lines), "c2");
+  await watched.write("status/exit", exit(0), "c2");
+  const path = watched.records.path("c2.log");
+  let copied = 0;
+  for (let file = 1; watched.end("c2") === undefined; file++) {
+    await watched.pass(20_000);
+    copied += (await Deno.readTextFile(path)).split("\n").filter((line) =>
+      / F x/.test(line)
+    ).length;
+    if (watched.end("c2") !== undefined) break;
+    await Deno.rename(path, `${path}.${file}`);
+    await watched.logs[1]?.reopen();
+  }
+  assertEquals(copied, lines);
+});

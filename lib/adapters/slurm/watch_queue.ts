@@ -1,4 +1,5 @@
 import type { ContainerRecord } from "../../store/records.ts";
+import { NodeFollower } from "./node_follower.ts";
 import { type QueueEntry, readPostMortem } from "./queue.ts";
 import { isBackInQueue, putBack } from "./requeue.ts";
 import type { WatchedJob, WatchPlace } from "./watched_job.ts";
@@ -31,6 +32,9 @@ export async function lookAtQueue(
   if (entry !== undefined && entry.phase !== "ended") {
     delete job.endedSinceMs;
     await noteQueue(place, job, container, entry);
+    if (place.account.settings.followOnNode && entry.phase === "running") {
+      job.onNode ??= new NodeFollower(job, place.account, place.clock, place.log);
+    }
     return;
   }
   job.endedSinceMs ??= place.clock.now();

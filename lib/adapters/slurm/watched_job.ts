@@ -6,6 +6,7 @@ import type { ContainerRecord } from "../../store/records.ts";
 import type { Table } from "../../store/table.ts";
 import type { ClusterAccount } from "./account.ts";
 import type { OutputFollower, OutputSource } from "./follow.ts";
+import type { NodeFollower } from "./node_follower.ts";
 import type { JobUsages } from "./usage.ts";
 
 /** A job that is watched. */
@@ -15,6 +16,8 @@ export interface WatchedJob {
   readonly log: ContainerLog;
   readonly output: OutputFollower;
   jobId: string;
+  /** Follows it on its node, where the cluster is set so; from when Slurm calls it running. */
+  onNode?: NodeFollower;
   /** When its files were looked at last; undefined before the first look. */
   lookedAtMs?: number;
   /** Whether it said that its status files have changed, and they were not read since. */
@@ -29,8 +32,8 @@ export interface WatchedJob {
   copying?: boolean;
   /** When its output was opened last, whatever its attributes said. */
   openedAtMs?: number;
-  /** Since when its log is full; undefined while it is not. */
-  fullSinceMs?: number;
+  /** Since when its log is full, and how much of the output it holds; undefined while it is not. */
+  full?: { sinceMs: number; consumedBytes: number };
   /** Whether its log says that the rest of the output is left out. */
   leftOutNoted?: boolean;
   /** When Slurm was first seen to call it ended or not to know it; undefined while it lives. */

@@ -111,7 +111,7 @@ export class OpenSsh {
     localPath: string,
     signal: AbortSignal,
   ): Promise<OpenSshOutcome> {
-    const { stdinLine, marker } = wrapScript(script);
+    const wrapped = wrapScript(script);
     const { jump } = login;
     const secrets = await Deno.makeTempDir({ dir: this.place.secretsDirectory });
     const [ofLogin, ofJump] = [join(secrets, "login"), join(secrets, "jump")];
@@ -120,14 +120,14 @@ export class OpenSsh {
         ? []
         : ["-o", proxyCommand(await this.#argv(jump, ofJump), ofJump, jump.host)];
       const argv = await this.#argv(login, ofLogin);
-      const command = commandLineOf(stdinLine);
+      const command = commandLineOf(wrapped);
       const result = await runWithFile([...argv, ...way, "--", login.host, command], localPath, {
         PATH: Deno.env.get("PATH") ?? "",
         SSH_ASKPASS: this.place.askpassPath,
         SSH_ASKPASS_REQUIRE: "force",
         [PASSWORD_FILE]: passwordPath(ofLogin),
       }, signal);
-      return outcomeOf(result, marker);
+      return outcomeOf(result, wrapped.marker);
     } finally {
       await Deno.remove(secrets, { recursive: true });
     }

@@ -61,7 +61,7 @@ Deno.test("ClusterSession.run() keeps script and input out of argv when it runs"
   );
   assertEquals(
     text(result.stdout).trim(),
-    `/bin/sh -c read -r s && eval "$(printf %s "$s" | base64 -d)"`,
+    `/bin/sh -c IFS= read -r s && eval "$(printf %b "$s")"`,
   );
 });
 

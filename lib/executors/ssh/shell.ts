@@ -2,19 +2,19 @@ import { randomBytes } from "node:crypto";
 import { CriError } from "../../base/error.ts";
 
 /**
- * The command line that reaches the login shell, for every script but those that a file is sent to. It means the same in bash, dash, zsh, tcsh and
- * fish; the script comes as one line of base64 on stdin, so that no byte of it is in argv or parsed by the
- * login shell. `read` fails on a line that was cut off, and then nothing of it runs.
+ * The command line that reaches the login shell, for every script but those that a file is sent to. It means the same
+ * in bash, dash, zsh, tcsh and fish; the script comes as one line of ASCII on stdin, so that no byte of it is in argv or
+ * parsed by the login shell. `read` fails on a line that was cut off, and then nothing of it runs. No program is started
+ * for it, which a probe would wait for.
  */
-export const COMMAND_LINE = `exec /bin/sh -c 'read -r s && eval "$(printf %s "$s" | base64 -d)"'`;
+export const COMMAND_LINE = `exec /bin/sh -c 'IFS= read -r s && eval "$(printf %b "$s")"'`;
 
 /**
  * A command line that means the same in those shells, for a script that may be in argv; its stdin is all the script's.
- * @param script `WrappedScript.stdinLine`: base64, which no shell takes for anything else.
+ * It goes as base64, which no shell takes for anything else.
  */
-export function commandLineOf(script: Uint8Array): string {
-  const base64 = new TextDecoder().decode(script).trim();
-  return `exec /bin/sh -c 'eval "$(printf %s "$1" | base64 -d)"' sh ${base64}`;
+export function commandLineOf({ bytes }: WrappedScript): string {
+  return `exec /bin/sh -c 'eval "$(printf %s "$1" | base64 -d)"' sh ${bytes.toBase64()}`;
 }
 
 /** sh reads the script's line byte by byte (1 MiB takes about a second); data belongs into stdin. */
@@ -25,6 +25,9 @@ export const MAX_BANNER_BYTES = 1024 * 1024;
 
 /** What goes to the login host's stdin before the caller's data, and how its answer begins. */
 export interface WrappedScript {
+  /** What is to run. */
+  bytes: Uint8Array<ArrayBuffer>;
+  /** The same as one line. */
   stdinLine: Uint8Array;
   /** Stands on stdout, with the process id behind it, and on stderr, before the script's own output. */
   marker: string;
@@ -54,8 +57,19 @@ export function wrapScript(script: string): WrappedScript {
       `Cannot run a script as it must be at most ${MAX_SCRIPT_BYTES} bytes: it has ${bytes.length}`,
     );
   }
-  return { stdinLine: new TextEncoder().encode(bytes.toBase64() + "\n"), marker };
+  return { bytes, stdinLine: new TextEncoder().encode(asOneLine(bytes) + "\n"), marker };
 }
+
+/** Printable ASCII of which printf's %b (printf(1p)) makes the bytes again. */
+function asOneLine(bytes: Uint8Array): string {
+  const parts = Array.from(bytes, (byte) => {
+    const plain = byte >= 0x20 && byte < 0x7f && byte !== BACKSLASH;
+    return plain ? String.fromCharCode(byte) : `\\0${byte.toString(8).padStart(3, "0")}`;
+  });
+  return parts.join("");
+}
+
+const BACKSLASH = 0x5c;
 
 /** Drops what comes before the marker's line and passes on, byte for byte, what comes after it. */
 export class MarkerFilter {

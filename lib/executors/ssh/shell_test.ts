@@ -59,6 +59,30 @@ Deno.test("wrapScript() takes a marker of its own for each script", () => {
   assert(wrapScript("true").marker !== wrapScript("true").marker);
 });
 
+/** What may be a login host's /bin/sh. */
+const POSIX_SHELLS = [["/bin/dash"], ["/bin/bash", "--posix"], ["/usr/bin/busybox", "sh"]].filter(
+  ([path = ""]) => exists(path),
+);
+
+for (const shell of POSIX_SHELLS) {
+  Deno.test(`wrapScript() keeps every character of a script when /bin/sh is ${shell.join(" ")}`, async () => {
+    const letters = Array.from({ length: 0xff }, (_, index) => String.fromCodePoint(index + 1));
+    const words = [...letters, "漢\u{1f680}", "\\c", "\\0101", "%s", "  "].join("");
+    const { stdinLine } = wrapScript(
+      `  printf '%s' '${words.replaceAll("'", "'\\''")}' | od -An -tx1 -v`,
+    );
+    const argv: [string, ...string[]] = [
+      "env",
+      ...shell,
+      "-c",
+      COMMAND_LINE.replace(/^.*? -c '|'$/g, ""),
+    ];
+    const result = await executor.run(argv, { stdin: stdinLine });
+    const hex = text(result.stdout).split("\n").slice(1).join("").replaceAll(/\s/g, "");
+    assertEquals(hex, new TextEncoder().encode(words).toHex());
+  });
+}
+
 Deno.test("wrapScript() refuses NUL", () => {
   assertEquals(assertThrows(() => wrapScript("a\0b"), CriError).code, "INVALID_ARGUMENT");
 });
