@@ -11,7 +11,7 @@ import { ClusterClock } from "./cluster_clock.ts";
 import { type Announce, ClusterImages } from "./cluster_images.ts";
 import { quoteShell } from "../../../wasm/core.ts";
 import { PROBE_SCRIPT } from "./cluster_scripts.ts";
-import { pruneNewsScript } from "./news.ts";
+import { pruneNewsScript } from "./news_folder.ts";
 
 /** A Slurm command that takes longer waits for a controller that is away. */
 export const SLURM_COMMAND_TIMEOUT_MS = 60_000;

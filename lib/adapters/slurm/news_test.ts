@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { CriError } from "../../base/error.ts";
-import { newsFolder, pruneNewsScript } from "./news.ts";
+import { newsFolder, pruneNewsScript } from "./news_folder.ts";
 import { TestCluster } from "./test_cluster.ts";
 import { exit, START, type Watched, watchTest } from "./test_watched.ts";
 
