@@ -201,8 +201,10 @@ export class MortalNode implements AsyncDisposable {
       .flatMap((table) => table.all().map(({ id }) => `record ${id}`));
     left.push(...(await store.secrets.ids()).map((id) => `secrets ${id}`));
     for await (const { name } of Deno.readDir(join(this.cluster.home, "multi-cri"))) {
-      if (name !== ".images") left.push(`directory ${name}`);
+      if (name !== ".images" && name !== ".news") left.push(`directory ${name}`);
     }
+    const news = await this.cluster.list(join(this.cluster.home, "multi-cri/.news")) ?? [];
+    left.push(...news.map((name) => `news ${name}`));
     for (const job of await this.jobs()) {
       const line = await Deno.readTextFile(join(this.cluster.root, "fake/jobs", job, "line"));
       if (!line.startsWith("CANCELLED")) left.push(`job ${job} ${line}`);

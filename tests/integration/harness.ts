@@ -209,7 +209,7 @@ export class Harness {
     const deadline = performance.now() + WAIT_MS;
     for (let left = "?"; left !== "";) {
       left = await this.onCluster(
-        `find . -path '*${pod}*'; squeue --noheader --name=multicri-${container} --format=%A`,
+        `find . -path '*${pod}*' -o -name '${container}'; squeue --noheader --name=multicri-${container} --format=%A`,
       );
       if (left !== "" && performance.now() > deadline) {
         throw new Error(`Something was left on the cluster: ${left}`);

@@ -81,6 +81,7 @@ Deno.test("a job's end is seen when it comes while the server is down", () =>
 /** Commands of crictl that the server may not live to answer. */
 class Walk {
   readonly random = randomSource(seedFor("random moments"));
+  kills = 0;
 
   constructor(readonly harness: Harness) {}
 
@@ -94,6 +95,7 @@ class Walk {
       const call = server.crictl(args);
       await delay(this.random.below(350));
       await server.kill();
+      this.kills++;
       const { stdout } = await call;
       await server.start();
       if (!await repeats()) return stdout.trim();
@@ -113,7 +115,10 @@ async function walk(walk: Walk, ends: boolean): Promise<void> {
   // As the kubelet: the lists say what is done next.
   const lists = async (command: string[], id: string) =>
     (await harness.server.crictlOk([...command, "--no-trunc", "--quiet"])).includes(id);
+  const killsBefore = walk.kills;
   await walk.step(["start", container], () => lists(["ps", "--state", "Created"], container));
+  // The next server finishes the start behind its socket, unless it is told to stop the container before.
+  const mayNeverStart = walk.kills > killsBefore && !ends;
   if (ends) {
     assertEquals((await harness.exited(container)).status.exitCode, 4);
     assertEquals((await harness.logs(container)).stdout, ["once"]);
@@ -125,7 +130,8 @@ async function walk(walk: Walk, ends: boolean): Promise<void> {
   if (walk.random.below(2) === 0) {
     await walk.step(["rm", container], () => lists(["ps", "--all"], container));
   }
-  assertEquals((await harness.jobsOf(container)).length, 1);
+  const jobs = (await harness.jobsOf(container)).length;
+  assertEquals(jobs, mayNeverStart ? Math.min(jobs, 1) : 1);
   await walk.step(["rmp", pod], () => lists(["pods"], pod));
   assertEquals(await lists(["pods"], pod), false);
   await harness.nothingLeft(made);

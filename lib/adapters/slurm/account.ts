@@ -1,6 +1,6 @@
 import { join } from "@std/path";
 import { type Clock, systemClock } from "../../base/clock.ts";
-import { type CriCode, CriError } from "../../base/error.ts";
+import { CriError } from "../../base/error.ts";
 import type { SlurmSettings } from "../../config/slurm_settings.ts";
 import type { ClusterSession } from "../../executors/ssh/session.ts";
 import type { ImageRecord } from "../../store/records.ts";
@@ -11,17 +11,10 @@ import { ClusterClock } from "./cluster_clock.ts";
 import { type Announce, ClusterImages } from "./cluster_images.ts";
 import { quoteShell } from "../../../wasm/core.ts";
 import { PROBE_SCRIPT } from "./cluster_scripts.ts";
+import { pruneNewsScript } from "./news_folder.ts";
 
 /** A Slurm command that takes longer waits for a controller that is away. */
 export const SLURM_COMMAND_TIMEOUT_MS = 60_000;
-
-/** Errors that say nothing about what was asked for: the cluster did not answer. */
-export const UNANSWERED: ReadonlySet<CriCode> = new Set<CriCode>([
-  "UNAVAILABLE",
-  "UNKNOWN",
-  "UNAUTHENTICATED",
-  "DEADLINE_EXCEEDED",
-]);
 
 /** One account on one cluster: its session, what is known of the place, and the images that lie there. */
 export class ClusterAccount {
@@ -117,7 +110,10 @@ export class ClusterAccount {
 
   async #homeDirectory(): Promise<string> {
     if (this.#home !== undefined) return this.#home;
-    const result = await this.session.run(PROBE_SCRIPT, { timeoutMs: SLURM_COMMAND_TIMEOUT_MS });
+    const result = await this.session.run(
+      `${PROBE_SCRIPT}${pruneNewsScript(this.settings.mountPath)}`,
+      { timeoutMs: SLURM_COMMAND_TIMEOUT_MS },
+    );
     const [home = "", missing = ""] = new TextDecoder().decode(result.stdout).split("\0");
     if (missing.trim() !== "") {
       throw new CriError(

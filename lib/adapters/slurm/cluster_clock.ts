@@ -17,21 +17,23 @@ export const CLOCK_SCRIPT = "date -u +%s";
  */
 export class ClusterClock {
   #aheadMs = 0;
-  #wasAsked = false;
+  #wasHeard = false;
 
   constructor(private readonly session: ClusterSession, private readonly clock: Clock) {}
 
-  /** Asks the cluster, unless it was asked before: later answers come with squeue's. @throws CriError when the cluster does not answer. */
+  /** Asks the cluster, unless it has said something before. When it does not answer, that comes with squeue later. */
   async learn(): Promise<void> {
-    if (this.#wasAsked) return;
+    if (this.#wasHeard) return;
     const askedMs = this.clock.now();
-    const { stdout } = await this.session.run(CLOCK_SCRIPT);
-    this.#wasAsked = true;
-    this.hear(new TextDecoder().decode(stdout), askedMs);
+    const answer = await this.session.run(CLOCK_SCRIPT, { timeoutMs: MAX_ANSWER_MS }).catch(() =>
+      undefined
+    );
+    if (answer !== undefined) this.hear(new TextDecoder().decode(answer.stdout), askedMs);
   }
 
   /** Takes in the first line of what a script printed that began with CLOCK_SCRIPT and was handed over at `askedMs`. */
   hear(output: string, askedMs: number): void {
+    this.#wasHeard = true;
     const [seconds = ""] = output.split("\n", 1);
     const answeredMs = this.clock.now();
     if (!/^\d{1,12}$/.test(seconds) || answeredMs - askedMs > MAX_ANSWER_MS) return;

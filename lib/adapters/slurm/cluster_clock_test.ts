@@ -1,4 +1,5 @@
 import { assertEquals } from "@std/assert";
+import { CriError } from "../../base/error.ts";
 import { TestClock } from "../../base/test_clock.ts";
 import { ClusterClock } from "./cluster_clock.ts";
 import { TestCluster } from "./test_cluster.ts";
@@ -30,6 +31,19 @@ for (const [when, heard, aheadMs] of CASES) {
     assertEquals(theirs.ours(NOW_MS), NOW_MS - aheadMs);
   });
 }
+
+Deno.test("ClusterClock asks once, and again when the cluster did not answer", async () => {
+  await using cluster = await TestCluster.create();
+  const clock = new TestClock(NOW_MS);
+  const theirs = new ClusterClock(cluster.session, clock);
+  cluster.offline = new CriError("UNAVAILABLE", "no route");
+  await theirs.learn();
+  cluster.offline = undefined;
+  await cluster.fake("clock", `${NOW_MS / 1_000 + 7_200}\n`);
+  for (let i = 0; i < 3; i++) await theirs.learn();
+  assertEquals(theirs.ours(NOW_MS), NOW_MS - 2 * HOUR_MS - 500);
+  assertEquals(await cluster.calls("date"), 1);
+});
 
 for (const words of ["", "noise\n", "-5\n", "1e9\n"]) {
   Deno.test(`ClusterClock learns nothing when date says ${JSON.stringify(words)}`, async () => {

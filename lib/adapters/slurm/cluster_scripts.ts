@@ -3,7 +3,7 @@
  * quoted by `quoteShell`, data by stdin.
  */
 import { CLOCK_SCRIPT } from "./cluster_clock.ts";
-import { NEWS_FOLDER, newsFolder } from "./news.ts";
+import { NEWS_FOLDER, newsFolder } from "./news_folder.ts";
 import type { Variable } from "./settings.ts";
 import { quoteShell } from "../../../wasm/core.ts";
 

@@ -1,11 +1,8 @@
-import { dirname, join } from "@std/path";
+import { join } from "@std/path";
 import { CriError } from "../../base/error.ts";
 import type { ClusterSession } from "../../executors/ssh/session.ts";
-import { UNANSWERED } from "./account.ts";
-import type { WatchedJob } from "./watched_job.ts";
-
-/** Beside the directories of the sandboxes; `multicri_announce` in the job's script knows it too. */
-export const NEWS_FOLDER = ".news";
+import { newsFolder } from "./news_folder.ts";
+import { UNANSWERED, type WatchedJob } from "./watched_job.ts";
 
 /**
  * Marks the jobs that have changed their status files since the last call (`job.hasNews`): each then leaves a file
@@ -35,9 +32,4 @@ export async function takeNews(
   } catch (error) {
     if (!(error instanceof CriError) || UNANSWERED.has(error.code)) throw error;
   }
-}
-
-/** Where the container of this directory leaves its file. */
-export function newsFolder(directory: string): string {
-  return join(dirname(dirname(directory)), NEWS_FOLDER);
 }

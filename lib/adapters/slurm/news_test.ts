@@ -1,6 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { CriError } from "../../base/error.ts";
-import { newsFolder } from "./news.ts";
+import { newsFolder, pruneNewsScript } from "./news_folder.ts";
+import { TestCluster } from "./test_cluster.ts";
 import { exit, START, type Watched, watchTest } from "./test_watched.ts";
 
 const SOON_MS = 150;
@@ -51,4 +52,19 @@ watchTest("goes on without news when their folder cannot be read", async (watche
   await watched.write("status/exit", exit(7));
   await watched.pass();
   assertEquals([watched.end(), watched.watch.staleSince], [[7, "Error"], undefined]);
+});
+
+Deno.test("pruneNewsScript() removes what is older than a day, and minds no missing folder", async () => {
+  await using cluster = await TestCluster.create();
+  const script = pruneNewsScript("it's mine/work");
+  await cluster.run(script);
+  const folder = `${cluster.home}/it's mine/work/.news`;
+  await Deno.mkdir(folder, { recursive: true });
+  for (const [name, ageHours] of [["old", 49], ["new", 1]] as const) {
+    await Deno.writeTextFile(`${folder}/${name}`, "");
+    const seconds = Date.now() / 1_000 - ageHours * 3_600;
+    await Deno.utime(`${folder}/${name}`, seconds, seconds);
+  }
+  await cluster.run(script);
+  assertEquals((await Array.fromAsync(Deno.readDir(folder))).map(({ name }) => name), ["new"]);
 });

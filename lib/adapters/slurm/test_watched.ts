@@ -9,7 +9,7 @@ import type { ContainerState } from "../../store/container_state.ts";
 import { containerRecord, TestStore } from "../../store/test_store.ts";
 import { ClusterAccount } from "./account.ts";
 import { OutputFollower } from "./follow.ts";
-import { newsFolder } from "./news.ts";
+import { newsFolder } from "./news_folder.ts";
 import { TestCluster } from "./test_cluster.ts";
 import type { PlayedNode } from "./test_played_node.ts";
 import { JobUsages } from "./usage.ts";

@@ -5,7 +5,7 @@ import type { ContainerLog } from "../../logs/container_log.ts";
 import { type ContainerEnd, markExited } from "../../store/container_state.ts";
 import type { ContainerRecord } from "../../store/records.ts";
 import type { Table } from "../../store/table.ts";
-import { type ClusterAccount, UNANSWERED } from "./account.ts";
+import type { ClusterAccount } from "./account.ts";
 import { readTurns } from "./follow.ts";
 import { chooseJobs, LOOK_INTERVAL_MS } from "./look_turns.ts";
 import { takeNews } from "./news.ts";
@@ -13,7 +13,7 @@ import { type QueueEntry, readQueue } from "./queue.ts";
 import type { JobUsages } from "./usage.ts";
 import { copyTermination, lookAtFiles } from "./watch_files.ts";
 import { isSettled, lookAtQueue } from "./watch_queue.ts";
-import type { WatchedJob, WatchPlace } from "./watched_job.ts";
+import { UNANSWERED, type WatchedJob, type WatchPlace } from "./watched_job.ts";
 import { workloadOf } from "./workload.ts";
 
 /** The pause between two looks while there is output left to copy: others have been let in before. */

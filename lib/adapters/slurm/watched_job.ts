@@ -1,4 +1,5 @@
 import type { Clock } from "../../base/clock.ts";
+import type { CriCode } from "../../base/error.ts";
 import type { Logger } from "../../base/log.ts";
 import type { ContainerLog } from "../../logs/container_log.ts";
 import type { ContainerEnd } from "../../store/container_state.ts";
@@ -8,6 +9,14 @@ import type { ClusterAccount } from "./account.ts";
 import type { OutputFollower, OutputSource } from "./follow.ts";
 import type { NodeFollower } from "./node_follower.ts";
 import type { JobUsages } from "./usage.ts";
+
+/** Errors that say nothing about a job: the cluster did not answer. */
+export const UNANSWERED: ReadonlySet<CriCode> = new Set<CriCode>([
+  "UNAVAILABLE",
+  "UNKNOWN",
+  "UNAUTHENTICATED",
+  "DEADLINE_EXCEEDED",
+]);
 
 /** A job that is watched. */
 export interface WatchedJob {
