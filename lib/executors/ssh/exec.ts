@@ -63,6 +63,8 @@ class Execution {
   /** Ends the wait for the channel to take more input, which it never will once it is closed. */
   #stopWriting: (() => void) | undefined;
   #closed = false;
+  /** What `onStdout` gave last: the channel may close before the last piece was taken. */
+  #taken: void | Promise<void> = undefined;
   /** Rejects with the first reason to give up. */
   readonly #failed = Promise.withResolvers<never>();
 
@@ -110,7 +112,8 @@ class Execution {
     signal.addEventListener("abort", onAbort, { once: true });
     this.#writeStdin(stdinLine).catch((error) => this.#failed.reject(error));
     try {
-      await Promise.race([this.channel.closed, this.#failed.promise]);
+      const ended = this.channel.closed.then(() => this.#taken);
+      await Promise.race([ended, this.#failed.promise]);
     } catch (reason) {
       const outcome = await this.#end();
       if (reason instanceof EarlyEnd) throw reason.toError(outcome);
@@ -126,7 +129,7 @@ class Execution {
     const { onStdout } = this.request;
     if (onStdout === undefined) return this.#stdout.add(chunk);
     try {
-      const taken = onStdout(chunk);
+      const taken = this.#taken = onStdout(chunk);
       if (taken === undefined) return;
       const { stream } = this.channel;
       stream.pause();

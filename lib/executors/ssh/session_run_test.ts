@@ -53,6 +53,21 @@ for (const { when, script, options, code, stdout, stderr } of OUTCOMES) {
   });
 }
 
+Deno.test("ClusterSession.run() resolves when the last piece of stdout was taken", async () => {
+  await using test = await startTestSession();
+  let taken = "";
+  await test.session.run("echo all", {
+    onStdout: (piece) =>
+      new Promise((resolve) =>
+        setTimeout(() => {
+          taken += text(piece);
+          resolve();
+        }, 100)
+      ),
+  });
+  assertEquals(taken, "all\n");
+});
+
 Deno.test("ClusterSession.run() keeps script and input out of argv when it runs", async () => {
   await using test = await startTestSession();
   const result = await test.session.run(
