@@ -18,7 +18,7 @@ const ids = (jobs: WatchedJob[]) => jobs.map(({ containerId }) => containerId);
 const CASES: readonly [when: string, known: Partial<WatchedJob>, chosen: boolean][] = [
   ["it was never looked at", {}, true],
   ["its interval is over", { lookedAtMs: NOW_MS - LOOK_INTERVAL_MS }, true],
-  ["its interval is not over", { lookedAtMs: NOW_MS - LOOK_INTERVAL_MS + 1 }, false],
+  ["its interval is not over", { lookedAtMs: NOW_MS - LOOK_INTERVAL_MS + 6 }, false],
   ["it wrote a moment ago", { lookedAtMs: NOW_MS - 1, wroteAtMs: NOW_MS - 1 }, false],
   ["output is left", { lookedAtMs: NOW_MS - 1, copying: true }, true],
   ["the clock was set back", { lookedAtMs: NOW_MS + 3_600_000 }, true],
