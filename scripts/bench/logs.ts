@@ -1,5 +1,6 @@
 import { delay } from "@std/async/delay";
 import { writeStdoutLine } from "../../lib/base/log.ts";
+import { MAX_STREAMS } from "../../lib/adapters/slurm/stream_lines.ts";
 import type { Lab } from "../lab/lab.ts";
 import { quantile } from "./samples.ts";
 import { type BenchJob, SlurmBench } from "./slurm_jobs.ts";
@@ -31,6 +32,24 @@ export async function benchLogs(lab: Lab): Promise<void> {
     const bulk = writeSlowly(first, 50 * 1024 * 1024, LATENCY_MS);
     await latencies(bench, jobs.slice(1), `${JOBS - 1} jobs while one writes 50 MiB/s`);
     await bulk;
+  } finally {
+    await bench.stop();
+  }
+  await onNodes(lab);
+}
+
+/** The same of jobs that are followed by steps on their nodes. */
+async function onNodes(lab: Lab): Promise<void> {
+  const flags = ["--max-log-bytes", "0"];
+  const bench = await SlurmBench.start(lab, "benchnode", flags, { CRI_SLURM_FOLLOW: "node" });
+  try {
+    await bench.connect();
+    const jobs = await bench.run(MAX_STREAMS.follow);
+    // Slurm is asked every five seconds which jobs run.
+    await delay(10_000);
+    await latencies(bench, jobs, `${jobs.length} jobs followed on their nodes`);
+    const [first] = jobs;
+    if (first !== undefined) await throughput(bench, first);
   } finally {
     await bench.stop();
   }

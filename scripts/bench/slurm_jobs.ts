@@ -30,9 +30,14 @@ export class SlurmBench {
     this.client = new CriClient(lab.path("knode", server.socketPath));
   }
 
-  static async start(lab: Lab, name: string, more: readonly string[] = []): Promise<SlurmBench> {
+  static async start(
+    lab: Lab,
+    name: string,
+    more: readonly string[] = [],
+    env: Record<string, string> = {},
+  ): Promise<SlurmBench> {
     const flags = ["-v", "0", "--stderrthreshold", "1", ...more];
-    const server = new NodeServer(lab, { name, flags });
+    const server = new NodeServer(lab, { name, flags, env });
     await server.forget();
     await server.start();
     const bench = new SlurmBench(lab, server);

@@ -1,11 +1,12 @@
 /**
  * Logs of many jobs while the server is killed, connections are cut and logs are rotated: what is in them is what the
- * programs wrote. MULTICRI_CHAOS_JOBS and MULTICRI_CHAOS_SECONDS make it larger.
+ * programs wrote, whichever way the jobs are followed. MULTICRI_CHAOS_JOBS and MULTICRI_CHAOS_SECONDS make it larger.
  */
 import { assertEquals } from "@std/assert";
 import { concat } from "@std/bytes/concat";
 import { delay } from "@std/async/delay";
 import { basename, dirname, join } from "@std/path";
+import { writeStdoutLine } from "../../lib/base/log.ts";
 import { randomSource, seedFor } from "../../wasm/test_random.ts";
 import { CriClient } from "../cri_client.ts";
 import { Harness } from "../integration/harness.ts";
@@ -99,8 +100,13 @@ async function rotate(harness: Harness, { container, logPath }: Job): Promise<vo
   }).finally(() => cri.close());
 }
 
-Deno.test("logs hold what programs wrote when servers, connections and logs come and go", async () => {
-  const harness = await Harness.start({ name: "logchaos" });
+for (const follow of ["files", "node"]) {
+  Deno.test(`logs hold what programs wrote when servers, connections and logs come and go and CRI_SLURM_FOLLOW is ${follow}`, () =>
+    chaos(follow));
+}
+
+async function chaos(follow: string): Promise<void> {
+  const harness = await Harness.start({ name: "logchaos", env: { CRI_SLURM_FOLLOW: follow } });
   const { lab, server } = harness;
   const random = randomSource(seedFor("log chaos"));
   try {
@@ -140,6 +146,7 @@ Deno.test("logs hold what programs wrote when servers, connections and logs come
           done.rotations++;
       }
     }
+    writeStdoutLine(`${JOBS} jobs: ${JSON.stringify(done)}`);
     for (const { resultsPath } of jobs) await Deno.writeTextFile(`${resultsPath}/stop`, "");
     for (const job of jobs) {
       const { status } = await harness.exited(job.container);
@@ -159,4 +166,4 @@ Deno.test("logs hold what programs wrote when servers, connections and logs come
   } finally {
     await harness.stop();
   }
-});
+}

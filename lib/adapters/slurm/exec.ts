@@ -4,7 +4,7 @@ import type { Clock } from "../../base/clock.ts";
 import type { ExecResult } from "../adapter.ts";
 import type { ClusterAccount } from "./account.ts";
 import { MAX_EXECS_AT_ONCE } from "./exec_turns.ts";
-import { encodeRequest, ENTER_PROGRAM, type EnterRequest } from "./exec_frames.ts";
+import { encodeRequest, ENTER_PROGRAM, type EnterRequest, type Frame } from "./exec_frames.ts";
 import {
   CONTAINER_WAIT_MS,
   newNonce,
@@ -83,13 +83,18 @@ async function execNow(
   const stdout: Uint8Array[] = [];
   const stderr: Uint8Array[] = [];
   const step = enterStep(request, account.name, "none");
-  const end = await runStep(step, account.session, clock, signal, (frame) => {
+  const take = (frame: Frame) => {
     if (frame.kind === "stdout") stdout.push(frame.bytes);
     else if (frame.kind === "stderr") stderr.push(frame.bytes);
     else if (frame.kind === "exited") {
       answer({ stdout: concat(stdout), stderr: concat(stderr), exitCode: frame.code });
     }
-  });
+  };
+  const end = await account.lines.run(
+    "command",
+    (session) => runStep(step, session, clock, signal, take),
+    signal,
+  );
   exitCodeOf(end, request);
 }
 

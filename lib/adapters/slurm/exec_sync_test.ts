@@ -8,6 +8,7 @@ import { containerRecord, imageRecord, TestStore } from "../../store/test_store.
 import type { ActiveContainers } from "./active.ts";
 import { execSync } from "./exec_sync.ts";
 import { ExecTurns } from "./exec_turns.ts";
+import { StreamLines } from "./stream_lines.ts";
 import type { SlurmWorkload } from "./workload.ts";
 
 const NEVER = new AbortController().signal;
@@ -56,21 +57,21 @@ class Place {
     )).exitCode;
   }
 
+  readonly #run = async (_script: string, options: ScriptOptions) => {
+    const stdin = (options.stdin as AsyncIterable<Uint8Array>)[Symbol.asyncIterator]();
+    await stdin.next();
+    const request = new TextDecoder().decode((await stdin.next()).value as Uint8Array);
+    const outcome = this.outcomes[Math.min(this.tries++, this.outcomes.length - 1)] ?? "";
+    if (outcome instanceof CriError) throw outcome;
+    const nonce = /\n([0-9a-f]{32})\0/.exec(request)?.[1];
+    options.onStdout?.(new TextEncoder().encode(nonce + outcome));
+    return { code: 0, stdout: new Uint8Array(), stderr: new Uint8Array() };
+  };
+
   readonly #account = {
     name: "u@h:22",
     execTurns: new ExecTurns(),
-    session: {
-      run: async (_script: string, options: ScriptOptions) => {
-        const stdin = (options.stdin as AsyncIterable<Uint8Array>)[Symbol.asyncIterator]();
-        await stdin.next();
-        const request = new TextDecoder().decode((await stdin.next()).value as Uint8Array);
-        const outcome = this.outcomes[Math.min(this.tries++, this.outcomes.length - 1)] ?? "";
-        if (outcome instanceof CriError) throw outcome;
-        const nonce = /\n([0-9a-f]{32})\0/.exec(request)?.[1];
-        options.onStdout?.(new TextEncoder().encode(nonce + outcome));
-        return { code: 0, stdout: new Uint8Array(), stderr: new Uint8Array() };
-      },
-    },
+    lines: new StreamLines(() => ({ run: this.#run }) as never, () => {}),
   };
 }
 

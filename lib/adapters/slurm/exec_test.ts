@@ -6,7 +6,8 @@ import { TestClock } from "../../base/test_clock.ts";
 import type { ScriptOptions } from "../../executors/ssh/session.ts";
 import type { ClusterAccount } from "./account.ts";
 import { ContainerStarting, execInJob, type ExecRequest } from "./exec.ts";
-import { ExecTurns } from "./exec_turns.ts";
+import { ExecTurns, MAX_EXECS_AT_ONCE } from "./exec_turns.ts";
+import { StreamLines } from "./stream_lines.ts";
 
 const REQUEST: ExecRequest = {
   containerId: "c1",
@@ -41,7 +42,8 @@ function account(steps: Step[], code = 0, words = ""): ClusterAccount {
     }
     return { code, stdout: new Uint8Array(), stderr: new TextEncoder().encode(words) };
   };
-  return { name: "u@h:22", session: { run }, execTurns: new ExecTurns() } as never;
+  const lines = new StreamLines(() => ({ run }) as never, () => {});
+  return { name: "u@h:22", lines, execTurns: new ExecTurns() } as never;
 }
 
 const frame = (letter: string, text = "") =>
@@ -151,6 +153,8 @@ Deno.test("execInJob() lets the command go, and waits until it is killed, when i
 Deno.test("execInJob() fails with UNAVAILABLE when the command does not begin in time", async () => {
   const clock = new TestClock();
   const running = execInJob(REQUEST, account(["untilLetGo"], 1), clock, NEVER);
+  // Its turn has come, so what sleeps is the wait for its beginning.
+  await new Promise((resolve) => setTimeout(resolve));
   await clock.sleeping(60_000);
   clock.advance(60_000);
   const error = await assertRejects(() => running, CriError);
@@ -173,14 +177,14 @@ Deno.test("execInJob() fails with UNAVAILABLE when a probe's turn does not come 
   const busy = account(["NONCE" + frame("s"), "untilLetGo"]);
   const abort = new AbortController();
   const others = Array.from(
-    { length: 5 },
+    { length: MAX_EXECS_AT_ONCE },
     () => execInJob({ ...REQUEST, timeoutMs: 100_000 }, busy, clock, abort.signal).catch(() => {}),
   );
   await clock.sleeping(100_000 + 15_000);
   const late = execInJob(REQUEST, busy, clock, NEVER);
   await clock.sleeping(60_000);
   clock.advance(60_000);
-  const error = await assertRejects(() => late, CriError, "5 others");
+  const error = await assertRejects(() => late, CriError, `${MAX_EXECS_AT_ONCE} others`);
   assertEquals(error.code, "UNAVAILABLE");
   abort.abort();
   await Promise.all(others);

@@ -1,12 +1,10 @@
 import { Slots } from "../../base/slots.ts";
+import { MAX_STREAMS } from "./stream_lines.ts";
 
-/**
- * Commands in containers of one account at once. Each holds one of the connection's eight channels while it
- * runs, and the other three are left to submitting, watching and stopping.
- */
-export const MAX_EXECS_AT_ONCE = 5;
+/** Commands of probes and hooks of one account at once. */
+export const MAX_EXECS_AT_ONCE = MAX_STREAMS.command;
 /** Of these, commands without a time limit (hooks), which may run for minutes and must not shut probes out. */
-const MAX_UNLIMITED_EXECS_AT_ONCE = 3;
+const MAX_UNLIMITED_EXECS_AT_ONCE = 4;
 
 /** Whose turn it is to run a command in a container of one account: first come, first served. */
 export class ExecTurns {

@@ -16,9 +16,9 @@ Deno.test("ExecTurns.run() keeps places for limited commands when many unlimited
     return { ...begun };
   };
   const unlimited = begin("unlimited");
-  assertEquals(await settled(), { unlimited: 3, limited: 0 });
+  assertEquals(await settled(), { unlimited: 4, limited: 0 });
   const limited = begin("limited");
-  assertEquals(await settled(), { unlimited: 3, limited: 2 });
+  assertEquals(await settled(), { unlimited: 4, limited: 4 });
   end.resolve();
   await Promise.all([...unlimited, ...limited]);
   assertEquals(begun, { unlimited: 10, limited: 10 });

@@ -6,6 +6,9 @@ import type { WatchedJob } from "./watched_job.ts";
  */
 export const LOOK_INTERVAL_MS = 150;
 
+/** How much too early a timer may end by the clock that looks are counted with. */
+const EARLY_MS = 5;
+
 /** Jobs looked at together. More take turns, so that thousands of them do not keep a shared file system busy. */
 export const MAX_LOOKS_AT_ONCE = 100;
 
@@ -30,7 +33,7 @@ export function chooseJobs(jobs: readonly WatchedJob[], nowMs: number): WatchedJ
       const { begun = false, end, lookedAtMs = 0 } = job;
       // A clock that was set back must not stop the looks.
       return (begun || end !== undefined) && !isUrgent(job) &&
-        (nowMs - lookedAtMs >= LOOK_INTERVAL_MS || nowMs < lookedAtMs);
+        (nowMs - lookedAtMs >= LOOK_INTERVAL_MS - EARLY_MS || nowMs < lookedAtMs);
     })
     .toSorted((a, b) => waited(b) - waited(a));
   return [...first, ...others.slice(0, Math.max(0, MAX_LOOKS_AT_ONCE - first.length))];

@@ -23,7 +23,7 @@ const ids = (jobs: WatchedJob[]) => jobs.map(({ containerId }) => containerId);
 const CASES: readonly [when: string, known: Partial<WatchedJob>, chosen: boolean][] = [
   ["it was never looked at", {}, true],
   ["its interval is over", { begun: true, lookedAtMs: NOW_MS - LOOK_INTERVAL_MS }, true],
-  ["its interval is not over", { begun: true, lookedAtMs: NOW_MS - LOOK_INTERVAL_MS + 1 }, false],
+  ["its interval is not over", { begun: true, lookedAtMs: NOW_MS - LOOK_INTERVAL_MS + 6 }, false],
   ["it has not begun", { lookedAtMs: NOW_MS - LOOK_INTERVAL_MS }, false],
   ["it ended without a beginning", { lookedAtMs: NOW_MS - LOOK_INTERVAL_MS, end: END }, true],
   ["it has news", { lookedAtMs: NOW_MS - 1, hasNews: true }, true],

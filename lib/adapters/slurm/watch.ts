@@ -16,6 +16,8 @@ import { isSettled, lookAtQueue } from "./watch_queue.ts";
 import { UNANSWERED, type WatchedJob, type WatchPlace } from "./watched_job.ts";
 import { workloadOf } from "./workload.ts";
 
+/** The pause after a look that itself took as long as a look's interval: others must be let in. */
+const LEAST_PAUSE_MS = 30;
 /** The pause between two looks while there is output left to copy: others have been let in before. */
 const COPYING_INTERVAL_MS = 1;
 /** How often Slurm is asked, in one command for all jobs: pending reasons, and ends without a word. */
@@ -102,8 +104,10 @@ export class JobWatch {
         await this.#untilWoken();
         continue;
       }
+      const begunMs = this.clock.now();
       try {
         await this.#pass();
+        pauseMs -= Math.max(0, Math.min(this.clock.now() - begunMs, pauseMs - LEAST_PAUSE_MS));
         if ([...this.#jobs.values()].some((job) => job.copying)) pauseMs = COPYING_INTERVAL_MS;
         if (this.staleSince !== undefined && this.#asking === undefined) {
           this.log.info("The cluster can be looked at again", { cluster: this.account.name });

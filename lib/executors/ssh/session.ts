@@ -50,7 +50,7 @@ export interface ScriptOptions {
   maxOutputBytes?: number;
   /**
    * Gets each piece of stdout as it arrives; the result's stdout is then empty, and not bounded. Until a promise that
-   * it gives resolves, no further piece comes.
+   * it gives resolves, no further piece comes, nor does the end.
    */
   onStdout?: (piece: Uint8Array) => void | Promise<void>;
 }
