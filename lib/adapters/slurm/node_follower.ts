@@ -20,6 +20,8 @@ export interface FollowedJob {
   readonly directory: string;
   readonly jobId: string;
   readonly output: OutputFollower;
+  /** Set when the step tells of its status files. */
+  hasNews?: boolean;
 }
 
 /**
@@ -137,6 +139,7 @@ export class NodeFollower {
           ...(frame.start.length > 0 ? { start: frame.start } : {}),
           ...(frame.exit.length > 0 ? { exit: frame.exit } : {}),
         };
+        this.job.hasNews = true;
         return;
       case "stdout":
       case "stderr":

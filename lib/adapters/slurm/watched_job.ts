@@ -29,7 +29,7 @@ export interface WatchedJob {
   onNode?: NodeFollower;
   /** When its files were looked at last; undefined before the first look. */
   lookedAtMs?: number;
-  /** Whether it said that its status files have changed, and they were not read since. */
+  /** Whether it said that its status files have changed, or their node saw that, and they were not read since. */
   hasNews?: boolean;
   /** Whether it is known to have begun. */
   begun?: boolean;
