@@ -23,9 +23,11 @@ import { HostKeys } from "./lib/executors/ssh/host_keys.ts";
 import { ClusterSessions } from "./lib/executors/ssh/sessions.ts";
 import { ImageService } from "./lib/images/image_service.ts";
 import { Puller } from "./lib/images/puller.ts";
+import { CniNetworks } from "./lib/network/cni_networks.ts";
 import { openRouter } from "./lib/router/open.ts";
 import { ownRecords } from "./lib/router/owners.ts";
 import { notBuiltYet, runtimeHandlers } from "./lib/runtime/handlers.ts";
+import { recoverSandboxNetworks } from "./lib/runtime/sandbox_network.ts";
 import { MULTICRI_VERSION } from "./lib/runtime/status.ts";
 import { serveCri } from "./lib/server/server.ts";
 import { StreamingServer } from "./lib/streaming/server.ts";
@@ -66,6 +68,16 @@ async function serve(config: Config, log: Logger): Promise<void> {
   const hostKeys = new HostKeys(join(config.rootDir, "known_hosts"), log);
   const sessions = new ClusterSessions({ hostKeys, logger: log, clock });
   const adapter = new SlurmAdapter(config, readClusters(config), store, sessions, clock, log);
+  const networks = config.enablePodNetwork
+    ? new CniNetworks({
+      confDir: config.networkConfDir,
+      binDir: config.networkBinDir,
+      stateDir: config.stateDir,
+      store,
+      executor,
+      clock,
+    }, log)
+    : undefined;
   const streams = await StreamingServer.listen({
     address: config.streamAddr,
     port: config.streamPort,
@@ -79,6 +91,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
       adapter,
       images,
       streams,
+      networks,
       clock,
       nodeAddress: config.nodeIp ?? firstAddress(),
       systemdNode: await exists(SYSTEMD_SIGN),
@@ -89,6 +102,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
 
   // Recovery comes before the socket: a client must not see a list that misses what still runs.
   await images.recover();
+  await recoverSandboxNetworks(networks, store, log);
   await adapter.recover();
   const router = await openRouter(config, own, ownRecords(store), clock, log);
   try {
@@ -99,6 +113,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
   } finally {
     await router.close();
     await streams.close();
+    await networks?.close();
     await adapter.close();
   }
 }

@@ -17,6 +17,9 @@ export interface NetworkReadiness {
   readonly message: string;
 }
 
+/** The configuration of a sandbox that shall have a network, as it is at the moment; undefined for all others. */
+export type WantedSandboxes = (sandboxId: string) => PodSandboxConfig | undefined;
+
 /**
  * The networks of the pods of this node. Everything that is made for a pod is written down before it is made, under the
  * sandbox's id, so that nothing is left for ever whenever the process dies.
@@ -48,11 +51,11 @@ export interface PodNetworks {
   usePodCidr(podCidr: string): void;
 
   /**
-   * To be called once, before any other verb: removes the networks of sandboxes that are not in `wanted`, and makes
-   * those anew that a reboot took away (their addresses may differ then). Resolves within a bounded time; what could
-   * not be done is logged, and tried again later.
+   * To be called once, before any other verb: removes the networks of sandboxes that are not `wanted`, and makes those
+   * anew that a reboot took away (their addresses may differ then). Resolves within a bounded time; what could not be
+   * done is logged, and tried again later.
    */
-  recover(wanted: ReadonlyMap<string, PodSandboxConfig>): Promise<void>;
+  recover(wanted: WantedSandboxes): Promise<void>;
 
   /** Ends what runs in the background. */
   close(): Promise<void>;
