@@ -23,7 +23,10 @@ export const IF_NAME = "eth0";
 /** Pods that are attached or detached at once: each costs some processes, and iptables serialises them anyway. */
 const MAX_AT_ONCE = 8;
 
-/** How often a plugin that says "try again later" (code 11) is asked to remove a pod, and how long it is let alone. */
+/**
+ * How often plugins are asked to remove a pod, and how long they are let alone: bridge, for one, now and then cannot
+ * remove a chain of iptables when another pod is removed at the same time.
+ */
 const REMOVE_ATTEMPTS = 3;
 const REMOVE_PAUSE_MS = 500;
 
@@ -98,12 +101,14 @@ export class Attachments {
     const lockPath = this.lockPath(sandboxId);
     networkAttachments.put(record);
     await makeNamespace(executor, sandboxId, lockPath, signal);
-    networkAttachments.put({ ...record, phase: "plugins" });
-    const result = await this.#chain(kept.network).add(kept.attachment, lockPath, signal);
+    const begun: NetworkAttachmentRecord = { ...record, phase: "plugins" };
+    networkAttachments.put(begun);
+    const keep = (result: CniResult) => networkAttachments.put({ ...begun, result });
+    const result = await this.#chain(kept.network).add(kept.attachment, lockPath, keep, signal);
     const addresses = result === undefined ? [] : interfaceAddresses(result, IF_NAME);
     if (result === undefined || addresses.length === 0) {
       throw new CriError(
-        "INTERNAL",
+        "FAILED_PRECONDITION",
         `Cannot run the pod as the network '${kept.network.name}' must give its ${IF_NAME} an address: its ` +
           "plugins gave none.",
       );

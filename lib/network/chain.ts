@@ -32,11 +32,13 @@ export class Chain {
 
   /**
    * Adds a pod, plugin by plugin, each told of the result of the one before it. After a failure `remove` must follow.
-   * @throws CriError as `Plugins.run`; INTERNAL when an answer is no result.
+   * `keep` is given each result before the next plugin runs: without it some plugins, as firewall, remove nothing.
+   * @throws CriError as `Plugins.run`; FAILED_PRECONDITION when an answer is no result.
    */
   async add(
     attachment: PodAttachment,
     lockPath: string,
+    keep: (result: CniResult) => void,
     signal: AbortSignal,
   ): Promise<CniResult | undefined> {
     const { cniVersion } = this.network;
@@ -50,6 +52,7 @@ export class Chain {
         timeoutMs: CHANGE_TIMEOUT_MS,
       });
       result = parseResult(stdout, cniVersion, plugin.type);
+      keep(result);
     }
     return result;
   }
@@ -79,7 +82,8 @@ export class Chain {
   }
 
   /**
-   * Removes a pod, in reverse order. A plugin that does not know the pod has nothing to remove.
+   * Removes a pod, in reverse order; `result` is the last one there was. A plugin that does not know the pod has
+   * nothing to remove.
    * @throws CriError as `Plugins.run`, of the first plugin that fails; it is to be repeated then.
    */
   async remove(
@@ -142,7 +146,7 @@ export class Chain {
   /**
    * Lets the plugins free what belongs to none of `valid` (since 1.1.0, unless the configuration forbids it). All are
    * asked, whatever one answers.
-   * @throws CriError INTERNAL with what went wrong.
+   * @throws CriError UNAVAILABLE with what went wrong.
    */
   async collectGarbage(
     valid: readonly AttachmentName[],
@@ -157,7 +161,7 @@ export class Chain {
       await this.#run(plugin, "GC", { lockPath, signal, keys, timeoutMs: CHANGE_TIMEOUT_MS })
         .catch((error) => failures.push(messageOf(error)));
     }
-    if (failures.length > 0) throw new CriError("INTERNAL", failures.join(" "));
+    if (failures.length > 0) throw new CriError("UNAVAILABLE", failures.join(" "));
   }
 
   async #run(

@@ -15,7 +15,7 @@ export function namespacePath(sandboxId: string): string {
   return join(NETNS_DIRECTORY, NAME_PREFIX + sandboxId);
 }
 
-/** Makes a network namespace and sets its loopback up. @throws CriError INTERNAL in ip's words. */
+/** Makes a network namespace and sets its loopback up. @throws CriError UNAVAILABLE in ip's words. */
 export async function makeNamespace(
   executor: Executor,
   sandboxId: string,
@@ -33,7 +33,7 @@ export async function makeNamespace(
   }
 }
 
-/** Removes a sandbox's network namespace, half-made or whole; a missing one is no error. @throws CriError INTERNAL. */
+/** Removes a sandbox's network namespace, half-made or whole; a missing one is no error. @throws CriError UNAVAILABLE. */
 export async function removeNamespace(
   executor: Executor,
   sandboxId: string,
@@ -78,5 +78,5 @@ async function fileExists(path: string): Promise<boolean> {
 
 function stepFailed(step: readonly string[], { code, stderr }: RunResult): CriError {
   const words = new TextDecoder().decode(stderr).trim();
-  return new CriError("INTERNAL", `${step.join(" ")} failed with exit code ${code}: ${words}`);
+  return new CriError("UNAVAILABLE", `${step.join(" ")} failed with exit code ${code}: ${words}`);
 }

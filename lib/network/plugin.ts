@@ -30,15 +30,14 @@ export interface PluginCall {
 /** How much of a plugin's words stands in a message. */
 const MAX_QUOTED_CHARS = 1000;
 
-/** Codes of plugins (SPEC.md, section 5) that mean something to us; all others are INTERNAL. */
+/** Codes of plugins (SPEC.md, section 5) that a repetition does not help against; all others are UNAVAILABLE. */
 const CODES: ReadonlyMap<unknown, CriCode> = new Map<unknown, CriCode>([
+  // The version; a field of the configuration; the configuration.
+  [1, "FAILED_PRECONDITION"],
+  [2, "FAILED_PRECONDITION"],
+  [7, "FAILED_PRECONDITION"],
   // The container is unknown: there is nothing to clean up.
   [3, "NOT_FOUND"],
-  // Try again later.
-  [11, "UNAVAILABLE"],
-  // Not available; and pods may have limited connectivity.
-  [50, "UNAVAILABLE"],
-  [51, "UNAVAILABLE"],
 ]);
 
 /** The CNI plugins of this node, which are programs. */
@@ -59,8 +58,8 @@ export class Plugins {
 
   /**
    * Runs a plugin to its end and returns what it wrote to stdout.
-   * @throws CriError with the plugin's own code and message: NOT_FOUND for its code 3, UNAVAILABLE for 11, 50 and 51,
-   * else INTERNAL; FAILED_PRECONDITION when there is no such plugin; DEADLINE_EXCEEDED, CANCELLED when it was killed.
+   * @throws CriError with the plugin's own code and message: NOT_FOUND for its code 3, FAILED_PRECONDITION for 1, 2, 7
+   * and when there is no such plugin, else UNAVAILABLE; DEADLINE_EXCEEDED, CANCELLED when it was killed.
    */
   async run(call: PluginCall): Promise<string> {
     const path = await this.require(call.type);
@@ -111,12 +110,12 @@ function refused(call: PluginCall, exitCode: number, stdout: string, stderr: str
     const said = stdout.trim() === ""
       ? (stderr.trim() === "" ? "it said nothing" : words(stderr))
       : `${messageOf(error)} in what should be its error: ${JSON.stringify(words(stdout))}`;
-    return new CriError("INTERNAL", `${what} with exit code ${exitCode}: ${said}`);
+    return new CriError("UNAVAILABLE", `${what} with exit code ${exitCode}: ${said}`);
   }
   const { code, msg, details } = isObject(json) ? json : {};
   const said = [msg, details].filter((text) => typeof text === "string" && text !== "").join("; ");
   return new CriError(
-    CODES.get(code) ?? "INTERNAL",
+    CODES.get(code) ?? "UNAVAILABLE",
     `${what} with code ${code ?? "none"}: ${said === "" ? "it gave no message" : words(said)}`,
   );
 }

@@ -14,12 +14,12 @@ const MAX_QUOTED_CHARS = 200;
 
 /**
  * Reads a plugin's answer. One without a version has that of the configuration, as in libcni.
- * @throws CriError INTERNAL when it is no result of a version that we speak.
+ * @throws CriError FAILED_PRECONDITION when it is no result of a version that we speak.
  */
 export function parseResult(text: string, configVersion: CniVersion, plugin: string): CniResult {
   const wrong = (why: string) =>
     new CriError(
-      "INTERNAL",
+      "FAILED_PRECONDITION",
       `Cannot use the answer of the plugin ${plugin} as it must be a CNI result: ${why}; it began with ` +
         `${JSON.stringify(text.slice(0, MAX_QUOTED_CHARS))}.`,
     );
@@ -40,7 +40,7 @@ export function parseResult(text: string, configVersion: CniVersion, plugin: str
 
 /**
  * The result as a plugin of `version` reads it.
- * @throws CriError INTERNAL when the version has no way to say it: before 0.3.0 there must be an address.
+ * @throws CriError FAILED_PRECONDITION when the version has no way to say it: before 0.3.0 there must be an address.
  */
 export function inVersion(result: CniResult, version: CniVersion): JsonObject {
   if (result.cniVersion === version) return result.json;
@@ -111,7 +111,7 @@ function downgraded(json: JsonObject, version: CniVersion): JsonObject {
   const [ip4, ip6] = [family(4), family(6)];
   if (ip4 === undefined && ip6 === undefined) {
     throw new CriError(
-      "INTERNAL",
+      "FAILED_PRECONDITION",
       `Cannot tell a result without an address to a plugin of CNI ${version}, which must be given one.`,
     );
   }

@@ -50,12 +50,16 @@ export function sandboxStatus(runtime: Runtime, sandbox: SandboxRecord): PodSand
 }
 
 /**
- * The kubelet fills in its own with hostNetwork, and recreates any other pod without an address for ever; so one whose
- * network is not there (any more) has the node's.
+ * The kubelet fills in its own with hostNetwork, and recreates any other pod without an address for ever; so one that
+ * is in service and has no network, as when networks came to the node later, has the node's.
  */
-function podAddresses(runtime: Runtime, sandbox: SandboxRecord): readonly string[] {
-  if (!hasOwnNetwork(sandbox.config)) return [];
-  return runtime.networks?.of(sandbox.id)?.addresses ?? [runtime.nodeAddress];
+function podAddresses(
+  { networks, nodeAddress }: Runtime,
+  { id, config, state }: SandboxRecord,
+): readonly string[] {
+  if (!hasOwnNetwork(config)) return [];
+  if (networks === undefined) return [nodeAddress];
+  return networks.of(id)?.addresses ?? (state === "ready" ? [nodeAddress] : []);
 }
 
 /** The statuses of a sandbox's containers. */

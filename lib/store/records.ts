@@ -62,7 +62,7 @@ export interface NetworkAttachmentRecord {
   readonly addresses: readonly string[];
   /** With what it was attached, to be taken off with the same; JSON that only lib/network reads. */
   readonly attachment: unknown;
-  /** What the last plugin answered; absent before all is there. */
+  /** What the last plugin answered; absent before one has. */
   readonly result?: unknown;
 }
 
