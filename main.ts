@@ -23,6 +23,7 @@ import { HostKeys } from "./lib/executors/ssh/host_keys.ts";
 import { ClusterSessions } from "./lib/executors/ssh/sessions.ts";
 import { ImageService } from "./lib/images/image_service.ts";
 import { Puller } from "./lib/images/puller.ts";
+import { Namespaces } from "./lib/network/namespaces.ts";
 import { CniNetworks } from "./lib/network/cni_networks.ts";
 import { openRouter } from "./lib/router/open.ts";
 import { ownRecords } from "./lib/router/owners.ts";
@@ -75,6 +76,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
       stateDir: config.stateDir,
       store,
       executor,
+      namespaces: new Namespaces(executor),
       clock,
     }, log)
     : undefined;

@@ -10,7 +10,7 @@ import type { Store } from "../store/store.ts";
 import { type AttachmentName, Chain, type PodAttachment } from "./chain.ts";
 import { readNetworkConfig } from "./config_files.ts";
 import { removeLock } from "./locked_run.ts";
-import { makeNamespace, namespaceExists, namespacePath, removeNamespace } from "./namespaces.ts";
+import { namespacePath, type Namespaces } from "./namespaces.ts";
 import type { NetworkConfig } from "./network_config.ts";
 import { Plugins } from "./plugin.ts";
 import { podArguments, podCapabilities } from "./pod_arguments.ts";
@@ -39,7 +39,9 @@ export interface NetworkPlace {
   /** An existing directory for locks, which a reboot may empty. */
   readonly stateDir: string;
   readonly store: Pick<Store, "networkAttachments" | "nodeSettings">;
+  /** Runs the plugins. */
   readonly executor: Executor;
+  readonly namespaces: Pick<Namespaces, "make" | "remove" | "exists" | "sandboxes">;
   readonly clock: Clock;
 }
 
@@ -84,11 +86,11 @@ export class Attachments {
   }
 
   /**
-   * Makes the network of a sandbox that has none. After a failure `remove` must follow.
+   * Makes the network of a sandbox that has none. After a failure `remove` or `clear` must follow.
    * @throws CriError as `PodNetworks.attach`.
    */
   async add(sandboxId: string, config: PodSandboxConfig, signal: AbortSignal): Promise<PodNetwork> {
-    const { executor, store: { networkAttachments } } = this.place;
+    const { namespaces, store: { networkAttachments } } = this.place;
     const kept = await this.#plan(sandboxId, config);
     const { netnsPath } = kept.attachment;
     const record: NetworkAttachmentRecord = {
@@ -100,7 +102,7 @@ export class Attachments {
     };
     const lockPath = this.lockPath(sandboxId);
     networkAttachments.put(record);
-    await makeNamespace(executor, sandboxId, lockPath, signal);
+    await namespaces.make(sandboxId, lockPath, signal);
     const begun: NetworkAttachmentRecord = { ...record, phase: "plugins" };
     networkAttachments.put(begun);
     const keep = (result: CniResult) => networkAttachments.put({ ...begun, result });
@@ -119,20 +121,21 @@ export class Attachments {
 
   /** Removes what there is of a sandbox's network, if anything. @throws CriError as `PodNetworks.detach`. */
   async remove(sandboxId: string, signal?: AbortSignal): Promise<void> {
-    const { executor, store: { networkAttachments } } = this.place;
-    const record = networkAttachments.get(sandboxId);
+    if (await this.#takeAway(sandboxId, signal) === undefined) return;
+    this.place.store.networkAttachments.delete(sandboxId);
+  }
+
+  /** As `remove`, but the record stays, so that it is not forgotten that the sandbox is to have a network. */
+  async clear(sandboxId: string, signal: AbortSignal): Promise<void> {
+    const record = await this.#takeAway(sandboxId, signal);
     if (record === undefined) return;
-    const lockPath = this.lockPath(sandboxId);
-    if (record.phase !== "namespace") await this.#removeByPlugins(record, lockPath, signal);
-    await removeNamespace(executor, sandboxId, lockPath);
-    await removeLock(lockPath);
-    networkAttachments.delete(sandboxId);
+    const { result: _, ...rest } = record;
+    this.place.store.networkAttachments.put({ ...rest, phase: "namespace", addresses: [] });
   }
 
   /** Whether a sandbox's network is whole and its namespace still there. */
   async isThere(sandboxId: string): Promise<boolean> {
-    const network = this.of(sandboxId);
-    return network !== undefined && await namespaceExists(network.netnsPath);
+    return this.of(sandboxId) !== undefined && await this.place.namespaces.exists(sandboxId);
   }
 
   /** Asks the plugins whether a sandbox's network is as they made it. @throws CriError when it is not. */
@@ -171,6 +174,19 @@ export class Attachments {
     return { network: await readNetworkConfig(this.place.confDir), attachment };
   }
 
+  async #takeAway(
+    sandboxId: string,
+    signal?: AbortSignal,
+  ): Promise<NetworkAttachmentRecord | undefined> {
+    const record = this.place.store.networkAttachments.get(sandboxId);
+    if (record === undefined) return undefined;
+    const lockPath = this.lockPath(sandboxId);
+    if (record.phase !== "namespace") await this.#removeByPlugins(record, lockPath, signal);
+    await this.place.namespaces.remove(sandboxId, lockPath, signal);
+    await removeLock(lockPath);
+    return record;
+  }
+
   async #removeByPlugins(
     record: NetworkAttachmentRecord,
     lockPath: string,
@@ -178,7 +194,7 @@ export class Attachments {
   ): Promise<void> {
     const { network, attachment } = record.attachment as KeptAttachment;
     // Plugins fail at a path where there is nothing, as after a reboot, but not at none.
-    const netnsPath = await namespaceExists(record.netnsPath) ? record.netnsPath : "";
+    const netnsPath = await this.place.namespaces.exists(record.id) ? record.netnsPath : "";
     for (let attempt = 1;; attempt++) {
       try {
         const result = record.result as CniResult | undefined;

@@ -40,7 +40,14 @@ export class CniNetworks implements PodNetworks {
   ): Promise<PodNetwork> {
     return await this.#attachments.alone(
       sandboxId,
-      () => this.#addOrNothing(sandboxId, config, signal),
+      async () => {
+        try {
+          return await this.#attachments.add(sandboxId, config, signal);
+        } catch (error) {
+          await this.#attachments.remove(sandboxId).catch((why) => this.#tryLater(sandboxId, why));
+          throw error;
+        }
+      },
       signal,
     );
   }
@@ -84,19 +91,6 @@ export class CniNetworks implements PodNetworks {
     await this.#retrying;
   }
 
-  async #addOrNothing(
-    sandboxId: string,
-    config: PodSandboxConfig,
-    signal: AbortSignal,
-  ): Promise<PodNetwork> {
-    try {
-      return await this.#attachments.add(sandboxId, config, signal);
-    } catch (error) {
-      await this.#attachments.remove(sandboxId).catch((why) => this.#tryLater(sandboxId, why));
-      throw error;
-    }
-  }
-
   async #recoverOne(sandboxId: string): Promise<void> {
     try {
       const whole = await this.#attachments.isThere(sandboxId);
@@ -111,11 +105,19 @@ export class CniNetworks implements PodNetworks {
 
   /** Removes a sandbox's network, and makes it anew if it is wanted. */
   async #renew(sandboxId: string): Promise<void> {
-    await this.#attachments.alone(sandboxId, async () => {
-      await this.#attachments.remove(sandboxId, this.#closing.signal);
-      // Whoever stops the sandbox now waits for its turn to detach it.
+    const attachments = this.#attachments;
+    const { signal } = this.#closing;
+    await attachments.alone(sandboxId, async () => {
+      // Whoever stops the sandbox from now on waits for its turn to detach it.
       const config = this.#wanted(sandboxId);
-      if (config !== undefined) await this.#addOrNothing(sandboxId, config, this.#closing.signal);
+      if (config === undefined) return await attachments.remove(sandboxId, signal);
+      await attachments.clear(sandboxId, signal);
+      try {
+        await attachments.add(sandboxId, config, signal);
+      } catch (error) {
+        await attachments.clear(sandboxId, signal);
+        throw error;
+      }
     });
   }
 
@@ -143,7 +145,10 @@ export class CniNetworks implements PodNetworks {
   async #collectGarbage(): Promise<void> {
     try {
       const chain = await this.#attachments.currentChain();
-      const valid = [...this.#attachments.names(), ...await foreignAttachments()];
+      const valid = [
+        ...this.#attachments.names(),
+        ...await foreignAttachments(this.place.namespaces),
+      ];
       const lockPath = this.#attachments.lockPath(QUESTIONS);
       await chain.collectGarbage(valid, lockPath, this.#closing.signal);
     } catch (error) {

@@ -3,15 +3,17 @@ import { LIBCNI_RESULTS_DIRECTORY } from "../config/network_place.ts";
 import { IF_NAME } from "./attachments.ts";
 import type { AttachmentName } from "./chain.ts";
 import { isObject } from "./json.ts";
-import { namespacedSandboxes } from "./namespaces.ts";
+import type { Namespaces } from "./namespaces.ts";
 
 /**
  * What others of this node have attached: other servers of ours, by their namespaces, and runtimes with libcni. Plugins
  * that collect garbage would free it if it were not named.
  * @throws Error when it cannot be read: then nothing may be called garbage.
  */
-export async function foreignAttachments(): Promise<AttachmentName[]> {
-  const names = (await namespacedSandboxes()).map((id) => ({ containerID: id, ifname: IF_NAME }));
+export async function foreignAttachments(
+  namespaces: Pick<Namespaces, "sandboxes">,
+): Promise<AttachmentName[]> {
+  const names = (await namespaces.sandboxes()).map((id) => ({ containerID: id, ifname: IF_NAME }));
   try {
     for await (const { name, isFile } of Deno.readDir(LIBCNI_RESULTS_DIRECTORY)) {
       if (!isFile) continue;
