@@ -139,7 +139,9 @@ export class NetworkNode {
 
   /** Kills the server alone, as an out-of-memory killer would: what it has started goes on. */
   async killServer(): Promise<void> {
-    await this.sh(`kill -9 $(pgrep -o -f 'main.ts.*socket-path ${this.server.socketPath}')`);
+    const find = `pgrep -o -f 'main.ts.*socket-path ${this.server.socketPath}'`;
+    // Its children are its own until it is gone, and the next line kills those it has.
+    await this.sh(`pid=$(${find}); kill -9 $pid; while [ -e /proc/$pid ]; do sleep 0.01; done`);
     await this.server.kill();
   }
 

@@ -23,10 +23,7 @@ export const IF_NAME = "eth0";
 /** Pods that are attached or detached at once: each costs some processes, and iptables serialises them anyway. */
 const MAX_AT_ONCE = 8;
 
-/**
- * How often plugins are asked to remove a pod, and how long they are let alone: bridge, for one, now and then cannot
- * remove a chain of iptables when another pod is removed at the same time.
- */
+/** How often plugins are asked to remove a pod, and how long they are let alone: a plugin's daemon may be restarting. */
 const REMOVE_ATTEMPTS = 3;
 const REMOVE_PAUSE_MS = 500;
 

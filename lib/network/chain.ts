@@ -84,6 +84,8 @@ export class Chain {
   /**
    * Removes a pod, in reverse order; `result` is the last one there was. A plugin that does not know the pod has
    * nothing to remove.
+   * `signal` lets no further plugin begin, and cuts none short: bridge, killed between its interface and its rules of
+   * iptables, would never remove those.
    * @throws CriError as `Plugins.run`, of the first plugin that fails; it is to be repeated then.
    */
   async remove(
@@ -94,13 +96,13 @@ export class Chain {
   ): Promise<void> {
     const told = isAtLeast(this.network.cniVersion, "0.4.0") ? result : undefined;
     for (const plugin of this.network.plugins.toReversed()) {
+      signal?.throwIfAborted();
       try {
         await this.#run(plugin, "DEL", {
           attachment,
           lockPath,
           result: told,
           timeoutMs: CHANGE_TIMEOUT_MS,
-          ...(signal === undefined ? {} : { signal }),
         });
       } catch (error) {
         if (!(error instanceof CriError && error.code === "NOT_FOUND")) throw error;

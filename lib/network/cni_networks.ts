@@ -73,15 +73,13 @@ export class CniNetworks implements PodNetworks {
   async recover(wanted: WantedSandboxes): Promise<void> {
     this.#wanted = wanted;
     const ids = this.place.store.networkAttachments.all().map(({ id }) => id);
-    const patience = new AbortController();
-    let inTime = true;
-    const late = this.place.clock.sleep(RECOVERY_PATIENCE_MS, patience.signal)
-      .then(() => void (inTime = false), () => this.#recovering);
-    this.#recovering = Promise.all(ids.map((id) => this.#recoverOne(id))).then(async () => {
-      patience.abort();
+    const [done, tooLate] = [new AbortController(), new AbortController()];
+    const late = this.place.clock.sleep(RECOVERY_PATIENCE_MS, done.signal)
+      .then(() => tooLate.abort(new CriError("DEADLINE_EXCEEDED", "Pods may come now.")), () => {});
+    this.#recovering = Promise.all(ids.map((id) => this.#recoverOne(id)))
       // No pod may be attached or detached meanwhile (SPEC.md, section 3), and later some will be.
-      if (inTime) await this.#collectGarbage();
-    });
+      .then(() => tooLate.signal.aborted ? undefined : this.#collectGarbage(tooLate.signal))
+      .finally(() => done.abort());
     await Promise.race([this.#recovering, late]);
   }
 
@@ -125,7 +123,7 @@ export class CniNetworks implements PodNetworks {
     if (this.#closing.signal.aborted) return;
     this.#warn("The network of a pod is not as it must be yet", sandboxId, why);
     this.#unfinished.add(sandboxId);
-    this.#retrying ??= this.#retry().finally(() => this.#retrying = undefined);
+    this.#retrying ??= this.#retry();
   }
 
   async #retry(): Promise<void> {
@@ -140,17 +138,18 @@ export class CniNetworks implements PodNetworks {
         );
       }
     }
+    this.#retrying = undefined;
   }
 
-  async #collectGarbage(): Promise<void> {
+  async #collectGarbage(signal: AbortSignal): Promise<void> {
     try {
       const chain = await this.#attachments.currentChain();
       const valid = [
         ...this.#attachments.names(),
         ...await foreignAttachments(this.place.namespaces),
       ];
-      const lockPath = this.#attachments.lockPath(QUESTIONS);
-      await chain.collectGarbage(valid, lockPath, this.#closing.signal);
+      const either = AbortSignal.any([signal, this.#closing.signal]);
+      await chain.collectGarbage(valid, this.#attachments.lockPath(QUESTIONS), either);
     } catch (error) {
       this.log.warning(`Network plugins have not collected garbage: ${messageOf(error)}`);
     }

@@ -189,6 +189,27 @@ Deno.test("recover() makes a network anew when its namespace is gone, and later 
   assertEquals(node.remains, WHOLE);
 });
 
+for (const command of ["DEL", "GC"]) {
+  Deno.test(`recover() goes on behind when ${command} hangs`, async () => {
+    await using node = await NetworkTestNode.create();
+    await node.networks.attach("s1", POD, NEVER);
+    await node.restart();
+    const hanging = Promise.withResolvers<void>();
+    node.hanging.set(command, hanging.promise);
+    const recovered = node.networks.recover(unwanted);
+    while (!node.calls.includes(command === "GC" ? "GC" : "DEL s1")) {
+      await new Promise((resolve) => setTimeout(resolve));
+    }
+    node.clock.advance(10_000);
+    await recovered;
+    // Garbage is not collected beside the client's calls.
+    assertEquals(node.calls.includes("GC"), command === "GC");
+    hanging.resolve();
+    await node.networks.close();
+    assertEquals(node.remains, []);
+  });
+}
+
 for (const when of ["before", "after"] as const) {
   Deno.test(`nothing is left when the server dies ${when} any effect of attach()`, async () => {
     let died = true;

@@ -30,6 +30,8 @@ export class NetworkTestNode implements AsyncDisposable {
   readonly warnings: string[] = [];
   /** The answers of a plugin that fails, by its command, and how often it does. */
   readonly failures: Record<string, { json: JsonObject; times: number }> = {};
+  /** Commands of a plugin that hangs until its promise resolves, or it is killed. */
+  readonly hanging = new Map<string, Promise<void>>();
   networks: CniNetworks;
   readonly #place: NetworkPlace;
   #untilDeath: number | undefined;
@@ -49,7 +51,13 @@ export class NetworkTestNode implements AsyncDisposable {
     });
     const executor: Executor = {
       run: (argv, options) =>
-        Promise.resolve(this.#effect(() => this.#plugin(argv, options ?? {}))),
+        this.#soon(() => this.#effect(() => this.#plugin(argv, options ?? {}))).then(
+          async (result) => {
+            const hangs = this.hanging.get(options?.env?.["CNI_COMMAND"] ?? "");
+            await Promise.race([hangs, ...(hangs === undefined ? [] : [killed(options)])]);
+            return result;
+          },
+        ),
     };
     this.#place = {
       confDir: records.path("net.d"),
@@ -155,6 +163,13 @@ export class NetworkTestNode implements AsyncDisposable {
     this.leases.add(id);
     return answer(0, { ips: [{ address: "10.0.0.2/24" }, { address: "fd00::2/64" }] });
   }
+}
+
+function killed({ signal }: RunOptions = {}): Promise<never> {
+  return new Promise((_, reject) => {
+    if (signal?.aborted) reject(signal.reason);
+    signal?.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
 }
 
 function answer(code: number, json: JsonObject): RunResult {
