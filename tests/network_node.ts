@@ -90,12 +90,13 @@ export class NetworkNode {
     };
   }
 
-  /** Writes the network's configuration; undefined removes it. */
-  async configure(network: unknown): Promise<void> {
-    const path = this.lab.path("knode", `${this.confDir}/10-pods.conflist`);
-    if (network === undefined) return await Deno.remove(path);
-    await Deno.mkdir(this.lab.path("knode", this.confDir), { recursive: true });
-    await Deno.writeTextFile(path, JSON.stringify(network));
+  /** Writes the network's configuration, in place of any other; undefined leaves none. */
+  async configure(network: unknown, ending: "conf" | "conflist" = "conflist"): Promise<void> {
+    const directory = this.lab.path("knode", this.confDir);
+    await Deno.mkdir(directory, { recursive: true });
+    for await (const { name } of Deno.readDir(directory)) await Deno.remove(`${directory}/${name}`);
+    if (network === undefined) return;
+    await Deno.writeTextFile(`${directory}/10-pods.${ending}`, JSON.stringify(network));
   }
 
   /** Writes crictl's file of a new pod and returns the arguments that run it. */

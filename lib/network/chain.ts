@@ -82,8 +82,8 @@ export class Chain {
   }
 
   /**
-   * Removes a pod, in reverse order; `result` is the last one there was. A plugin that does not know the pod has
-   * nothing to remove.
+   * Removes a pod, in reverse order; `result` is the last one there was. A plugin that does not know the pod, or not
+   * the configuration's version, which it then has refused at ADD too, has nothing to remove.
    * `signal` lets no further plugin begin, and cuts none short: bridge, killed between its interface and its rules of
    * iptables, would never remove those.
    * @throws CriError as `Plugins.run`, of the first plugin that fails; it is to be repeated then.
@@ -105,7 +105,8 @@ export class Chain {
           timeoutMs: CHANGE_TIMEOUT_MS,
         });
       } catch (error) {
-        if (!(error instanceof CriError && error.code === "NOT_FOUND")) throw error;
+        const { code } = CriError.from(error);
+        if (code !== "NOT_FOUND" && code !== "UNIMPLEMENTED") throw error;
       }
     }
   }

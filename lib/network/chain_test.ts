@@ -94,7 +94,8 @@ Deno.test("Chain.remove() runs the plugins in reverse order, all with the last r
   await using plugins = await TestPlugins.create();
   await plugins.add("one", "");
   await plugins.add("two", fails(3));
-  await plugins.chain([{ type: "one" }, { type: "two" }])
+  await plugins.add("three", fails(1));
+  await plugins.chain([{ type: "one" }, { type: "two" }, { type: "three" }])
     .remove(ATTACHMENT, RESULT, plugins.lockPath);
   assertEquals(
     (await plugins.told()).map(({ plugin, command, request }) => [
@@ -102,7 +103,7 @@ Deno.test("Chain.remove() runs the plugins in reverse order, all with the last r
       command,
       request["prevResult"],
     ]),
-    [["two", "DEL", RESULT.json], ["one", "DEL", RESULT.json]],
+    [["three", "DEL", RESULT.json], ["two", "DEL", RESULT.json], ["one", "DEL", RESULT.json]],
   );
 });
 

@@ -32,8 +32,9 @@ const MAX_QUOTED_CHARS = 1000;
 
 /** Codes of plugins (SPEC.md, section 5) that a repetition does not help against; all others are UNAVAILABLE. */
 const CODES: ReadonlyMap<unknown, CriCode> = new Map<unknown, CriCode>([
-  // The version; a field of the configuration; the configuration.
-  [1, "FAILED_PRECONDITION"],
+  // The plugin does not speak the configuration's version.
+  [1, "UNIMPLEMENTED"],
+  // A field of the configuration; the configuration.
   [2, "FAILED_PRECONDITION"],
   [7, "FAILED_PRECONDITION"],
   // The container is unknown: there is nothing to clean up.
@@ -58,8 +59,9 @@ export class Plugins {
 
   /**
    * Runs a plugin to its end and returns what it wrote to stdout.
-   * @throws CriError with the plugin's own code and message: NOT_FOUND for its code 3, FAILED_PRECONDITION for 1, 2, 7
-   * and when there is no such plugin, else UNAVAILABLE; DEADLINE_EXCEEDED, CANCELLED when it was killed.
+   * @throws CriError with the plugin's own code and message: UNIMPLEMENTED for its code 1, NOT_FOUND for 3,
+   * FAILED_PRECONDITION for 2 and 7 and when there is no such plugin, else UNAVAILABLE; DEADLINE_EXCEEDED, CANCELLED
+   * when it was killed.
    */
   async run(call: PluginCall): Promise<string> {
     const path = await this.require(call.type);

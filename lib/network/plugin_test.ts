@@ -48,7 +48,7 @@ const FAILURES: readonly [script: string, code: string, words: string][] = [
     "plugin fake failed at ADD with code 11: busy; lease 5",
   ],
   [`echo '{"code": 7, "msg": "bad subnet"}'; exit 1`, "FAILED_PRECONDITION", "code 7: bad subnet"],
-  [`echo '{"code": 1, "msg": "too new"}'; exit 1`, "FAILED_PRECONDITION", "code 1: too new"],
+  [`echo '{"code": 1, "msg": "too new"}'; exit 1`, "UNIMPLEMENTED", "code 1: too new"],
   [`echo '{"code": 3, "msg": "gone"}'; exit 1`, "NOT_FOUND", "code 3: gone"],
   [
     `echo '{"code": 999, "msg": "no\nline", "details": ""}'; exit 1`,

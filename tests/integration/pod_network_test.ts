@@ -44,6 +44,33 @@ Deno.test("two pods have addresses of both families, reach each other, and leave
   await removeCleanly(...pods);
 });
 
+for (
+  const [version, file] of [
+    ["0.2.0", "conf"],
+    ["0.3.1", "conflist"],
+    ["0.4.0", "conflist"],
+    ["1.0.0", "conflist"],
+  ] as const
+) {
+  Deno.test(`a pod has addresses when the configuration is a ${file} of CNI ${version}`, async () => {
+    const { cniVersions: _, ...all } = node.bridgeNetwork();
+    const [bridge, ...others] = all["plugins"] as Record<string, unknown>[];
+    // firewall came with 0.4.0.
+    const chained = others.filter(({ type }) => version !== "0.3.1" || type !== "firewall");
+    const network = { ...all, plugins: [bridge, ...chained] };
+    const single = { ...bridge, name: node.name, cniVersion: version };
+    await node.configure(file === "conf" ? single : { ...network, cniVersion: version }, file);
+    const pod = await node.runPod();
+    await node.configure(node.bridgeNetwork());
+    const addresses = await node.addresses(pod);
+    assertEquals(addresses.map((address) => address.replace(/[0-9a-f]+$/, "")), [
+      "10.92.0.",
+      "fd92::",
+    ]);
+    await removeCleanly(pod);
+  });
+}
+
 Deno.test("a pod's host port leads to the pod, a host port 0 to nothing, and bandwidth is limited", async () => {
   const pod = await node.runPod({
     port_mappings: [
@@ -95,6 +122,15 @@ Deno.test("the node is not ready for pods without a configuration, and is as soo
   // What is known of the node's readiness is a second old at most.
   for (let looks = 0; !(await networkReady()).status; looks++) assert(looks < 100);
   await removeCleanly(pod);
+});
+
+Deno.test("a pod fails and leaves nothing when a plugin does not speak the network's version", async () => {
+  const { cniVersions: _, ...network } = node.bridgeNetwork();
+  await node.configure({ ...network, cniVersion: "0.3.1" });
+  const { code, stderr } = await node.server.crictl(await node.runArgs());
+  await node.configure(node.bridgeNetwork());
+  assertEquals([code, await node.remains()], [1, before]);
+  assertMatch(stderr, /plugin firewall failed at ADD with code 1: incompatible CNI versions/);
 });
 
 Deno.test("a pod fails with the plugin's own words and leaves nothing when its network is full", async () => {
