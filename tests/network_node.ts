@@ -169,7 +169,7 @@ export class NetworkNode {
     const count = async (script: string) => Number(await this.sh(`{ ${script}; } | wc -l`));
     return {
       namespaces: await count("ls /run/netns 2>/dev/null | grep ^multicri- || true"),
-      interfaces: await count(`ip -o link show master ${this.name} 2>/dev/null || true`),
+      interfaces: await count("ip -o link"),
       leases: await count(
         `ls /var/lib/cni/networks/${this.name} 2>/dev/null | grep '[.:]' | grep -v last_ || true`,
       ),

@@ -16,7 +16,11 @@ Deno.test("no namespace, interface, lease or rule is left when the server is kil
     const before = await node.usedOnce();
     const kills = { runp: 0, stopp: 0 };
     for (let round = 0; round < ROUNDS; round++) {
-      const fields = { port_mappings: [{ container_port: 80, host_port: 18082 }] };
+      const fields = {
+        port_mappings: [{ container_port: 80, host_port: 18082 }],
+        // Makes an interface on the node.
+        annotations: { "kubernetes.io/egress-bandwidth": "10M" },
+      };
       const pod = random.below(3) === 0 ? await node.runPod(fields) : undefined;
       const args = pod === undefined ? await node.runArgs(fields) : ["stopp", pod];
       const call = node.server.crictl(args);

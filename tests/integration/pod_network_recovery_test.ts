@@ -1,5 +1,5 @@
 /** Pods' networks over deaths of the server and a reboot of the node. */
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertStringIncludes } from "@std/assert";
 import { NetworkNode } from "../network_node.ts";
 
 async function withNode(name: string, test: (node: NetworkNode) => Promise<void>): Promise<void> {
@@ -22,6 +22,15 @@ Deno.test("a pod keeps its network when the server is killed, and loses it when 
     await node.server.start();
     assertEquals(await node.addresses(pod), addresses);
     await node.inPod(pod, "busybox ping -c 1 -w 5 10.92.0.1");
+    assertEquals((await node.server.log()).includes("damaged"), false);
+
+    await node.inPod(pod, "ip route delete default");
+    await node.killServer();
+    await node.server.start();
+    assertStringIncludes(
+      await node.server.log(),
+      "is damaged: The network plugin bridge failed at",
+    );
     await node.server.crictlOk(["stopp", pod]);
     assertEquals(await node.remains(), before);
   }));
