@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { CriError } from "../base/error.ts";
+import { until } from "../base/test_until.ts";
 import { namespacePath } from "./namespaces.ts";
 import { NetworkTestNode, NEVER, POD } from "./test_network_node.ts";
 
@@ -63,7 +64,7 @@ Deno.test("a network that a failed attach() leaves is removed later", async () =
   await node.clock.sleeping(60_000);
   assertEquals(node.remains, ["namespace s1", "record s1 plugins"]);
   node.clock.advance(60_000);
-  while (node.remains.length > 0) await new Promise((resolve) => setTimeout(resolve));
+  await until(() => node.remains.length === 0);
   assert(node.warnings.every((line) => line.includes("not as it must be yet")));
 });
 
@@ -185,7 +186,7 @@ Deno.test("recover() makes a network anew when its namespace is gone, and later 
   assertEquals([node.remains, node.networks.of("s1")], [["record s1 namespace"], undefined]);
   await node.clock.sleeping(60_000);
   node.clock.advance(60_000);
-  while (node.networks.of("s1") === undefined) await new Promise((resolve) => setTimeout(resolve));
+  await until(() => node.networks.of("s1") !== undefined);
   assertEquals(node.remains, WHOLE);
 });
 
@@ -197,9 +198,7 @@ for (const command of ["DEL", "GC"]) {
     const hanging = Promise.withResolvers<void>();
     node.hanging.set(command, hanging.promise);
     const recovered = node.networks.recover(unwanted);
-    while (!node.calls.includes(command === "GC" ? "GC" : "DEL s1")) {
-      await new Promise((resolve) => setTimeout(resolve));
-    }
+    await until(() => node.calls.includes(command === "GC" ? "GC" : "DEL s1"));
     node.clock.advance(10_000);
     await recovered;
     // Garbage is not collected beside the client's calls.

@@ -14,7 +14,8 @@ const LOCK_TAKEN_CODE = 75;
  * and the lock passes on). A command outlives a server that is killed: the next server, before it takes back what the
  * command was making, so waits for its end.
  *
- * A lock that stays taken is a daemon's that a plugin has left behind; it is given up by making the file anew.
+ * A lock that stays taken is a daemon's that a plugin has left behind; it is given up by making the file anew. A
+ * `shared` one is never waited for, where no other is.
  * @throws CriError as `Executor.run`.
  */
 export async function runLocked(
@@ -22,11 +23,13 @@ export async function runLocked(
   lockPath: string,
   argv: readonly string[],
   options: RunOptions,
+  shared = false,
 ): Promise<RunResult> {
   const flock = () =>
     executor.run([
       "flock",
       "--no-fork",
+      shared ? "--shared" : "--exclusive",
       `--wait=${LOCK_WAIT_SECONDS}`,
       `--conflict-exit-code=${LOCK_TAKEN_CODE}`,
       lockPath,

@@ -41,6 +41,9 @@ const CODES: ReadonlyMap<unknown, CriCode> = new Map<unknown, CriCode>([
   [3, "NOT_FOUND"],
 ]);
 
+/** What is asked of a plugin and of no pod waits for nothing: what a dead server has asked may hang for ever. */
+const QUESTIONS: ReadonlySet<PluginCall["command"]> = new Set(["STATUS", "GC", "VERSION"]);
+
 /** The CNI plugins of this node, which are programs. */
 export class Plugins {
   constructor(readonly executor: Executor, readonly directory: string) {}
@@ -82,7 +85,7 @@ export class Plugins {
         },
         timeoutMs: call.timeoutMs,
         ...(signal === undefined ? {} : { signal }),
-      });
+      }, QUESTIONS.has(call.command));
     } catch (error) {
       const { code, message } = CriError.from(error);
       if (code !== "DEADLINE_EXCEEDED") throw error;

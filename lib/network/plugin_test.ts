@@ -1,5 +1,6 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { CriError } from "../base/error.ts";
+import { until } from "../base/test_until.ts";
 import type { PluginCall } from "./plugin.ts";
 import { TestPlugins } from "./test_plugins.ts";
 
@@ -94,6 +95,20 @@ Deno.test("Plugins.run() kills a plugin when the signal aborts", async () => {
   abort.abort(new Error("the client went"));
   const error = await assertRejects(() => run, CriError, "the client went");
   assertEquals(error.code, "CANCELLED");
+});
+
+Deno.test("Plugins.run() asks at once what another process is being asked, and hangs at", async () => {
+  await using plugins = await TestPlugins.create();
+  await plugins.add("fake", "echo answer");
+  const begun = `${plugins.directory}/begun`;
+  const script = `echo > ${begun}; exec sleep 600`;
+  const hanging = new Deno.Command("flock", {
+    args: ["--no-fork", "--shared", plugins.lockPath, "sh", "-c", script],
+  }).spawn();
+  await until(() => Deno.stat(begun).then(() => true, () => false));
+  assertEquals(await plugins.plugins.run(call(plugins, { command: "STATUS" })), "answer\n");
+  hanging.kill("SIGKILL");
+  await hanging.status;
 });
 
 for (const type of ["absent", "."]) {
