@@ -5,13 +5,16 @@ import { NodeServer, prepareNode } from "../scripts/lab/node_server.ts";
 /** Where Debian has the CNI plugins. */
 export const PLUGINS = "/usr/lib/cni";
 
+/** A rule or chain of iptables that is a pod's: by its address, or by the digest of its id in the chain's name. */
+const POD_RULE = /10[.]92[.]0[.]|fd92::|CNI-(DN-|SN-)?[0-9a-f]{20}/;
+
 /** The parts of `crictl inspectp` that tests look at. */
 export interface InspectedPod {
   status: { state: string; network: { ip: string; additionalIps: { ip: string }[] } };
   info: { network?: { netnsPath: string; addresses: string[] } };
 }
 
-/** Everything that pods' networks leave in a node, counted. */
+/** Everything that pods' networks leave in a node, counted, without rules for the whole node. */
 export interface Remains {
   namespaces: number;
   interfaces: number;
@@ -158,7 +161,7 @@ export class NetworkNode {
     }
   }
 
-  /** What remains after a first pod: plugins make chains of rules for the whole node then, and keep them. */
+  /** What remains after a first pod, with which plugins make some things for the whole node, and keep them. */
   async usedOnce(): Promise<Remains> {
     const first = await this.runPod({ port_mappings: [{ container_port: 80, host_port: 18000 }] });
     await this.server.crictlOk(["rmp", "--force", first]);
@@ -173,7 +176,9 @@ export class NetworkNode {
       leases: await count(
         `ls /var/lib/cni/networks/${this.name} 2>/dev/null | grep '[.:]' | grep -v last_ || true`,
       ),
-      rules: await count("{ iptables-save; ip6tables-save; } | grep -v ^#"),
+      rules: await count(
+        `{ iptables-save; ip6tables-save; } | grep -E '${POD_RULE.source}' || true`,
+      ),
       locks: await count(`ls ${this.server.stateDir} | grep 'network-[0-9a-f]\\{64\\}' || true`),
     };
   }

@@ -41,6 +41,9 @@ Deno.test("two pods have addresses of both families, reach each other, and leave
     "0",
     "the chained plugin tuning",
   );
+  const now = await node.remains();
+  const counted = Object.keys(now) as (keyof Remains)[];
+  assertEquals(counted.filter((what) => now[what] <= before[what]), [], "what is not counted");
   await removeCleanly(...pods);
 });
 
