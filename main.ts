@@ -24,9 +24,12 @@ import { OpenSsh } from "./lib/executors/ssh/openssh.ts";
 import { ClusterSessions } from "./lib/executors/ssh/sessions.ts";
 import { ImageService } from "./lib/images/image_service.ts";
 import { Puller } from "./lib/images/puller.ts";
+import { Namespaces } from "./lib/network/namespaces.ts";
+import { CniNetworks } from "./lib/network/cni_networks.ts";
 import { openRouter } from "./lib/router/open.ts";
 import { ownRecords } from "./lib/router/owners.ts";
 import { notBuiltYet, runtimeHandlers } from "./lib/runtime/handlers.ts";
+import { recoverSandboxNetworks } from "./lib/runtime/sandbox_network.ts";
 import { MULTICRI_VERSION } from "./lib/runtime/status.ts";
 import { serveCri } from "./lib/server/server.ts";
 import { StreamingServer } from "./lib/streaming/server.ts";
@@ -73,6 +76,17 @@ async function serve(config: Config, log: Logger): Promise<void> {
   }, log);
   const sessions = new ClusterSessions({ hostKeys, logger: log, clock, openSsh });
   const adapter = new SlurmAdapter(config, readClusters(config), store, sessions, clock, log);
+  const networks = config.enablePodNetwork
+    ? new CniNetworks({
+      confDir: config.networkConfDir,
+      binDir: config.networkBinDir,
+      stateDir: config.stateDir,
+      store,
+      executor,
+      namespaces: new Namespaces(executor),
+      clock,
+    }, log)
+    : undefined;
   const streams = await StreamingServer.listen({
     address: config.streamAddr,
     port: config.streamPort,
@@ -86,6 +100,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
       adapter,
       images,
       streams,
+      networks,
       clock,
       nodeAddress: config.nodeIp ?? firstAddress(),
       systemdNode: await exists(SYSTEMD_SIGN),
@@ -96,6 +111,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
 
   // Recovery comes before the socket: a client must not see a list that misses what still runs.
   await images.recover();
+  await recoverSandboxNetworks(networks, store, log);
   await adapter.recover();
   const router = await openRouter(config, own, ownRecords(store), clock, log);
   try {
@@ -106,6 +122,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
   } finally {
     await router.close();
     await streams.close();
+    await networks?.close();
     await adapter.close();
   }
 }

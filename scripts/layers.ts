@@ -11,7 +11,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ["wasm", "lib/cri"],
   ["lib/executors", "lib/store"],
   ["lib/config", "lib/logs", "lib/streaming"],
-  ["lib/images"],
+  ["lib/images", "lib/network"],
   ["lib/adapters"],
   ["lib/runtime", "lib/remote"],
   ["lib/router", "lib/admin"],

@@ -39,7 +39,7 @@ export const FLAGS: readonly Flag[] = [
   {
     name: "enable-pod-network",
     default: "false",
-    help: "Give each pod a network namespace by CNI. Not available yet.",
+    help: "Give each pod a network namespace, addresses and host ports by CNI.",
   },
   {
     name: "enable-pod-persistence",

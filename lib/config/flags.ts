@@ -30,6 +30,8 @@ export interface Config {
   allowedClusters: readonly ClusterAddress[];
   /** A file of logins that the node keeps; see `readClusters`. */
   clustersFile: string | undefined;
+  /** Whether pods get networks of their own, by CNI. */
+  enablePodNetwork: boolean;
   enablePodPersistence: boolean;
   jobLogLines: boolean;
   /** Whether `&&` and `||` that stand alone in a pod's command join commands. */
@@ -39,6 +41,8 @@ export interface Config {
   mapResources: boolean;
   /** A container's log file takes no more output when it has reached this size, until it is rotated. */
   maxLogBytes: number;
+  networkBinDir: string;
+  networkConfDir: string;
   /** The address reported for pods; undefined: found out at the start. */
   nodeIp: string | undefined;
   podLogsDir: string;
@@ -90,13 +94,6 @@ export function parseInvocation(
   if (values("help") === "true") return { kind: "help", text: helpText() };
   if (values("version") === "true") return { kind: "version" };
 
-  if (values("enable-pod-network") === "true") {
-    throw new UsageError(
-      "--enable-pod-network is not available yet: leave it out, pods then use the node's network.",
-    );
-  }
-  absolutePath(values, "network-bin-dir");
-  absolutePath(values, "network-conf-dir");
   const config = readConfig(values, env);
   if (command === "images") {
     return { kind: command, config, command: parsed(() => parseImagesCommand(words)) };
@@ -116,17 +113,20 @@ function readConfig(
     adapterName: oneOf("adapter-name", values("adapter-name"), ADAPTERS),
     allowedClusters: clusterAddresses(values("allowed-clusters")),
     clustersFile: optionalPath(values, "clusters-file"),
+    enablePodNetwork: values("enable-pod-network") === "true",
     enablePodPersistence: values("enable-pod-persistence") === "true",
     jobLogLines: values("job-log-lines") === "true",
     joinCommands: values("join-commands") === "true",
     mapResources: values("map-resources") === "true",
     kubeletRootDir: absolutePath(values, "kubelet-root-dir"),
     maxLogBytes: maxLogBytes(values("max-log-bytes")),
+    networkBinDir: pathWithoutColons(values, "network-bin-dir"),
+    networkConfDir: absolutePath(values, "network-conf-dir"),
     nodeIp: values("node-ip") === "" ? undefined : ownAddress("--node-ip", values("node-ip")),
     podLogsDir: absolutePath(values, "pod-logs-dir"),
     registryCredentials: optionalPath(values, "registry-credentials"),
     remotes,
-    resourcesCachePath: poolPath(values),
+    resourcesCachePath: pathWithoutColons(values, "resources-cache-path"),
     rootDir: absolutePath(values, "root-dir"),
     runtimeHandlers: parsed(() => parseHandlers(values("runtime-handlers"), remotes)),
     sandboxImage: values("sandbox-image"),
@@ -170,10 +170,10 @@ function optionalPath(values: (name: string) => string, name: string): string | 
   return values(name) === "" ? undefined : absolutePath(values, name);
 }
 
-/** skopeo and apptainer read what follows a colon in `oci:PATH` as a tag. */
-function poolPath(values: (name: string) => string): string {
-  const path = absolutePath(values, "resources-cache-path");
-  if (path.includes(":")) throw badValue("--resources-cache-path", path, "a path without colons");
+/** skopeo and apptainer read what follows a colon in `oci:PATH` as a tag; CNI_PATH is a list parted by colons. */
+function pathWithoutColons(values: (name: string) => string, name: string): string {
+  const path = absolutePath(values, name);
+  if (path.includes(":")) throw badValue(`--${name}`, path, "a path without colons");
   return path;
 }
 

@@ -17,11 +17,14 @@ Deno.test("parseInvocation() gives the documented defaults when there are no fla
     adapterName: "slurm",
     allowedClusters: [],
     clustersFile: undefined,
+    enablePodNetwork: false,
     enablePodPersistence: false,
     jobLogLines: true,
     kubeletRootDir: "/var/lib/kubelet",
     joinCommands: true,
     mapResources: true,
+    networkBinDir: "/opt/cni/bin",
+    networkConfDir: "/etc/cni/net.d",
     nodeIp: undefined,
     podLogsDir: "/var/log/pods",
     registryCredentials: undefined,
@@ -57,6 +60,7 @@ Deno.test("parseInvocation() reads flags in every usual spelling", () => {
   assertEquals(config(["--stderrthreshold", "1"]).logThreshold, "warning");
   assertEquals(config(["--enable-pod-persistence"]).enablePodPersistence, true);
   assertEquals(config(["--enable-pod-persistence=false"]).enablePodPersistence, false);
+  assertEquals(config(["--enable-pod-network"]).enablePodNetwork, true);
   assertEquals(config(["--usage-interval=0"]).usageIntervalSeconds, 0);
   assertEquals(config(["--max-log-bytes=0"]).maxLogBytes, Infinity);
   assertEquals(config(["--max-log-bytes=1000"]).maxLogBytes, 1000);
@@ -125,7 +129,8 @@ const refusals: [string[], Record<string, string>, string][] = [
   [["--socket-path", ""], {}, "Cannot use --socket-path ''"],
   [["--stream-port", "-1"], {}, "Cannot use --stream-port '-1'"],
   [["--allowed-clusters", "a b"], {}, "host or host:port"],
-  [["--enable-pod-network"], {}, "not available yet"],
+  [["--network-bin-dir", "/a:b"], {}, "without colons"],
+  [["--network-conf-dir", "net.d"], {}, "absolute path"],
   [["--remote-runtime-endpoints", "default:x"], {}, "path of a unix socket"],
   [["--runtime-handlers", "kata=default"], {}, "no remote runtime 'default'"],
   [["stray"], {}, "takes flags only"],

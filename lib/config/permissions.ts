@@ -1,5 +1,6 @@
 import { INHERITED_VARIABLES } from "../executors/local.ts";
 import { type Clusters, LOGIN_VARIABLES, reachableAddresses } from "./clusters.ts";
+import { LIBCNI_RESULTS_DIRECTORY, NETNS_DIRECTORY, NETWORK_PROGRAMS } from "./network_place.ts";
 import type { ClusterAddress, Config } from "./flags.ts";
 
 /** Programs the server may start, by the names they have in PATH. */
@@ -93,8 +94,20 @@ export function permissionFlags(config: Config, clusters: Clusters): string[] {
     ]
       .join(",")
   }`;
+  const network = config.enablePodNetwork
+    ? {
+      read: [
+        config.networkConfDir,
+        config.networkBinDir,
+        NETNS_DIRECTORY,
+        LIBCNI_RESULTS_DIRECTORY,
+      ],
+      programs: NETWORK_PROGRAMS,
+    }
+    : { read: [], programs: [] };
   const read = [
     ...paths,
+    ...network.read,
     SYSTEMD_SIGN,
     ...[config.clustersFile, config.registryCredentials].filter((path) => path !== undefined),
   ];
@@ -104,7 +117,7 @@ export function permissionFlags(config: Config, clusters: Clusters): string[] {
     `--allow-read=${read.join(",")}`,
     // Below the kubelet's root: termination messages.
     `--allow-write=${[...paths, `${config.kubeletRootDir}/pods`].join(",")}`,
-    `--allow-run=${PROGRAMS.join(",")}`,
+    `--allow-run=${[...PROGRAMS, ...network.programs].join(",")}`,
     ENVIRONMENT_FLAG,
     "--allow-sys=networkInterfaces",
   ];

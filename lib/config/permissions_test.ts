@@ -84,6 +84,29 @@ Deno.test("permissionFlags() permits the server's own paths, programs and hosts,
   }
 });
 
+Deno.test("permissionFlags() permits what pod networks need when they are enabled, and only then", async () => {
+  const directory = await Deno.makeTempDir({ prefix: "permissions-" });
+  const paths = [`--network-bin-dir=${directory}`, `--network-conf-dir=${directory}/net.d`];
+  const tries = [
+    "run:ip",
+    "run:flock",
+    `read:${directory}/bridge`,
+    `read:${directory}/net.d`,
+    "read:/run/netns/x",
+    "read:/var/lib/cni/results",
+  ];
+  const refused = [
+    "run:sh",
+    `write:${directory}/bridge`,
+    "write:/run/netns/x",
+    "read:/var/lib/cni",
+  ];
+  const enabled = flagsFor(["--enable-pod-network", ...paths]);
+  assertEquals(await permitted(enabled, [...tries, ...refused]), tries);
+  assertEquals(await permitted(flagsFor(paths), [...tries, ...refused]), []);
+  await Deno.remove(directory, { recursive: true });
+});
+
 Deno.test("permissionFlags() permits any host only when no clusters are named", async () => {
   const hosts = ["net:login.example:22", "net:other.example:22"];
   assertEquals(await permitted(flagsFor([]), hosts), hosts);

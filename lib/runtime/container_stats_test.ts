@@ -70,9 +70,10 @@ Deno.test("listContainerStats() chooses by id, sandbox and labels", () =>
   withRuntime(async (test) => {
     const { pod, container } = await createPod(test.runtime);
     const side = await addContainer(test, pod);
-    const other = runPodSandbox(
+    const other = await runPodSandbox(
       test.runtime,
       sandboxRequest({ config: { metadata: { name: "o", uid: "2" }, labels: { app: "o" } } }),
+      NEVER,
     );
     const cases: [Parameters<typeof ContainerStatsFilter.fromPartial>[0] | undefined, string[]][] =
       [

@@ -34,12 +34,17 @@ export function runtimeHandlers(runtime: Runtime): Partial<CriHandlers> {
   const { images } = runtime;
   return {
     version: () => Promise.resolve(version()),
-    status: (request) => Promise.resolve(runtimeStatus(runtime, request.verbose)),
+    status: async (request) => await runtimeStatus(runtime, request.verbose),
     runtimeConfig: () => Promise.resolve(runtimeConfig(runtime)),
-    // The pod CIDR, the only setting there is, is for runtimes that give pods a network.
-    updateRuntimeConfig: () => Promise.resolve({}),
+    // The pod CIDR is the only setting there is.
+    updateRuntimeConfig: async (request) => {
+      await runtime.networks?.usePodCidr(request.runtimeConfig?.networkConfig?.podCidr ?? "");
+      return {};
+    },
 
-    runPodSandbox: async (request) => ({ podSandboxId: await runPodSandbox(runtime, request) }),
+    runPodSandbox: async (request, { signal }) => ({
+      podSandboxId: await runPodSandbox(runtime, request, signal),
+    }),
     stopPodSandbox: async (request, { signal }) => {
       await stopPodSandbox(runtime, request.podSandboxId, signal);
       return {};

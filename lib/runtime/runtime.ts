@@ -2,6 +2,7 @@ import type { Adapter } from "../adapters/adapter.ts";
 import type { Clock } from "../base/clock.ts";
 import { KeyedMutex } from "../base/keyed_mutex.ts";
 import type { Config } from "../config/flags.ts";
+import type { PodNetworks } from "../network/pod_networks.ts";
 import type { ImageService } from "../images/image_service.ts";
 import type { StreamingServer } from "../streaming/server.ts";
 import type { Store } from "../store/store.ts";
@@ -15,6 +16,8 @@ export interface Runtime {
   /** Where clients find what Exec, Attach and PortForward prepare. */
   streams: Pick<StreamingServer, "execUrl" | "attachUrl" | "portForwardUrl">;
   clock: Clock;
+  /** The pods' own networks; undefined without --enable-pod-network. */
+  networks: PodNetworks | undefined;
   /** The address reported for pods without a network of their own. */
   nodeAddress: string;
   /** Whether systemd is this node's init system, which decides the cgroup driver. */

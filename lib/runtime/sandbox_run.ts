@@ -1,15 +1,25 @@
 import { CriError } from "../base/error.ts";
-import type { PodSandboxMetadata, RunPodSandboxRequest } from "../cri/api.generated.ts";
+import type {
+  PodSandboxConfig,
+  PodSandboxMetadata,
+  RunPodSandboxRequest,
+} from "../cri/api.generated.ts";
 import { configDigest } from "./config_digest.ts";
 import { OWN_NAME } from "../config/remotes.ts";
 import { newId, type Runtime } from "./runtime.ts";
+import { hasOwnNetwork } from "./sandbox_network.ts";
 
 /**
- * RunPodSandbox: records a pod. A repeated request (same metadata and attempt, equal configuration)
+ * RunPodSandbox: gives a pod its network, if it has one of its own, and records it. A repeated request (same metadata and attempt, equal configuration)
  * returns the id it got the first time, because the kubelet repeats a call whose answer was lost.
- * @throws CriError ALREADY_EXISTS when the same pod and attempt exists with another configuration.
+ * @throws CriError ALREADY_EXISTS when the same pod and attempt exists with another configuration; as
+ * `PodNetworks.attach`, with nothing left behind.
  */
-export function runPodSandbox(runtime: Runtime, request: RunPodSandboxRequest): string {
+export async function runPodSandbox(
+  runtime: Runtime,
+  request: RunPodSandboxRequest,
+  signal: AbortSignal,
+): Promise<string> {
   const config = request.config;
   const metadata = config?.metadata;
   if (
@@ -27,11 +37,28 @@ export function runPodSandbox(runtime: Runtime, request: RunPodSandboxRequest): 
         `'${request.runtimeHandler}': the known ones are '' and '${OWN_NAME}'.`,
     );
   }
+  const { namespace, name, uid, attempt } = metadata;
+  const key = JSON.stringify([namespace, name, uid, attempt]);
+  return await runtime.locks.runExclusive(
+    key,
+    () => runOnce(runtime, { config, metadata, runtimeHandler: request.runtimeHandler }, signal),
+  );
+}
+
+async function runOnce(
+  runtime: Runtime,
+  { config, metadata, runtimeHandler }: {
+    config: PodSandboxConfig;
+    metadata: PodSandboxMetadata;
+    runtimeHandler: string;
+  },
+  signal: AbortSignal,
+): Promise<string> {
   const twin = runtime.store.sandboxes.all().find((sandbox) =>
     sameSandbox(sandbox.config.metadata, metadata)
   );
   if (twin !== undefined) {
-    const same = twin.state === "ready" && twin.runtimeHandler === request.runtimeHandler &&
+    const same = twin.state === "ready" && twin.runtimeHandler === runtimeHandler &&
       configDigest(twin.config) === configDigest(config);
     if (same) return twin.id;
     throw new CriError(
@@ -43,10 +70,12 @@ export function runPodSandbox(runtime: Runtime, request: RunPodSandboxRequest): 
     );
   }
   const id = newId();
+  // Without a record its network is removed again by the next server, should this one die now.
+  if (hasOwnNetwork(config)) await runtime.networks?.attach(id, config, signal);
   runtime.store.sandboxes.put({
     id,
     config,
-    runtimeHandler: request.runtimeHandler,
+    runtimeHandler,
     createdAtMs: runtime.clock.now(),
     state: "ready",
   });

@@ -1,6 +1,5 @@
 import {
   type ContainerStatus,
-  NamespaceMode,
   type PodSandbox,
   type PodSandboxFilter,
   PodSandboxState,
@@ -10,6 +9,7 @@ import {
 import type { SandboxRecord } from "../store/records.ts";
 import { containerStatus } from "./container_status.ts";
 import { matchesLabels, requireById } from "./lookup.ts";
+import { hasOwnNetwork } from "./sandbox_network.ts";
 import { type Runtime, toInfo, toNanoseconds } from "./runtime.ts";
 
 /**
@@ -25,7 +25,13 @@ export function podSandboxStatus(
   return PodSandboxStatusResponse.fromPartial({
     status: sandboxStatus(runtime, sandbox),
     info: verbose
-      ? { info: toInfo({ adapter: runtime.adapter.name, config: sandbox.config }) }
+      ? {
+        info: toInfo({
+          adapter: runtime.adapter.name,
+          config: sandbox.config,
+          network: runtime.networks?.of(sandbox.id),
+        }),
+      }
       : {},
     containersStatuses: containerStatusesOf(runtime, sandbox.id),
     timestamp: toNanoseconds(runtime.clock.now()),
@@ -35,13 +41,25 @@ export function podSandboxStatus(
 /** The status of one sandbox. */
 export function sandboxStatus(runtime: Runtime, sandbox: SandboxRecord): PodSandboxStatus {
   const options = sandbox.config.linux?.securityContext?.namespaceOptions;
-  const hostNetwork = options?.network === NamespaceMode.NODE;
+  const [ip = "", ...others] = podAddresses(runtime, sandbox);
   return PodSandboxStatus.fromPartial({
     ...listed(sandbox),
-    // The kubelet recreates a pod without an address for ever, and fills in its own with hostNetwork.
-    network: { ip: hostNetwork ? "" : runtime.nodeAddress },
+    network: { ip, additionalIps: others.map((ip) => ({ ip })) },
     linux: { namespaces: { options: options ?? {} } },
   });
+}
+
+/**
+ * The kubelet fills in its own with hostNetwork, and recreates any other pod without an address for ever; so one that
+ * is in service and has no network, as when networks came to the node later, has the node's.
+ */
+function podAddresses(
+  { networks, nodeAddress }: Runtime,
+  { id, config, state }: SandboxRecord,
+): readonly string[] {
+  if (!hasOwnNetwork(config)) return [];
+  if (networks === undefined) return [nodeAddress];
+  return networks.of(id)?.addresses ?? (state === "ready" ? [nodeAddress] : []);
 }
 
 /** The statuses of a sandbox's containers. */

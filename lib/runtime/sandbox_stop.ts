@@ -6,7 +6,7 @@ import { stopContainerRecord } from "./container_stop.ts";
  * StopPodSandbox: ends what still runs in the pod and takes it out of service. api.proto: idempotent, no
  * error when the sandbox is stopped or gone, and forcible: containers get no grace, because the kubelet
  * has given it to them before.
- * @throws CriError UNAVAILABLE when a job's end cannot be seen; the sandbox then stays ready.
+ * @throws CriError UNAVAILABLE when a job's end cannot be seen; the sandbox then stays ready. As `PodNetworks.detach`.
  */
 export async function stopPodSandbox(
   runtime: Runtime,
@@ -31,5 +31,6 @@ export async function stopPodSandbox(
       sandbox.id,
       (record) => record.state === "notready" ? record : { ...record, state: "notready" },
     );
+    await runtime.networks?.detach(sandbox.id);
   });
 }

@@ -16,14 +16,17 @@ const METADATA = { name: "pod", namespace: "ns", uid: "uid" };
 Deno.test("runPodSandbox() returns the same id when it is repeated", () =>
   withRuntime(async ({ runtime, store }) => {
     const labels = { a: "1", b: "2" };
-    const id = runPodSandbox(runtime, sandboxRequest({ config: { metadata: METADATA, labels } }));
+    const id = await runPodSandbox(
+      runtime,
+      sandboxRequest({ config: { metadata: METADATA, labels } }),
+      NEVER,
+    );
     const shuffled = { b: "2", a: "1" };
     assertEquals(
-      await Promise.resolve(
-        runPodSandbox(
-          runtime,
-          sandboxRequest({ config: { metadata: METADATA, labels: shuffled } }),
-        ),
+      await runPodSandbox(
+        runtime,
+        sandboxRequest({ config: { metadata: METADATA, labels: shuffled } }),
+        NEVER,
       ),
       id,
     );
@@ -40,9 +43,9 @@ const OTHER_PODS: Record<string, Request> = {
 for (const [what, request] of Object.entries(OTHER_PODS)) {
   Deno.test(`runPodSandbox() runs another pod when its ${what} differs`, () =>
     withRuntime(async ({ runtime, store }) => {
-      const id = runPodSandbox(runtime, sandboxRequest());
+      const id = await runPodSandbox(runtime, sandboxRequest(), NEVER);
       await stopPodSandbox(runtime, id, NEVER);
-      const other = runPodSandbox(runtime, sandboxRequest(request));
+      const other = await runPodSandbox(runtime, sandboxRequest(request), NEVER);
       assertEquals(store.sandboxes.all().map((sandbox) => sandbox.id), [id, other]);
     }));
 }
@@ -60,9 +63,9 @@ const REFUSED: readonly [request: Request, code: string, words: string][] = [
 for (const [request, code, words] of REFUSED) {
   Deno.test(`runPodSandbox() refuses ${JSON.stringify(request)} with a sentence`, () =>
     withRuntime(async ({ runtime, store }) => {
-      runPodSandbox(runtime, sandboxRequest());
+      await runPodSandbox(runtime, sandboxRequest(), NEVER);
       const error = await assertRejects(
-        () => Promise.try(() => runPodSandbox(runtime, sandboxRequest(request))),
+        () => runPodSandbox(runtime, sandboxRequest(request), NEVER),
         CriError,
         words,
       );
@@ -72,9 +75,9 @@ for (const [request, code, words] of REFUSED) {
 
 Deno.test("runPodSandbox() refuses an attempt that was stopped", () =>
   withRuntime(async ({ runtime }) => {
-    await stopPodSandbox(runtime, runPodSandbox(runtime, sandboxRequest()), NEVER);
-    const error = assertThrows(
-      () => runPodSandbox(runtime, sandboxRequest()),
+    await stopPodSandbox(runtime, await runPodSandbox(runtime, sandboxRequest(), NEVER), NEVER);
+    const error = await assertRejects(
+      () => runPodSandbox(runtime, sandboxRequest(), NEVER),
       CriError,
       "was stopped",
     );
@@ -157,7 +160,7 @@ Deno.test("podSandboxStatus() tells everything the kubelet reads", () =>
     const request = sandboxRequest({
       config: { metadata: METADATA, labels: { l: "1" }, annotations: { a: "2" } },
     });
-    const id = runPodSandbox(runtime, request);
+    const id = await runPodSandbox(runtime, request, NEVER);
     await createContainer(runtime, containerRequest(id));
     const { status, containersStatuses, timestamp, info } = podSandboxStatus(runtime, id, false);
     assertEquals(status?.metadata, { ...METADATA, attempt: 0 });
@@ -174,11 +177,12 @@ Deno.test("podSandboxStatus() tells everything the kubelet reads", () =>
 Deno.test("podSandboxStatus() echoes the namespaces and names no address on the host's network", () =>
   withRuntime(async ({ runtime }) => {
     const namespaceOptions = { network: NamespaceMode.NODE, pid: NamespaceMode.CONTAINER };
-    const id = runPodSandbox(
+    const id = await runPodSandbox(
       runtime,
       sandboxRequest({
         config: { metadata: METADATA, linux: { securityContext: { namespaceOptions } } },
       }),
+      NEVER,
     );
     const { status } = await Promise.resolve(podSandboxStatus(runtime, id, false));
     assertEquals(status?.network?.ip, "");
@@ -192,7 +196,11 @@ Deno.test("podSandboxStatus() shows the configuration when verbose, large number
       resources: { cpuShares: 2n, memoryLimitInBytes: 9_007_199_254_740_993n },
       securityContext: { runAsUser: { value: 1000n } },
     };
-    const id = runPodSandbox(runtime, sandboxRequest({ config: { metadata: METADATA, linux } }));
+    const id = await runPodSandbox(
+      runtime,
+      sandboxRequest({ config: { metadata: METADATA, linux } }),
+      NEVER,
+    );
     const { info } = await Promise.resolve(podSandboxStatus(runtime, id, true));
     assertStringIncludes(info["info"] ?? "", "9007199254740993");
     assertEquals(JSON.parse(info["info"] ?? "").adapter, "test");
@@ -206,9 +214,10 @@ Deno.test("listPodSandboxes() lists what the filter asks for", () =>
       runPodSandbox(
         runtime,
         sandboxRequest({ config: { metadata: { ...METADATA, name }, labels } }),
+        NEVER,
       );
-    const first = run("first", { app: "a", constructor: "x" });
-    const second = run("second", { app: "a" });
+    const first = await run("first", { app: "a", constructor: "x" });
+    const second = await run("second", { app: "a" });
     await stopPodSandbox(runtime, second, NEVER);
     const cases: [filter: Parameters<typeof PodSandboxFilter.fromPartial>[0], ids: string[]][] = [
       [{}, [first, second]],

@@ -13,6 +13,9 @@ const KUBELET_RUNTIME_API_VERSION = "0.1.0";
 /** Version of multicri; a SemVer, as api.proto asks. */
 export const MULTICRI_VERSION = "0.1.0";
 
+/** As containerd has it, for people and programs that look for it. */
+const NETWORK_NOT_READY_REASON = "NetworkPluginNotReady";
+
 /** Version. */
 export function version(): VersionResponse {
   return {
@@ -25,12 +28,19 @@ export function version(): VersionResponse {
 
 /**
  * Status. RuntimeReady is about this process alone: a cluster that cannot be reached is a condition of its
- * own, because a kubelet that sees RuntimeReady=false stops running every pod of the node.
+ * own, because a kubelet that sees RuntimeReady=false stops running every pod of the node. NetworkReady is false while
+ * pods cannot be attached to their network; the kubelet then starts none but those on the node's own.
  */
-export function runtimeStatus(runtime: Runtime, verbose: boolean): StatusResponse {
+export async function runtimeStatus(runtime: Runtime, verbose: boolean): Promise<StatusResponse> {
+  const network = await runtime.networks?.readiness() ?? { ready: true, message: "" };
   const conditions = [
     { type: "RuntimeReady", status: true, reason: "", message: "" },
-    { type: "NetworkReady", status: true, reason: "", message: "" },
+    {
+      type: "NetworkReady",
+      status: network.ready,
+      reason: network.ready ? "" : NETWORK_NOT_READY_REASON,
+      message: network.ready ? "" : `Network plugin returns error: ${network.message}`,
+    },
     ...runtime.adapter.conditions(),
   ];
   const features = { recursiveReadOnlyMounts: false, userNamespaces: false };

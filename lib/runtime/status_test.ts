@@ -12,7 +12,7 @@ Deno.test("runtimeStatus() stays ready while a cluster cannot be reached", () =>
   withRuntime(async ({ runtime, adapter }) => {
     const away = { type: "ClusterReachable/u@h", status: false, reason: "R", message: "m" };
     adapter.conditionList = [away];
-    const { status, runtimeHandlers, info } = await Promise.resolve(runtimeStatus(runtime, false));
+    const { status, runtimeHandlers, info } = await runtimeStatus(runtime, false);
     assertEquals(status?.conditions.map(({ type, status }) => [type, status]), [
       ["RuntimeReady", true],
       ["NetworkReady", true],
@@ -23,7 +23,7 @@ Deno.test("runtimeStatus() stays ready while a cluster cannot be reached", () =>
 
 Deno.test("runtimeStatus() shows the configuration when verbose", () =>
   withRuntime(async ({ runtime }) => {
-    const { info } = await Promise.resolve(runtimeStatus(runtime, true));
+    const { info } = await runtimeStatus(runtime, true);
     assertEquals(JSON.parse(info["config"] ?? "").rootDir, "/var/lib/multi-cri");
   }));
 

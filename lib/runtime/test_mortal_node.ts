@@ -120,6 +120,7 @@ export class MortalNode implements AsyncDisposable {
         collectUnused: () => {},
       } as unknown as ImageService,
       streams: TEST_STREAMS,
+      networks: undefined,
       clock: this.clock,
       nodeAddress: "10.0.0.1",
       systemdNode: false,
@@ -147,15 +148,13 @@ export class MortalNode implements AsyncDisposable {
   });
 
   run(): Promise<string> {
-    return Promise.resolve().then(() =>
-      runPodSandbox(this.runtime, {
-        config: PodSandboxConfig.fromPartial({
-          ...this.sandboxConfig,
-          logDirectory: this.records.directory,
-        }),
-        runtimeHandler: "",
-      })
-    );
+    return runPodSandbox(this.runtime, {
+      config: PodSandboxConfig.fromPartial({
+        ...this.sandboxConfig,
+        logDirectory: this.records.directory,
+      }),
+      runtimeHandler: "",
+    }, NEVER);
   }
 
   create(podSandboxId: string): Promise<string> {

@@ -184,6 +184,7 @@ export async function withRuntime(use: (test: TestRuntime) => Promise<void>): Pr
       adapter,
       images,
       streams: TEST_STREAMS,
+      networks: undefined,
       clock,
       nodeAddress: "192.0.2.1",
       systemdNode: true,
@@ -226,6 +227,6 @@ export function containerRequest(
 
 /** A pod with a created container. */
 export async function createPod(runtime: Runtime): Promise<{ pod: string; container: string }> {
-  const pod = runPodSandbox(runtime, sandboxRequest());
+  const pod = await runPodSandbox(runtime, sandboxRequest(), NEVER);
   return { pod, container: await createContainer(runtime, containerRequest(pod)) };
 }

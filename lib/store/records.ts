@@ -51,6 +51,27 @@ export interface JobTagRecord {
   readonly directory: string;
 }
 
+/** What may exist of a sandbox's own network; written before it is made. */
+export interface NetworkAttachmentRecord {
+  /** The sandbox's id. */
+  readonly id: string;
+  /** How far it got: nothing but perhaps a namespace, perhaps something of a plugin's, all of it. */
+  readonly phase: "namespace" | "plugins" | "attached";
+  readonly netnsPath: string;
+  /** The pod's addresses, the one to report first comes first; empty before all is there. */
+  readonly addresses: readonly string[];
+  /** With what it was attached, to be taken off with the same; JSON that only lib/network reads. */
+  readonly attachment: unknown;
+  /** What the last plugin answered; absent before one has. */
+  readonly result?: unknown;
+}
+
+/** Something of the node that the kubelet tells only once. */
+export interface NodeSettingRecord {
+  readonly id: "podCidr";
+  readonly value: string;
+}
+
 /** A SIF in the pool. */
 export interface SifFile {
   readonly path: string;
@@ -128,6 +149,8 @@ export const containerCodec: RecordCodec<ContainerRecord> = {
 
 export const logPositionCodec: RecordCodec<LogPositionRecord> = plainCodec();
 export const jobTagCodec: RecordCodec<JobTagRecord> = plainCodec();
+export const networkAttachmentCodec: RecordCodec<NetworkAttachmentRecord> = plainCodec();
+export const nodeSettingCodec: RecordCodec<NodeSettingRecord> = plainCodec();
 export const imageCodec: RecordCodec<ImageRecord> = plainCodec();
 
 function plainCodec<R>(): RecordCodec<R> {

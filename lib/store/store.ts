@@ -10,6 +10,10 @@ import {
   type JobTagRecord,
   logPositionCodec,
   type LogPositionRecord,
+  networkAttachmentCodec,
+  type NetworkAttachmentRecord,
+  nodeSettingCodec,
+  type NodeSettingRecord,
   sandboxCodec,
   type SandboxRecord,
 } from "./records.ts";
@@ -33,6 +37,9 @@ export class Store implements Disposable {
   readonly logPositions: Table<LogPositionRecord>;
   /** Of every container that may have something on a cluster; survives a reboot. */
   readonly jobTags: Table<JobTagRecord>;
+  /** Survives a reboot, because what plugins reserved for a pod does. */
+  readonly networkAttachments: Table<NetworkAttachmentRecord>;
+  readonly nodeSettings: Table<NodeSettingRecord>;
   readonly images: Table<ImageRecord>;
   readonly secrets: SecretFiles;
   readonly #databases: readonly DatabaseSync[];
@@ -41,14 +48,17 @@ export class Store implements Disposable {
     pods: DatabaseSync,
     logs: DatabaseSync,
     tags: DatabaseSync,
+    networks: DatabaseSync,
     images: DatabaseSync,
     secrets: SecretFiles,
   ) {
-    this.#databases = [pods, logs, tags, images];
+    this.#databases = [pods, logs, tags, networks, images];
     this.sandboxes = new Table(pods, "sandboxes", sandboxCodec);
     this.containers = new Table(pods, "containers", containerCodec);
     this.logPositions = new Table(logs, "log_positions", logPositionCodec);
     this.jobTags = new Table(tags, "job_tags", jobTagCodec);
+    this.networkAttachments = new Table(networks, "network_attachments", networkAttachmentCodec);
+    this.nodeSettings = new Table(networks, "node_settings", nodeSettingCodec);
     this.images = new Table(images, "images", imageCodec);
     this.secrets = secrets;
   }
@@ -70,6 +80,7 @@ export class Store implements Disposable {
         // Written with every piece of log, which is not flushed to the disk each time either.
         open(join(paths.podsDir, "logs.db"), "NORMAL"),
         open(join(paths.rootDir, "job_tags.db"), "FULL"),
+        open(join(paths.rootDir, "networks.db"), "FULL"),
         open(join(paths.imagesDir, "images.db"), "FULL"),
         new SecretFiles(join(paths.podsDir, "secrets")),
       );

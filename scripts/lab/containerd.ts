@@ -40,7 +40,7 @@ const placeOf = (name: ContainerdName): Place => ({
  * containerd's configuration. The lab's machine may lack AppArmor, the hugetlb controller and the right
  * to lower OOM scores.
  */
-const configOf = ({ name, socketPath }: Place) =>
+const configOf = ({ name, socketPath }: Place, { pluginDir }: PodNetwork) =>
   `version = 3
 root = "/var/lib/${name}"
 state = "/run/${name}"
@@ -57,7 +57,7 @@ state = "/run/${name}"
   restrict_oom_score_adj = true
   tolerate_missing_hugetlb_controller = true
   [plugins.'io.containerd.cri.v1.runtime'.cni]
-    bin_dirs = ["/usr/lib/cni"]
+    bin_dirs = ["${pluginDir}"]
     conf_dir = "/etc/${name}/net.d"
   [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
@@ -65,7 +65,15 @@ state = "/run/${name}"
       SystemdCgroup = false
 `;
 
-/** The pods' network: a bridge in the node, and host ports. */
+/** What gives a containerd's pods their network. */
+export interface PodNetwork {
+  /** A network configuration list of CNI. */
+  configuration: unknown;
+  /** Where the plugins lie, as a path in the node. */
+  pluginDir: string;
+}
+
+/** The pods' network unless told: a bridge in the node, and host ports. */
 const networkOf = ({ name, bridge, podSubnet }: Place) => ({
   cniVersion: "1.0.0",
   name: `pods-of-${name}`,
@@ -113,12 +121,17 @@ export async function startContainerd(
   lab: Lab,
   progress: Progress = () => {},
   name: ContainerdName = "containerd",
+  network?: PodNetwork,
 ): Promise<Containerd> {
   const place = placeOf(name);
   const { socketPath } = place;
   const logPath = `/var/log/${name}.log`;
   await ensureClient("crictl", progress);
-  await configure(lab, place);
+  await configure(
+    lab,
+    place,
+    network ?? { configuration: networkOf(place), pluginDir: "/usr/lib/cni" },
+  );
   const crictl = new Crictl(lab, socketPath);
   const start = () =>
     NodeProgram.start(lab, {
@@ -163,11 +176,11 @@ function configPath({ name }: Place): string {
   return `/etc/${name}/config.toml`;
 }
 
-async function configure(lab: Lab, place: Place): Promise<void> {
+async function configure(lab: Lab, place: Place, network: PodNetwork): Promise<void> {
   const registry = `http://${lab.address("registry")}:${REGISTRY_PORTS.numbered}`;
   const files: Record<string, string> = {
-    [configPath(place)]: configOf(place),
-    [`/etc/${place.name}/net.d/10-bridge.conflist`]: JSON.stringify(networkOf(place)),
+    [configPath(place)]: configOf(place, network),
+    [`/etc/${place.name}/net.d/10-bridge.conflist`]: JSON.stringify(network.configuration),
     // For every registry that has no folder of its own: none has.
     [`/etc/${place.name}/certs.d/_default/hosts.toml`]:
       `[host."${registry}"]\n  capabilities = ["pull", "resolve"]\n`,

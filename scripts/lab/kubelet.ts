@@ -57,6 +57,7 @@ export interface PodStatus {
   status: {
     phase?: string;
     podIP?: string;
+    podIPs?: { ip: string }[];
     containerStatuses?: ContainerStatus[];
     initContainerStatuses?: ContainerStatus[];
   };
