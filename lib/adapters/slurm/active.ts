@@ -10,6 +10,7 @@ import { ContainerLog } from "../../logs/container_log.ts";
 import type { Store } from "../../store/store.ts";
 import { ClusterAccount } from "./account.ts";
 import { OutputFollower } from "./follow.ts";
+import { SandboxPlaces } from "./sandbox_places.ts";
 import { readSecrets } from "./secrets.ts";
 import { loginOf } from "./settings.ts";
 import { StreamLines } from "./stream_lines.ts";
@@ -30,6 +31,8 @@ export interface ActiveContainer {
 /** The containers in use, and the accounts they share. */
 export class ActiveContainers {
   readonly #containers = new Map<string, Promise<ActiveContainer>>();
+  /** Where sandboxes left volumes. */
+  readonly places: SandboxPlaces;
   /** Of ended containers too, until their records go. */
   readonly usages: JobUsages;
   readonly #accounts = new Map<
@@ -45,6 +48,7 @@ export class ActiveContainers {
     readonly clock: Clock,
     readonly log: Logger,
   ) {
+    this.places = new SandboxPlaces(store.secrets, clusters, sessions, log);
     this.usages = new JobUsages(config.usageIntervalSeconds * 1000, clock);
     store.containers.onChange((change) => {
       if (change.kind === "deleted") this.usages.forget(change.before.id);

@@ -3,11 +3,13 @@
  * quoted by `quoteShell`, data by stdin.
  */
 import type { Variable } from "./settings.ts";
+import type { MadeDirectory } from "./staging.ts";
 import { quoteShell } from "../../../wasm/core.ts";
 
 /** Files that are ours in a container's directory; the rest belongs to the program. */
 const OWN_FILES =
-  "env job.sh prerun.sh stdio.pl stdin jobid jobid.part attempted lock status slurm.log stdout stderr termination-log";
+  "env job.sh prerun.sh stdio.pl stdin jobid jobid.part attempted lock status slurm.log stdout stderr " +
+  "termination-log volumes volumes.sh hosts hosts.pod";
 
 /**
  * Options of ours that a variable of the login shell would override (sbatch(1), INPUT ENVIRONMENT VARIABLES: they
@@ -48,6 +50,15 @@ for tool in sbatch squeue scancel tar base64 sha256sum; do
 done
 `;
 
+/** Prints nothing, or `made` when the directory was not there. */
+export function volumeScript(directory: string): string {
+  return `
+umask 077
+[ ! -d ${quoteShell(directory)} ] || exit 0
+mkdir -p ${quoteShell(directory)} && echo made
+`;
+}
+
 /**
  * Makes the directory, unpacks the job's files (a tar archive on stdin) and submits the job, once for all
  * repetitions of the call: prints the id of the job there is.
@@ -61,6 +72,8 @@ export function submitScript(
     jobName: string;
     optionNames: readonly string[];
     environment: readonly Variable[];
+    /** What must be there beside the container's directory. */
+    made?: readonly MadeDirectory[];
   },
 ): string {
   const overriding = [...OWN_SBATCH_VARIABLES, ...options.optionNames].map((name) =>
@@ -71,11 +84,12 @@ export function submitScript(
   );
   return `${enterDirectory(options.directory)}
 [ "$(readlink status/claim 2>/dev/null)" != ${STOPPED_CLAIM} ] || exit ${SUBMIT_EXIT.STOPPED}
+${makeDirectories(options.made ?? [])}
 if [ -e attempted ]; then
   cat >/dev/null
   ${findJob(options.jobName)} || exit ${SUBMIT_EXIT.TRY_AGAIN}
 else
-  tar -xf - || exit ${SUBMIT_EXIT.FILES}
+  tar -xpf - || exit ${SUBMIT_EXIT.FILES}
   : >attempted || exit ${SUBMIT_EXIT.FILES}
   job=
 fi
@@ -127,6 +141,24 @@ if [ -z "$job" ]; then
 fi
 printf '%s\\n' "$job"
 `;
+}
+
+/**
+ * Lines that make directories one after the other. A program of the pod may have put a link in the place of one, so
+ * whatever is there stays as it is, and no link is followed.
+ */
+function makeDirectories(made: readonly MadeDirectory[]): string {
+  return made.map(({ path, mode, isFile }) => {
+    const place = quoteShell(path);
+    const make = isFile
+      ? `: >>${place}`
+      : `{ mkdir ${place} && chmod ${mode.toString(8)} ${place}; }`;
+    return `if [ -L ${place} ]; then
+  printf '%s is a link\n' ${place} >&2
+  exit ${SUBMIT_EXIT.FILES}
+fi
+[ -e ${place} ] || ${make} || [ -e ${place} ] || exit ${SUBMIT_EXIT.FILES}`;
+  }).join("\n");
 }
 
 /** Makes and enters a container's directory, alone among the scripts that submit or look for its job. */
@@ -272,17 +304,38 @@ exit 0
 `;
 }
 
-/** Removes our files; the directory and its parent go too unless the program left results. */
-export function cleanScript(directory: string): string {
-  return `
+/**
+ * Removes our files; the directory and its parent go too unless the program left results.
+ * @param results The directory of results where that is not the container's own; it and its parent go if they are empty.
+ */
+export function cleanScript(directory: string, results?: string): string {
+  return `${results === undefined ? "" : `${removeEmpty(results)}\n`}
 cd ${quoteShell(directory)} 2>/dev/null || exit 0
 rm -rf ${OWN_FILES} || exit 1
 rmdir results 2>/dev/null
-cd .. && rmdir ${quoteShell(baseName(directory))} 2>/dev/null && cd .. && rmdir ${
-    quoteShell(baseName(parentName(directory)))
-  } 2>/dev/null
+${removeEmpty(directory)}
 exit 0
 `;
+}
+
+/** Removes what the containers of a sandbox shared, unless there still is one; the directory goes if nothing is left. */
+export function cleanSandboxScript(directory: string): string {
+  return `
+cd ${quoteShell(directory)} 2>/dev/null || exit 0
+for script in */job.sh; do
+  [ ! -e "$script" ] || exit 0
+done
+rm -rf volumes || exit 1
+cd .. && rmdir ${quoteShell(baseName(directory))} 2>/dev/null
+exit 0
+`;
+}
+
+/** A line that removes a directory and then its parent, if they are empty. */
+function removeEmpty(directory: string): string {
+  return `rmdir ${quoteShell(directory)} 2>/dev/null && rmdir ${
+    quoteShell(parentName(directory))
+  } 2>/dev/null`;
 }
 
 function baseName(path: string): string {

@@ -50,12 +50,10 @@ function test(name: string, use: (place: Place) => Promise<void>): void {
       tag,
       submitOld: async () => {
         const name = jobName("old");
-        const files = { "job.sh": `#!/bin/bash\n#SBATCH --job-name="${name}"\n` };
-        await submitJob(
-          account,
-          { name, optionNames: [], viaArgv: [], directory: directory("old"), files },
-          [],
-        );
+        const content = `#!/bin/bash\n#SBATCH --job-name="${name}"\n`;
+        const job = { name, optionNames: [], viaArgv: [], directory: directory("old"), made: [] };
+        const entries = [{ kind: "file" as const, name: "job.sh", mode: 0o600, content }];
+        await submitJob(account, { ...job, entries }, []);
       },
       end: () =>
         endPredecessors(
