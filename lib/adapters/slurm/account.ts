@@ -8,7 +8,8 @@ import { ExecTurns } from "./exec_turns.ts";
 import type { ContainerSettings } from "./settings.ts";
 import type { StreamLines } from "./stream_lines.ts";
 import { type Announce, ClusterImages } from "./cluster_images.ts";
-import { PROBE_SCRIPT, volumeScript } from "./cluster_scripts.ts";
+import { PROBE_SCRIPT } from "./cluster_scripts.ts";
+import { volumeScript } from "./volume_scripts.ts";
 
 /** A Slurm command that takes longer waits for a controller that is away. */
 export const SLURM_COMMAND_TIMEOUT_MS = 60_000;

@@ -4,6 +4,7 @@
  */
 import type { Variable } from "./settings.ts";
 import type { MadeDirectory } from "./staging.ts";
+import { makeDirectoriesScript } from "./volume_scripts.ts";
 import { quoteShell } from "../../../wasm/core.ts";
 
 /** Files that are ours in a container's directory; the rest belongs to the program. */
@@ -50,15 +51,6 @@ for tool in sbatch squeue scancel tar base64 sha256sum; do
 done
 `;
 
-/** Prints nothing, or `made` when the directory was not there. */
-export function volumeScript(directory: string): string {
-  return `
-umask 077
-[ ! -d ${quoteShell(directory)} ] || exit 0
-mkdir -p ${quoteShell(directory)} && echo made
-`;
-}
-
 /**
  * Makes the directory, unpacks the job's files (a tar archive on stdin) and submits the job, once for all
  * repetitions of the call: prints the id of the job there is.
@@ -84,7 +76,7 @@ export function submitScript(
   );
   return `${enterDirectory(options.directory)}
 [ "$(readlink status/claim 2>/dev/null)" != ${STOPPED_CLAIM} ] || exit ${SUBMIT_EXIT.STOPPED}
-${makeDirectories(options.made ?? [])}
+${makeDirectoriesScript(options.made ?? [], SUBMIT_EXIT.FILES)}
 if [ -e attempted ]; then
   cat >/dev/null
   ${findJob(options.jobName)} || exit ${SUBMIT_EXIT.TRY_AGAIN}
@@ -141,24 +133,6 @@ if [ -z "$job" ]; then
 fi
 printf '%s\\n' "$job"
 `;
-}
-
-/**
- * Lines that make directories one after the other. A program of the pod may have put a link in the place of one, so
- * whatever is there stays as it is, and no link is followed.
- */
-function makeDirectories(made: readonly MadeDirectory[]): string {
-  return made.map(({ path, mode, isFile }) => {
-    const place = quoteShell(path);
-    const make = isFile
-      ? `: >>${place}`
-      : `{ mkdir ${place} && chmod ${mode.toString(8)} ${place}; }`;
-    return `if [ -L ${place} ]; then
-  printf '%s is a link\n' ${place} >&2
-  exit ${SUBMIT_EXIT.FILES}
-fi
-[ -e ${place} ] || ${make} || [ -e ${place} ] || exit ${SUBMIT_EXIT.FILES}`;
-  }).join("\n");
 }
 
 /** Makes and enters a container's directory, alone among the scripts that submit or look for its job. */
@@ -314,19 +288,6 @@ cd ${quoteShell(directory)} 2>/dev/null || exit 0
 rm -rf ${OWN_FILES} || exit 1
 rmdir results 2>/dev/null
 ${removeEmpty(directory)}
-exit 0
-`;
-}
-
-/** Removes what the containers of a sandbox shared, unless there still is one; the directory goes if nothing is left. */
-export function cleanSandboxScript(directory: string): string {
-  return `
-cd ${quoteShell(directory)} 2>/dev/null || exit 0
-for script in */job.sh; do
-  [ ! -e "$script" ] || exit 0
-done
-rm -rf volumes || exit 1
-cd .. && rmdir ${quoteShell(baseName(directory))} 2>/dev/null
 exit 0
 `;
 }

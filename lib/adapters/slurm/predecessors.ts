@@ -4,7 +4,8 @@ import type { Logger } from "../../base/log.ts";
 import type { JobTagRecord } from "../../store/records.ts";
 import type { Store } from "../../store/store.ts";
 import { type ClusterAccount, SLURM_COMMAND_TIMEOUT_MS } from "./account.ts";
-import { cleanSandboxScript, cleanScript, endJobScript } from "./cluster_scripts.ts";
+import { cleanSandboxScript } from "./volume_scripts.ts";
+import { cleanScript, endJobScript } from "./cluster_scripts.ts";
 import { jobName } from "./job.ts";
 import { settleJob } from "./submit.ts";
 

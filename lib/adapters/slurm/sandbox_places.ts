@@ -5,7 +5,7 @@ import type { Clusters } from "../../config/clusters.ts";
 import type { ClusterSessions } from "../../executors/ssh/sessions.ts";
 import type { SecretFiles } from "../../store/secret_files.ts";
 import { SLURM_COMMAND_TIMEOUT_MS } from "./account.ts";
-import { cleanSandboxScript } from "./cluster_scripts.ts";
+import { cleanSandboxScript } from "./volume_scripts.ts";
 import { type ClusterChoice, loginOf } from "./settings.ts";
 
 /** A cluster on which a sandbox has a directory with volumes that its containers share. */
