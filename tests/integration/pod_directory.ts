@@ -60,8 +60,13 @@ export class PodDirectory {
 }
 
 /** A mount as crictl reads it. */
-export const mount = (host_path: string, container_path: string, readonly = false) => ({
-  host_path,
-  container_path,
-  readonly,
-});
+export interface CrictlMount {
+  host_path: string;
+  container_path: string;
+  readonly: boolean;
+}
+
+/** A mount for crictl's file of a container. */
+export function mount(hostPath: string, containerPath: string, readonly = false): CrictlMount {
+  return { host_path: hostPath, container_path: containerPath, readonly };
+}

@@ -299,10 +299,6 @@ function removeEmpty(directory: string): string {
   } 2>/dev/null`;
 }
 
-function baseName(path: string): string {
-  return path.slice(path.lastIndexOf("/") + 1);
-}
-
 function parentName(path: string): string {
   return path.slice(0, path.lastIndexOf("/"));
 }
