@@ -6,8 +6,9 @@ export class TestVolumes implements AsyncDisposable {
 
   private constructor(readonly root: string) {}
 
-  static async create(): Promise<TestVolumes> {
-    const volumes = new TestVolumes(await Deno.makeTempDir({ prefix: "kubelet-" }));
+  /** @param root The kubelet's root; a new one unless given. */
+  static async create(root?: string): Promise<TestVolumes> {
+    const volumes = new TestVolumes(root ?? await Deno.makeTempDir({ prefix: "kubelet-" }));
     await Deno.mkdir(volumes.pod, { recursive: true });
     return volumes;
   }
