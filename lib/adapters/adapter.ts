@@ -141,6 +141,12 @@ export interface Adapter {
   removeContainer(container: ContainerRecord, signal: AbortSignal): Promise<void>;
 
   /**
+   * Ends what the containers of a sandbox shared; all of them have ended, and no other starts.
+   * @throws CriError UNAVAILABLE when that cannot be done now.
+   */
+  stopSandbox(id: string): Promise<void>;
+
+  /**
    * Removes what the containers of a sandbox shared; all of them have been removed.
    * @throws CriError UNAVAILABLE when that cannot be done now.
    */

@@ -107,6 +107,42 @@ Deno.test("a kubelet's init containers run in order and its volumes reach the jo
   await untilGone(kubelet, name);
 });
 
+Deno.test("a kubelet's pod shares one job, with a sidecar and restarts, when it is annotated so", async () => {
+  const name = `allocated-${RUN}`;
+  const work = { volumeMounts: [{ name: "work", mountPath: "/work" }] };
+  const make = (name: string, script: string, more = {}) =>
+    container(lab, { name, script, more: { ...work, ...more } });
+  const spec = {
+    ...classedSpec({ name: "main", script: "" }, "OnFailure"),
+    volumes: [{ name: "work", emptyDir: {} }],
+    initContainers: [
+      make("init", "echo from init >/work/page"),
+      make("sidecar", "httpd -f -p 127.0.0.1:18282 -h /work", { restartPolicy: "Always" }),
+    ],
+    containers: [
+      make(
+        "main",
+        "wget -qO- http://127.0.0.1:18282/page; echo again >>/work/page; [ $(wc -l </work/page) -ge 3 ]",
+      ),
+    ],
+  };
+  const metadata = {
+    name,
+    namespace: "default",
+    annotations: { "multicri.io/allocation": "pod" },
+  };
+  await plane.kubectlOk(["apply", "-f", "-"], JSON.stringify({ ...pod(name, spec), metadata }));
+  const found = await untilEnded(kubelet, name);
+  assertEquals([found.status.phase, found.status.containerStatuses?.[0]?.restartCount], [
+    "Succeeded",
+    1,
+  ]);
+  assertEquals((await outputOf(lab, found, "main", 1)).stdout, ["from init", "again"]);
+  assertEquals((await jobsOf(lab, found)).length, 1);
+  await plane.kubectlOk(["delete", "pod", name, "--wait"]);
+  await untilGone(kubelet, name);
+});
+
 const UNUSABLE_IMAGES: Record<string, string> = {
   // The kubelet parses names before it asks a runtime: no port after the prefix, no upper case.
   "multicri/docker-repository.registry:5000/x": "InvalidImageName",

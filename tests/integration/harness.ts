@@ -189,6 +189,17 @@ export class Harness {
     return stdout.trim();
   }
 
+  /** Waits until a script on the cluster prints `wanted`. @throws Error with what it prints instead. */
+  async untilOnCluster(script: string, wanted: string): Promise<void> {
+    const deadline = performance.now() + WAIT_MS;
+    for (;;) {
+      const printed = await this.onCluster(script);
+      if (printed === wanted) return;
+      if (performance.now() > deadline) throw new Error(`${script} prints ${printed}`);
+      await delay(POLL_MS);
+    }
+  }
+
   /** Ids of all jobs that were ever submitted for the container and that Slurm still knows. */
   async jobsOf(container: string): Promise<string[]> {
     const ids = await this.onCluster(

@@ -1,6 +1,7 @@
 /** Volumes that the containers of a pod share, on the real lab. */
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { Harness, type JobSpec } from "./harness.ts";
+import { Harness } from "./harness.ts";
+import { runPod } from "./pod_containers.ts";
 import { mount, PodDirectory } from "./pod_directory.ts";
 
 let harness: Harness;
@@ -11,16 +12,6 @@ Deno.test.afterAll(() => harness.stop());
 
 const sh = (script: string) => ["/bin/sh", "-c", script];
 
-/** Another container of a pod. */
-async function add(pod: string, sandboxFile: string, name: string, spec: JobSpec): Promise<string> {
-  const metadata = { name, attempt: 0 };
-  const containerFields = { metadata, log_path: `${name}/0.log`, ...spec.containerFields };
-  const { containerFile } = await harness.write({ ...spec, containerFields });
-  const container = await harness.server.crictlOk(["create", pod, containerFile, sandboxFile]);
-  await harness.server.crictlOk(["start", container]);
-  return container;
-}
-
 Deno.test("containers of a pod share an emptyDir when their jobs run one after the other and beside each other", async () => {
   const pod = new PodDirectory(harness.lab);
   const scratch = await pod.empty("scratch");
@@ -30,9 +21,8 @@ Deno.test("containers of a pod share an emptyDir when their jobs run one after t
     mount --bind "volumes/kubernetes.io~empty-dir/scratch/a/it's b" volume-subpaths/scratch/main/0`,
   );
   const part = `${pod.path}/volume-subpaths/scratch/main/0`;
-  const { sandboxFile } = await harness.write({ uid: pod.uid });
-  const sandbox = await harness.server.crictlOk(["runp", "--runtime", "multicri", sandboxFile]);
-  const first = await add(sandbox, sandboxFile, "init", {
+  const { id: sandbox, run } = await runPod(harness, { uid: pod.uid });
+  const first = await run("init", {
     command: sh("echo one >/data/file; echo two >/part/file; stat -c '%n %a' /data /part"),
     mounts: [mount(scratch, "/data"), mount(part, "/part")],
   });
@@ -43,7 +33,7 @@ Deno.test("containers of a pod share an emptyDir when their jobs run one after t
   const mounts = [mount(scratch, "/elsewhere"), mount(part, "/elsewhere/inside", true)];
   const [one = "", two = ""] = await Promise.all([["one", "two"], ["two", "one"]].map(
     ([own, other = ""], index) =>
-      add(sandbox, sandboxFile, own ?? "", {
+      run(own ?? "", {
         command: sh(
           `cd /elsewhere; cat file "a/it's b/file" inside/file; touch ${own}; ${wait(other)}
           touch inside/x || echo $?`,
@@ -72,18 +62,17 @@ Deno.test("a part of an emptyDir is refused when a program has put a link in its
     `mkdir -p volumes/kubernetes.io~empty-dir/scratch/part volume-subpaths/scratch/main/0
     mount --bind volumes/kubernetes.io~empty-dir/scratch/part volume-subpaths/scratch/main/0`,
   );
-  const { sandboxFile } = await harness.write({ uid: pod.uid });
-  const sandbox = await harness.server.crictlOk(["runp", "--runtime", "multicri", sandboxFile]);
+  const { id: sandbox, run } = await runPod(harness, { uid: pod.uid });
   const whole = [mount(scratch, "/data")];
   const parts = [mount(`${pod.path}/volume-subpaths/scratch/main/0`, "/part")];
   const command = sh("sleep 600");
-  const guest = await add(sandbox, sandboxFile, "guest", {
+  const guest = await run("guest", {
     command: sh("until [ -e /data/go ]; do sleep 0.1; done; ls /part"),
     mounts: [...whole, ...parts],
     // It has to wait in the queue, with its directory made.
     cluster: { JOB_CUSTOM_CONFIG: "--begin=now+60" },
   });
-  const thief = await add(sandbox, sandboxFile, "thief", {
+  const thief = await run("thief", {
     command: sh("rmdir /data/part; ln -s ../../../../.ssh /data/part; touch /data/go"),
     mounts: whole,
   });
@@ -94,7 +83,7 @@ Deno.test("a part of an emptyDir is refused when a program has put a link in its
   assertEquals([status.exitCode, status.reason], [125, "StartError"]);
   assertStringIncludes(status.message, "is no part of the volume, but a link");
   // A container that comes later is not even submitted.
-  const later = await add(sandbox, sandboxFile, "later", { command, mounts: parts }).catch(
+  const later = await run("later", { command, mounts: parts }).catch(
     (error: Error) => error.message,
   );
   assertStringIncludes(later, "is a link");

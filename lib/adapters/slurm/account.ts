@@ -14,6 +14,9 @@ import { volumeScript } from "./volume_scripts.ts";
 /** A Slurm command that takes longer waits for a controller that is away. */
 export const SLURM_COMMAND_TIMEOUT_MS = 60_000;
 
+/** What Slurm's commands say when their controller does not answer. */
+export const NO_ANSWER = /Unable to contact|timed out|refused|not responding/i;
+
 /** One account on one cluster: its session, what is known of the place, and the images that lie there. */
 export class ClusterAccount {
   /** Commands in containers take turns, so that submitting, watching and stopping always find a channel. */

@@ -73,6 +73,7 @@ export class SlurmAdapter implements Adapter {
     // Rendered once to refuse now what could not be rendered later; the paths do not matter yet.
     renderJob({
       containerId: request.id,
+      sandboxId: "x",
       sandbox,
       config,
       image: request.image,
@@ -137,6 +138,10 @@ export class SlurmAdapter implements Adapter {
 
   async abandonContainer(id: string): Promise<void> {
     await abandonContainer(this.#active, id);
+  }
+
+  async stopSandbox(id: string): Promise<void> {
+    await this.#active.places.end(id);
   }
 
   async removeSandbox(id: string): Promise<void> {

@@ -2,6 +2,9 @@
  * Every script that runs on the login host. POSIX sh, for whatever /bin/sh is there; parameters go in
  * quoted by `quoteShell`, data by stdin.
  */
+import { basename } from "@std/path";
+import type { Allocation } from "./allocation.ts";
+import { defineJoinAllocation } from "./allocation_scripts.ts";
 import type { Variable } from "./settings.ts";
 import type { MadeDirectory } from "./staging.ts";
 import { makeDirectoriesScript } from "./volume_scripts.ts";
@@ -66,6 +69,8 @@ export function submitScript(
     environment: readonly Variable[];
     /** What must be there beside the container's directory. */
     made?: readonly MadeDirectory[];
+    /** The pod's job, for a container that has none of its own. */
+    allocation?: Allocation | undefined;
   },
 ): string {
   const overriding = [...OWN_SBATCH_VARIABLES, ...options.optionNames].map((name) =>
@@ -88,13 +93,28 @@ fi
 if [ -z "$job" ]; then
   unset ${overriding.join(" ")}
   ${settings.join("\n  ")}
-  job=$(sbatch --parsable job.sh </dev/null 9>&-) || exit ${SUBMIT_EXIT.REFUSED}
-  job=\${job%%;*}
+  ${submission(options.directory, options.allocation)}
 fi
 # Without this file (home full) a repetition finds the job by its claim or in Slurm.
 { printf '%s\\n' "$job" >jobid.part && mv jobid.part jobid; } 2>/dev/null
 printf '%s\\n' "$job"
 `;
+}
+
+/** Lines that submit what is to run, and set $job to the id of its job. */
+function submission(directory: string, allocation: Allocation | undefined): string {
+  if (allocation === undefined) {
+    return `job=$(sbatch --parsable job.sh </dev/null 9>&-) || exit ${SUBMIT_EXIT.REFUSED}
+  job=\${job%%;*}`;
+  }
+  return `${defineJoinAllocation(allocation, basename(directory))}
+  join_allocation
+  case $? in
+    0) cd ${quoteShell(directory)} || exit ${SUBMIT_EXIT.FILES} ;;
+    1) exit ${SUBMIT_EXIT.REFUSED} ;;
+    2) exit ${SUBMIT_EXIT.TRY_AGAIN} ;;
+    *) exit ${SUBMIT_EXIT.FILES} ;;
+  esac`;
 }
 
 /**

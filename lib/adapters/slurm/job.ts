@@ -9,6 +9,7 @@ import { joinCommand, renderEnvironment, renderJobScript } from "../../../wasm/c
 import { countingResources, resourceOptions } from "./resources.ts";
 import type { ContainerSettings, Variable } from "./settings.ts";
 import { hasStdio, stdioProgram } from "./job_stdio.ts";
+import { type Allocation, allocationOf, sharesAllocation } from "./allocation.ts";
 import type { ArchiveEntry } from "./archive.ts";
 import { bindArguments } from "./binds.ts";
 import { COPIES, type MadeDirectory, PREPARATION_FILE, type Staging } from "./staging.ts";
@@ -30,10 +31,13 @@ export interface JobFiles {
   entries: readonly ArchiveEntry[];
   /** What must be there beside the directory. */
   made: readonly MadeDirectory[];
+  /** The pod's job, for a container that has none of its own. */
+  allocation?: Allocation | undefined;
 }
 
 export interface JobRequest {
   containerId: string;
+  sandboxId: string;
   sandbox: PodSandboxConfig;
   config: ContainerConfig;
   image: Pick<ImageRecord, "config" | "hasShell">;
@@ -80,11 +84,12 @@ export function renderJob(request: JobRequest): JobFiles {
   const { runtimeArguments, argv } = termination === undefined
     ? { runtimeArguments: [], argv: program }
     : withTermination(termination.containerPath, directory, program, request.image.hasShell);
+  const shared = sharesAllocation(request.sandbox, settings.options);
   const options = [
     // A second run of one container is Kubernetes' decision, not Slurm's.
     { name: "no-requeue" },
     ...resourceOptions(
-      config.linux?.resources,
+      shared ? request.sandbox.linux?.resources : config.linux?.resources,
       countingResources(request.mapResources, settings.options),
     ),
     ...settings.options,
@@ -129,6 +134,7 @@ export function renderJob(request: JobRequest): JobFiles {
       ...staging.entries,
     ],
     made: staging.made,
+    ...(shared ? { allocation: allocationOf({ ...request, options }) } : {}),
   };
 }
 

@@ -17,6 +17,7 @@ const IMAGE = {
 function request(changes: Partial<JobRequest> = {}): JobRequest {
   return {
     containerId: "c1",
+    sandboxId: "s1",
     sandbox: PodSandboxConfig.fromPartial({ metadata: { name: "p", namespace: "ns", uid: "u-1" } }),
     config: ContainerConfig.fromPartial({ metadata: { name: "main", attempt: 2 } }),
     image: { config: IMAGE, hasShell: true },

@@ -9,8 +9,10 @@ import type { ClusterAccount } from "./account.ts";
 import { endPredecessors } from "./predecessors.ts";
 import { type JobFiles, jobName, renderJob } from "./job.ts";
 import { countingResources } from "./resources.ts";
-import type { ClusterChoice, ContainerSettings } from "./settings.ts";
+import type { Place } from "./sandbox_places.ts";
+import type { ContainerSettings } from "./settings.ts";
 import { findJob, submitJob } from "./submit.ts";
+import { sharesAllocation } from "./allocation.ts";
 import { planMounts } from "./mounts.ts";
 import { stageMounts, stageResults } from "./staging.ts";
 import { containerOf, resultsOf, withWorkload, workloadOf } from "./workload.ts";
@@ -44,8 +46,8 @@ export interface LaunchRequest {
   usageSeconds: number;
   kubeletRootDir: string;
   account: ClusterAccount;
-  /** Remembers where the sandbox has volumes that its containers share. */
-  keepPlace: (cluster: ClusterChoice, sandboxDirectory: string) => Promise<void>;
+  /** Remembers where the sandbox has volumes, or a job, that its containers share. */
+  keepPlace: (place: Place) => Promise<void>;
   /** Writes a line into the container's log. */
   note: (message: string) => Promise<void>;
   /** Whether an earlier process may have submitted the job already. */
@@ -151,10 +153,12 @@ async function prepare(
   const { container, account } = request;
   const { sandbox, image, settings } = await request.plan();
   const directory = await account.containerDirectory(container.sandboxId, container.id);
-  const counts = countingResources(request.mapResources, settings.options);
+  const allocation = sharesAllocation(sandbox, settings.options);
+  // What one container of several is given changes nothing of their common job.
+  const counts = countingResources(request.mapResources && !allocation, settings.options);
   store.containers.update(
     container.id,
-    withWorkload((workload) => ({ ...workload, directory, counts })),
+    withWorkload((workload) => ({ ...workload, directory, allocation, counts })),
   );
   const tag = {
     id: container.id,
@@ -179,13 +183,17 @@ async function prepare(
     request.note,
   );
   const staging = await stageMounts(mounts, { directory, volume });
-  if (staging.shares) await request.keepPlace(settings.cluster, dirname(directory));
+  if (staging.shares || allocation) {
+    const { cluster } = settings;
+    await request.keepPlace({ cluster, directory: dirname(directory), allocation });
+  }
   if (mount && volume !== undefined && !mount.readonly) {
     const results = stageResults(staging, volume, container.sandboxId, container.id);
     store.containers.update(container.id, withWorkload((workload) => ({ ...workload, results })));
   }
   const job = renderJob({
     containerId: container.id,
+    sandboxId: container.sandboxId,
     sandbox,
     config: container.config,
     image,

@@ -36,7 +36,9 @@ function test(name: string, use: (made: Made) => Promise<void>): void {
 }
 
 test("SandboxPlaces removes what a sandbox shared, once", async ({ places, directory, kept }) => {
-  await Promise.all([1, 2, 3].map(() => places.add("s1", OWN, directory)));
+  await Promise.all(
+    [1, 2, 3].map(() => places.add("s1", { cluster: OWN, directory, allocation: false })),
+  );
   assertEquals(await kept(), ["s1"]);
   await places.clean("s1");
   assertEquals([namesIn(directory), await kept()], [undefined, []]);
@@ -45,7 +47,7 @@ test("SandboxPlaces removes what a sandbox shared, once", async ({ places, direc
 
 test("SandboxPlaces keeps a place while the cluster is away", async (made) => {
   const { places, cluster, directory, kept } = made;
-  await places.add("s1", OWN, directory);
+  await places.add("s1", { cluster: OWN, directory, allocation: false });
   cluster.offline = new CriError("UNAVAILABLE", "no route");
   await assertRejects(() => places.clean("s1"), CriError, "no route");
   assertEquals(await kept(), ["s1"]);
@@ -56,10 +58,10 @@ test("SandboxPlaces keeps a place while the cluster is away", async (made) => {
 
 test("SandboxPlaces lets a sandbox go when the login is gone, or the cluster given up", async (made) => {
   const { places, cluster, directory, kept } = made;
-  await places.add("s1", NAMED, directory);
+  await places.add("s1", { cluster: NAMED, directory, allocation: false });
   await places.clean("s1");
   assertEquals([namesIn(directory), await kept()], [["volumes"], []]);
-  await places.add("s1", OWN, directory);
+  await places.add("s1", { cluster: OWN, directory, allocation: false });
   await places.forget("s1", OWN);
   cluster.offline = new CriError("UNAVAILABLE", "no route");
   await places.clean("s1");

@@ -60,8 +60,7 @@ async function launchNow(
         usageSeconds: config.usageIntervalSeconds,
         kubeletRootDir: config.kubeletRootDir,
         account: active.account,
-        keepPlace: (cluster, directory) =>
-          containers.places.add(containerOf(store, id).sandboxId, cluster, directory),
+        keepPlace: (place) => containers.places.add(containerOf(store, id).sandboxId, place),
         note: (message) => containers.note(active, message),
       },
       store,
@@ -69,10 +68,11 @@ async function launchNow(
       log,
     );
     await forgetEnvironment(store.secrets, id);
-    const results = resultsOf(workloadOf(containerOf(store, id)));
+    const workload = workloadOf(containerOf(store, id));
+    const what = workload.allocation ? `part of the pod's job ${jobId},` : `job ${jobId}`;
     await containers.note(
       active,
-      `job ${jobId} submitted to ${active.account.name}, results in ${results}`,
+      `${what} submitted to ${active.account.name}, results in ${resultsOf(workload)}`,
     );
     for (const line of notes) await containers.note(active, line);
     containers.watchJob(active, jobId);

@@ -34,6 +34,7 @@ export async function submitJob(
       optionNames: job.optionNames,
       environment,
       made: job.made,
+      allocation: job.allocation,
     }),
     { stdin: await archiveOf(job.entries), timeoutMs: SLURM_COMMAND_TIMEOUT_MS },
   );

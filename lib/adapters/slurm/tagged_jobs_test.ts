@@ -31,7 +31,7 @@ placeTest("endTaggedJob() removes what readTaggedJobs() found, but results", asy
   await Deno.writeTextFile(result, "");
   const jobs = await readTaggedJobs(cluster.session, { mountPath: "multi-cri" });
   assertEquals(jobs.map(({ containerId, state }) => [containerId, state]), [["c1", ENDED]]);
-  for (const job of jobs) await endTaggedJob(cluster.session, job);
+  for (const job of jobs) await endTaggedJob(cluster.session, job, jobs);
   assertEquals(await place.files(), ["results"]);
   assertEquals((await Deno.stat(result)).isFile, true);
   assertEquals(await readTaggedJobs(cluster.session, { mountPath: "multi-cri" }), []);

@@ -1,6 +1,7 @@
 /** Scripts of the login host about volumes; see `cluster_scripts.ts`. */
 import { basename } from "@std/path";
 import { quoteShell } from "../../../wasm/core.ts";
+import { allocationName } from "./allocation.ts";
 import { VERSION_LINK } from "./kubelet_volumes.ts";
 import type { MadeDirectory } from "./staging.ts";
 
@@ -24,7 +25,7 @@ export function makeDirectoriesScript(
   return made.map(({ path, mode, isFile }) => {
     const place = quoteShell(path);
     const make = isFile
-      ? `: >>${place}`
+      ? `touch ${place}`
       : `{ mkdir ${place} && chmod ${mode.toString(8)} ${place}; }`;
     return `if [ -L ${place} ]; then
   printf '%s is a link\n' ${place} >&2
@@ -34,14 +35,20 @@ fi
   }).join("\n");
 }
 
-/** Removes what the containers of a sandbox shared, unless there still is one; the directory goes if nothing is left. */
+/**
+ * Removes what the containers of a sandbox shared, unless there still is one, and ends their common job; the directory
+ * goes if nothing is left.
+ */
 export function cleanSandboxScript(directory: string): string {
   return `
 cd ${quoteShell(directory)} 2>/dev/null || exit 0
 for script in */job.sh; do
   [ ! -e "$script" ] || exit 0
 done
-rm -rf volumes || exit 1
+if [ -e allocation ]; then
+  scancel --user="$(id -un)" --name=${quoteShell(allocationName(basename(directory)))} || exit 1
+fi
+rm -rf volumes allocation allocation.* || exit 1
 cd .. && rmdir ${quoteShell(basename(directory))} 2>/dev/null
 exit 0
 `;

@@ -20,6 +20,8 @@ export interface SlurmWorkload {
   readonly directory?: string;
   /** Where the program's results stay, absolute, when that is not in the container's directory but in its volume. */
   readonly results?: string;
+  /** The job is the pod's, and others of its containers run in it. */
+  readonly allocation?: boolean;
   /** Which of the container's Kubernetes resources the job was asked for. */
   readonly counts?: CountingResources;
   readonly jobId?: string;
