@@ -48,6 +48,32 @@ placeTest(
   },
 );
 
+placeTest("startContainer() runs as many commands for 200 files as for one", async (place) => {
+  const { cluster } = place;
+  const volumes = await TestVolumes.create(place.records.path("kubelet"));
+  const run = cluster.run.bind(cluster);
+  let commands = 0;
+  cluster.run = (script, options) => {
+    commands++;
+    return run(script, options);
+  };
+  // The first start also brings the image.
+  await place.start();
+  const counts: number[] = [];
+  for (const files of [1, 200]) {
+    await place.look(place.adapter.stopContainer("c1", 0, NEVER));
+    await place.adapter.removeContainer(place.record, NEVER);
+    const names = Array.from({ length: files }, (_, index) => [`file-${index}`, "x"]);
+    const hostPath = await volumes.write("configmap", `config-${files}`, Object.fromEntries(names));
+    await place.create({}, [{ containerPath: "/config", hostPath }]);
+    commands = 0;
+    await place.start();
+    counts.push(commands);
+    assertEquals(namesIn(join(place.directory, "volumes/0/..data"))?.length, files);
+  }
+  assertEquals(counts[0], counts[1]);
+});
+
 placeTest(
   "removeSandbox() removes what is shared, which outlives the containers",
   async (place) => {
