@@ -12,7 +12,7 @@ import { copyName } from "./staging.ts";
 import { refreshScript } from "./volume_scripts.ts";
 
 /** Kubernetes promises a kubelet's pace of a minute for what it rewrites; a look is one readlink of the node's. */
-const LOOK_INTERVAL_MS = 10_000;
+const LOOK_INTERVAL_MS = 5_000;
 
 /** A volume of the kubelet's, and its copy on the cluster. */
 interface CopiedVolume {
