@@ -62,7 +62,7 @@ async function eachOf<T>(
 
 async function listJobs(place: JobsPlace): Promise<boolean> {
   if (place.logins.size === 0) throw noLogins();
-  const known = await place.server.containerIds();
+  const known = await place.server.knownIds();
   const rows = [["CLUSTER/JOB", "STATE", "POD", "CONTAINER", "KNOWN", "DIRECTORY"]];
   const failures: string[] = [];
   await eachOf({ ...place, print: (line) => failures.push(line) }, [...place.logins], async (
@@ -88,17 +88,18 @@ async function endJob(place: JobsPlace, cluster: string, jobId: string): Promise
         `${[...place.logins.keys()].join(", ") || "none"}.`,
     );
   }
-  const job = (await jobsOf(place, login)).find((one) => one.jobId === jobId);
+  const all = await jobsOf(place, login);
+  const job = all.find((one) => one.jobId === jobId);
   if (job === undefined) {
     throw new CriError("NOT_FOUND", `Cannot end ${cluster}/${jobId}: it is no job of multicri's.`);
   }
-  if ((await place.server.containerIds())?.has(job.containerId)) {
+  if ((await place.server.knownIds())?.has(job.containerId)) {
     throw new CriError(
       "FAILED_PRECONDITION",
       `Cannot end ${cluster}/${jobId}: it belongs to the pod ${job.pod} of this node; delete the pod.`,
     );
   }
-  await withSession(place, login, (session) => endTaggedJob(session, job));
+  await withSession(place, login, (session) => endTaggedJob(session, job, all));
   place.print(`${cluster}/${jobId}: ended; results, if any, are in ${job.directory}/results`);
 }
 

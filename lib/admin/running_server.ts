@@ -2,8 +2,8 @@ import type { Clock } from "../base/clock.ts";
 import { CriError } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
 import {
-  ListContainersRequest,
   ListContainersResponse,
+  ListPodSandboxResponse,
   UpdateContainerResourcesRequest,
 } from "../cri/api.generated.ts";
 import { methodOf } from "../cri/service.ts";
@@ -26,12 +26,15 @@ export class RunningServer {
     await this.#remote.start();
   }
 
-  /** The ids of all containers it has records of; undefined when it does not answer. */
-  async containerIds(): Promise<Set<string> | undefined> {
+  /** The ids of all containers and pod sandboxes it has records of; undefined when it does not answer. */
+  async knownIds(): Promise<Set<string> | undefined> {
     if (this.#remote.state.kind !== "up") return undefined;
-    const request = ListContainersRequest.encode(ListContainersRequest.fromPartial({})).finish();
-    const bytes = await this.#remote.unary(methodOf("listContainers"), request, this.#context());
-    return new Set(ListContainersResponse.decode(bytes).containers.map(({ id }) => id));
+    const everything = new Uint8Array();
+    const ask = (verb: "listContainers" | "listPodSandbox") =>
+      this.#remote.unary(methodOf(verb), everything, this.#context());
+    const { containers } = ListContainersResponse.decode(await ask("listContainers"));
+    const { items } = ListPodSandboxResponse.decode(await ask("listPodSandbox"));
+    return new Set([...containers, ...items].map(({ id }) => id));
   }
 
   /** Lets it give a container up. @throws CriError UNAVAILABLE when it does not answer, NOT_FOUND. */

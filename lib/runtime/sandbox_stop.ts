@@ -31,6 +31,7 @@ export async function stopPodSandbox(
       sandbox.id,
       (record) => record.state === "notready" ? record : { ...record, state: "notready" },
     );
+    await runtime.adapter.stopSandbox(sandbox.id);
     await runtime.networks?.detach(sandbox.id);
   });
 }

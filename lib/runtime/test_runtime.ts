@@ -34,6 +34,8 @@ export class TestAdapter implements Adapter {
   readonly failures: Partial<
     Record<"abandon" | "prepare" | "start" | "stop" | "update" | "open" | "remove", Error>
   > = {};
+  readonly stoppedSandboxes: string[] = [];
+  readonly removedSandboxes: string[] = [];
   /** A start waits for this. */
   startGate: Promise<void> = Promise.resolve();
   /** A stop waits for this. */
@@ -98,6 +100,16 @@ export class TestAdapter implements Adapter {
       stderr: new Uint8Array([2]),
       exitCode: 3,
     });
+  }
+
+  stopSandbox(id: string): Promise<void> {
+    this.stoppedSandboxes.push(id);
+    return Promise.resolve();
+  }
+
+  removeSandbox(id: string): Promise<void> {
+    this.removedSandboxes.push(id);
+    return Promise.resolve();
   }
 
   usage(id: string): ContainerUsage | undefined {

@@ -5,6 +5,17 @@ import { Kubelet, NODE_NAME, type PodStatus } from "../../scripts/lab/kubelet.ts
 import { Lab } from "../../scripts/lab/lab.ts";
 import { NodeServer } from "../../scripts/lab/node_server.ts";
 import {
+  INIT_SCRIPTS,
+  MAIN_SCRIPT,
+  mainOutput,
+  settings,
+  VOLUME_MOUNTS,
+  volumeFields,
+  volumeObjects,
+  WORK_MOUNT,
+} from "./volume_pod.ts";
+import {
+  container,
   jobsOf,
   nothingLeft,
   onCluster,
@@ -61,6 +72,73 @@ Deno.test("a kubelet runs a pod of the API that names the RuntimeClass", async (
   // By the kubelet's own server, as a user reads it.
   const log = await plane.kubectlOk(["logs", name]);
   assertEquals(log.split("\n").filter((line) => !line.startsWith("multicri: ")), ["out"]);
+  await plane.kubectlOk(["delete", "pod", name, "--wait"]);
+  await untilGone(kubelet, name);
+});
+
+Deno.test("a kubelet's init containers run in order and its volumes reach the job, also new versions of them", async () => {
+  const name = `volumes-${RUN}`;
+  const objects = (items: unknown[]) =>
+    plane.kubectlOk(
+      ["apply", "-f", "-"],
+      JSON.stringify({ apiVersion: "v1", kind: "List", items }),
+    );
+  const [main] = podSpec(lab, [{ name: "main", script: MAIN_SCRIPT, more: VOLUME_MOUNTS }])
+    .containers as Record<string, unknown>[];
+  const initContainers = INIT_SCRIPTS.map((script, index) =>
+    container(lab, { name: `init-${index}`, script, more: WORK_MOUNT })
+  );
+  const spec = classedSpec({ name: "main", script: "" }, "Never");
+  const made = pod(name, { ...spec, ...volumeFields(RUN), initContainers, containers: [main] });
+  const metadata = { name, namespace: "default", labels: { app: "volumes" } };
+  await objects([...volumeObjects(RUN), { ...made, metadata }]);
+  await untilPod(kubelet, name, "running", ({ status }) => status.phase === "Running");
+  await objects([settings(RUN, "two")]);
+  await plane.kubectlOk(["annotate", "pod", name, "note=new"]);
+  const found = await untilEnded(kubelet, name);
+  assertEquals(found.status.phase, "Succeeded");
+  assertEquals(await outputOf(lab, found), {
+    stdout: mainOutput(RUN),
+    stderr: ["/bin/sh: line 6: can't create /settings/x: Read-only file system"],
+  });
+  const ended = [...found.status.initContainerStatuses ?? []].map(({ state }) => state.terminated);
+  assertEquals(ended.map((end) => end?.exitCode), [0, 0]);
+  await plane.kubectlOk(["delete", "pod", name, "--wait"]);
+  await untilGone(kubelet, name);
+});
+
+Deno.test("a kubelet's pod shares one job, with a sidecar and restarts, when it is annotated so", async () => {
+  const name = `allocated-${RUN}`;
+  const work = { volumeMounts: [{ name: "work", mountPath: "/work" }] };
+  const make = (name: string, script: string, more = {}) =>
+    container(lab, { name, script, more: { ...work, ...more } });
+  const spec = {
+    ...classedSpec({ name: "main", script: "" }, "OnFailure"),
+    volumes: [{ name: "work", emptyDir: {} }],
+    initContainers: [
+      make("init", "echo from init >/work/page"),
+      make("sidecar", "httpd -f -p 127.0.0.1:18282 -h /work", { restartPolicy: "Always" }),
+    ],
+    containers: [
+      make(
+        "main",
+        "wget -qO- http://127.0.0.1:18282/page; echo again >>/work/page; [ $(wc -l </work/page) -ge 3 ]",
+      ),
+    ],
+  };
+  const metadata = {
+    name,
+    namespace: "default",
+    annotations: { "multicri.io/allocation": "pod" },
+  };
+  await plane.kubectlOk(["apply", "-f", "-"], JSON.stringify({ ...pod(name, spec), metadata }));
+  const found = await untilEnded(kubelet, name);
+  assertEquals([found.status.phase, found.status.containerStatuses?.[0]?.restartCount], [
+    "Succeeded",
+    1,
+  ]);
+  assertEquals((await outputOf(lab, found, "main", 1)).stdout, ["from init", "again"]);
+  assertEquals((await jobsOf(lab, found)).length, 1);
   await plane.kubectlOk(["delete", "pod", name, "--wait"]);
   await untilGone(kubelet, name);
 });

@@ -24,7 +24,7 @@ export interface JobSpec {
   containerAnnotations?: Record<string, string>;
   /** LinuxContainerConfig, as crictl reads it. */
   linux?: Record<string, unknown>;
-  mounts?: { host_path: string; container_path: string }[];
+  mounts?: { host_path: string; container_path: string; readonly?: boolean }[];
   stdin?: boolean;
   stdinOnce?: boolean;
   /** Replaces fields of crictl's files. */
@@ -187,6 +187,17 @@ export class Harness {
     });
     if (code !== 0) throw new Error(`${script} failed on the cluster: ${stderr || stdout}`);
     return stdout.trim();
+  }
+
+  /** Waits until a script on the cluster prints `wanted`. @throws Error with what it prints instead. */
+  async untilOnCluster(script: string, wanted: string): Promise<void> {
+    const deadline = performance.now() + WAIT_MS;
+    for (;;) {
+      const printed = await this.onCluster(script);
+      if (printed === wanted) return;
+      if (performance.now() > deadline) throw new Error(`${script} prints ${printed}`);
+      await delay(POLL_MS);
+    }
   }
 
   /** Ids of all jobs that were ever submitted for the container and that Slurm still knows. */

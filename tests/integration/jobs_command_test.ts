@@ -73,6 +73,26 @@ Deno.test("jobs of a node that lost all its records are listed and ended", () =>
     await harness.onCluster(`rm -r ${directory}`);
   }));
 
+Deno.test("the job that a pod's containers share is listed, and ended with all of them", () =>
+  withHarness("sharedjob", async (harness) => {
+    const made = await harness.run({
+      command: sh("sleep 600"),
+      annotations: { "multicri.io/allocation": "pod" },
+    });
+    const { info } = await harness.running(made.container);
+    const job = `env/${info.slurm.jobId}`;
+    const pod = "tests/sharedjob-1";
+    assertEquals(await listed(harness, `${made.pod}`), [job, "RUNNING", pod, "*", "yes"]);
+    assertEquals(await listed(harness, made.container), [job, "RUNNING", pod, "main", "yes"]);
+    assertEquals((await jobs(harness, ["end", job])).code, 1);
+    await harness.server.stop();
+    await harness.server.forget();
+    await harness.server.start();
+    assertEquals(await listed(harness, made.pod), [job, "RUNNING", pod, "*", "no"]);
+    assertEquals((await jobs(harness, ["end", job])).code, 0);
+    await harness.nothingLeft(made);
+  }));
+
 Deno.test("a container whose cluster is gone is abandoned, removed, and its job found later", () =>
   withHarness("abandon", async (harness) => {
     const { lab, server } = harness;

@@ -2,14 +2,20 @@
  * Every script that runs on the login host. POSIX sh, for whatever /bin/sh is there; parameters go in
  * quoted by `quoteShell`, data by stdin.
  */
+import { basename } from "@std/path";
+import type { Allocation } from "./allocation.ts";
+import { defineJoinAllocation } from "./allocation_scripts.ts";
 import { CLOCK_SCRIPT } from "./cluster_clock.ts";
 import { NEWS_FOLDER, newsFolder } from "./news_folder.ts";
 import type { Variable } from "./settings.ts";
+import type { MadeDirectory } from "./staging.ts";
+import { makeDirectoriesScript } from "./volume_scripts.ts";
 import { quoteShell } from "../../../wasm/core.ts";
 
 /** Files that are ours in a container's directory; the rest belongs to the program. */
 const OWN_FILES =
-  "env job.sh prerun.sh stdio.pl stdin jobid jobid.part attempted lock status slurm.log stdout stderr termination-log";
+  "env job.sh prerun.sh stdio.pl stdin jobid jobid.part attempted lock status slurm.log stdout stderr " +
+  "termination-log volumes volumes.sh hosts hosts.pod";
 
 /**
  * Options of ours that a variable of the login shell would override (sbatch(1), INPUT ENVIRONMENT VARIABLES: they
@@ -63,6 +69,10 @@ export function submitScript(
     jobName: string;
     optionNames: readonly string[];
     environment: readonly Variable[];
+    /** What must be there beside the container's directory. */
+    made?: readonly MadeDirectory[];
+    /** The pod's job, for a container that has none of its own. */
+    allocation?: Allocation | undefined;
   },
 ): string {
   const overriding = [...OWN_SBATCH_VARIABLES, ...options.optionNames].map((name) =>
@@ -73,24 +83,40 @@ export function submitScript(
   );
   return `${enterDirectory(options.directory)}
 [ "$(readlink status/claim 2>/dev/null)" != ${STOPPED_CLAIM} ] || exit ${SUBMIT_EXIT.STOPPED}
+${makeDirectoriesScript(options.made ?? [], SUBMIT_EXIT.FILES)}
 if [ -e attempted ]; then
   cat >/dev/null
   ${findJob(options.jobName)} || exit ${SUBMIT_EXIT.TRY_AGAIN}
 else
-  tar -xf - || exit ${SUBMIT_EXIT.FILES}
+  tar -xpf - || exit ${SUBMIT_EXIT.FILES}
   : >attempted || exit ${SUBMIT_EXIT.FILES}
   job=
 fi
 if [ -z "$job" ]; then
   unset ${overriding.join(" ")}
   ${settings.join("\n  ")}
-  job=$(sbatch --parsable job.sh </dev/null 9>&-) || exit ${SUBMIT_EXIT.REFUSED}
-  job=\${job%%;*}
+  ${submission(options.directory, options.allocation)}
 fi
 # Without this file (home full) a repetition finds the job by its claim or in Slurm.
 { printf '%s\\n' "$job" >jobid.part && mv jobid.part jobid; } 2>/dev/null
 printf '%s\\n' "$job"
 `;
+}
+
+/** Lines that submit what is to run, and set $job to the id of its job. */
+function submission(directory: string, allocation: Allocation | undefined): string {
+  if (allocation === undefined) {
+    return `job=$(sbatch --parsable job.sh </dev/null 9>&-) || exit ${SUBMIT_EXIT.REFUSED}
+  job=\${job%%;*}`;
+  }
+  return `${defineJoinAllocation(allocation, basename(directory))}
+  join_allocation
+  case $? in
+    0) cd ${quoteShell(directory)} || exit ${SUBMIT_EXIT.FILES} ;;
+    1) exit ${SUBMIT_EXIT.REFUSED} ;;
+    2) exit ${SUBMIT_EXIT.TRY_AGAIN} ;;
+    *) exit ${SUBMIT_EXIT.FILES} ;;
+  esac`;
 }
 
 /**
@@ -214,36 +240,6 @@ exit 1
 `;
 }
 
-/**
- * A Perl program that reads the one to run from stdin: its length in bytes, a newline, its text. The shell of the
- * login host reads scripts byte by byte, which would take 10 ms for a program of this size.
- */
-export const READ_PROGRAM = String.raw`
-my ($length, $byte, $program) = ("", "", "");
-while (sysread(STDIN, $byte, 1) && $byte ne "\n") { $length .= $byte }
-while (length $program < $length) {
-  sysread(STDIN, $program, $length - length $program, length $program) or exit 0;
-}
-eval $program;
-die $@ if $@;
-`;
-
-/**
- * Runs READ_PROGRAM as a step of the job on `host`, or on the job's first node, which its script runs on; the program's
- * stdin follows. The step shares the job's resources. What a login sets for srun and perl is taken away where it could change the bytes.
- */
-export function stepScript(jobId: string, host: string | undefined): string {
-  const place = host === undefined ? "--relative=0" : `--nodelist=${quoteShell(host)}`;
-  return `
-unset SLURM_LABELIO SLURM_UNBUFFEREDIO SLURM_STDINMODE SLURM_STDOUTMODE SLURM_STDERRMODE SLURM_EXPORT_ENV
-unset SLURM_NNODES SLURM_NTASKS SLURM_NPROCS SLURM_CPUS_PER_TASK SLURM_HINT SLURM_DISTRIBUTION
-unset PERL5LIB PERL5OPT PERLLIB PERL5DB PERL_UNICODE PERLIO
-export LC_ALL=C
-exec srun --quiet --overlap --jobid=${quoteShell(jobId)} ${place} --nodes=1 --ntasks=1 --mpi=none \\
-  perl -e ${quoteShell(READ_PROGRAM)}
-`;
-}
-
 /** A line of CLOCK_SCRIPT, and one for each of the account's jobs: id|partition|state|expected start|priority|nodes|reason. */
 export const SQUEUE_SCRIPT =
   `${CLOCK_SCRIPT}; exec squeue --noheader --states=all --user="$(id -un)" --format='%A|%P|%T|%S|%Q|%N|%r'`;
@@ -287,24 +283,28 @@ exit 0
 `;
 }
 
-/** Removes our files; the directory and its parent go too unless the program left results. */
-export function cleanScript(directory: string): string {
-  return `
+/**
+ * Removes our files; the directory and its parent go too unless the program left results.
+ * @param results The directory of results where that is not the container's own; it and its parent go if they are empty.
+ */
+export function cleanScript(directory: string, results?: string): string {
+  return `${results === undefined ? "" : `${removeEmpty(results)}\n`}
 cd ${quoteShell(directory)} 2>/dev/null || { rmdir ${
     quoteShell(parentName(directory))
   } 2>/dev/null; exit 0; }
 rm -rf ${OWN_FILES} || exit 1
-rm -f ../../${NEWS_FOLDER}/${quoteShell(baseName(directory))}
+rm -f ../../${NEWS_FOLDER}/${quoteShell(basename(directory))}
 rmdir results 2>/dev/null
-cd .. && rmdir ${quoteShell(baseName(directory))} 2>/dev/null && cd .. && rmdir ${
-    quoteShell(baseName(parentName(directory)))
-  } 2>/dev/null
+${removeEmpty(directory)}
 exit 0
 `;
 }
 
-function baseName(path: string): string {
-  return path.slice(path.lastIndexOf("/") + 1);
+/** A line that removes a directory and then its parent, if they are empty. */
+function removeEmpty(directory: string): string {
+  return `rmdir ${quoteShell(directory)} 2>/dev/null && rmdir ${
+    quoteShell(parentName(directory))
+  } 2>/dev/null`;
 }
 
 function parentName(path: string): string {

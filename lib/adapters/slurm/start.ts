@@ -11,7 +11,7 @@ import { forgetEnvironment, readSecrets } from "./secrets.ts";
 import { leftOut } from "./security.ts";
 import { readSettings } from "./settings.ts";
 import { cleanContainer } from "./stop.ts";
-import { changeState, containerOf, workloadOf } from "./workload.ts";
+import { changeState, containerOf, resultsOf, workloadOf } from "./workload.ts";
 
 /** How a launch goes about it; see `LaunchRequest`. */
 export interface LaunchManner {
@@ -60,6 +60,7 @@ async function launchNow(
         usageSeconds: config.usageIntervalSeconds,
         kubeletRootDir: config.kubeletRootDir,
         account: active.account,
+        keepPlace: (place) => containers.places.add(containerOf(store, id).sandboxId, place),
         note: (message) => containers.note(active, message),
       },
       store,
@@ -67,10 +68,11 @@ async function launchNow(
       log,
     );
     await forgetEnvironment(store.secrets, id);
-    const { directory } = workloadOf(containerOf(store, id));
+    const workload = workloadOf(containerOf(store, id));
+    const what = workload.allocation ? `part of the pod's job ${jobId},` : `job ${jobId}`;
     await containers.note(
       active,
-      `job ${jobId} submitted to ${active.account.name}, results in ${directory}/results`,
+      `${what} submitted to ${active.account.name}, results in ${resultsOf(workload)}`,
     );
     for (const line of notes) await containers.note(active, line);
     containers.watchJob(active, jobId);

@@ -3,7 +3,7 @@ import type { Clock } from "../../base/clock.ts";
 import type { RunResult } from "../../executors/executor.ts";
 import type { ClusterSession } from "../../executors/ssh/session.ts";
 import type { ByteQueue } from "../../streaming/byte_queue.ts";
-import { stepScript } from "./cluster_scripts.ts";
+import { stepScript } from "./step_script.ts";
 import { type Frame, FrameReader } from "./exec_frames.ts";
 
 /**

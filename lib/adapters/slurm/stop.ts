@@ -2,8 +2,9 @@ import type { Clock } from "../../base/clock.ts";
 import { CriError, messageOf } from "../../base/error.ts";
 import { markExited, markRunning } from "../../store/container_state.ts";
 import type { Store } from "../../store/store.ts";
-import type { ClusterAccount } from "./account.ts";
+import { type ClusterAccount, NO_ANSWER } from "./account.ts";
 import type { ActiveContainer, ActiveContainers } from "./active.ts";
+import { signalStepScript } from "./allocation_scripts.ts";
 import { cleanScript, killScript, terminateScript } from "./cluster_scripts.ts";
 import { jobName } from "./job.ts";
 import { settleJob } from "./submit.ts";
@@ -38,11 +39,11 @@ export async function stopContainer(
     containers.watchJob(active, jobId);
     if (graceMs > 0 && workloadOf(containerOf(store, id)).stop?.killed !== true) {
       markStopping(store, id, false);
-      await tellSlurm(active.account, terminateScript(jobId));
+      await tellSlurm(active.account, stopScript(store, id, jobId, "TERM"));
       if (await exitedWithin(store, clock, id, graceMs, signal)) return;
     }
     markStopping(store, id, true);
-    const words = await tellSlurm(active.account, killScript(jobId));
+    const words = await tellSlurm(active.account, stopScript(store, id, jobId, "KILL"));
     if (await exitedWithin(store, clock, id, KILL_WAIT_MS, signal)) return;
     const reason = words === "" ? "" : `; Slurm says: ${words}`;
     throw new CriError("UNAVAILABLE", `the job ${jobId} has not ended yet${reason}`);
@@ -69,9 +70,12 @@ export async function cleanContainer(
   if (workloadOf(containerOf(store, active.id)).jobId === undefined) {
     // The start failed, but its outcome on the cluster may never have been seen.
     const jobId = await settleJob(active.account, directory, jobName(active.id));
-    if (jobId !== undefined) await tellSlurm(active.account, killScript(jobId));
+    if (jobId !== undefined) {
+      await tellSlurm(active.account, stopScript(store, active.id, jobId, "KILL"));
+    }
   }
-  const result = await active.account.session.run(cleanScript(directory));
+  const { results } = workloadOf(containerOf(store, active.id));
+  const result = await active.account.session.run(cleanScript(directory, results));
   if (result.code === 0) return;
   throw new CriError(
     "UNAVAILABLE",
@@ -96,6 +100,13 @@ async function jobOf(
   return found;
 }
 
+/** What ends a container: its own job, or its part of the pod's. */
+function stopScript(store: Store, id: string, jobId: string, signal: "TERM" | "KILL"): string {
+  const { allocation = false, directory } = workloadOf(containerOf(store, id));
+  if (allocation && directory !== undefined) return signalStepScript(directory, jobId, signal);
+  return signal === "TERM" ? terminateScript(jobId) : killScript(jobId);
+}
+
 async function exitWithoutJob(containers: ActiveContainers, id: string): Promise<void> {
   changeState(containers.store, id, (state) =>
     markExited(state, {
@@ -110,9 +121,6 @@ async function exitWithoutJob(containers: ActiveContainers, id: string): Promise
 function markStopping(store: Store, id: string, killed: boolean): void {
   store.containers.update(id, withWorkload((workload) => ({ ...workload, stop: { killed } })));
 }
-
-/** What Slurm's commands say when their controller does not answer. */
-export const NO_ANSWER = /Unable to contact|timed out|refused|not responding/i;
 
 /** Runs a script of scancel commands and returns what they say, on one line; only silence of the cluster is an error. */
 async function tellSlurm(account: ClusterAccount, script: string): Promise<string> {

@@ -1,8 +1,10 @@
 /** Jobs and directories of ours on a cluster, found there and not in any record. */
+import { dirname } from "@std/path";
 import { CriError } from "../../base/error.ts";
 import type { SlurmSettings } from "../../config/slurm_settings.ts";
 import type { ClusterSession } from "../../executors/ssh/session.ts";
 import { SLURM_COMMAND_TIMEOUT_MS } from "./account.ts";
+import { cleanSandboxScript } from "./volume_scripts.ts";
 import { cleanScript, endJobScript, taggedJobsScript } from "./cluster_scripts.ts";
 
 /** The state of what has files on the cluster and is not in Slurm's queue. */
@@ -16,12 +18,17 @@ export interface TaggedJob {
   state: string;
   /** Absolute, on the cluster. */
   directory: string;
+  /** The sandbox's, of a job that the containers of a pod share. */
   containerId: string;
   /** `namespace/name`. */
   pod: string;
   podUid: string;
+  /** WHOLE_POD for a job that the containers of a pod share. */
   containerName: string;
 }
+
+/** Stands for a container's name in the tag of a pod's job. */
+const WHOLE_POD = "*";
 
 /**
  * Everything of ours on the account, whichever node it came from.
@@ -57,18 +64,26 @@ export function parseTaggedJobs(text: string): TaggedJob[] {
     const [jobId = "", state = "", directory = "", ...comment] = line.split("|");
     if (/^\d+$/.test(jobId)) add(jobId, state, directory, comment.join("|"));
   }
+  // A container without a job of its own has the pod's.
+  const living = new Map([...found.values()].map(({ jobId, state }) => [jobId, state]));
   for (const line of directories.split("\n")) {
     const [jobId = "", directory = "", ...comment] = line.split("|");
-    if (/^\d*$/.test(jobId)) add(jobId, ENDED, directory, comment.join("|"));
+    if (!/^\d*$/.test(jobId)) continue;
+    add(jobId, living.get(jobId) ?? ENDED, directory, comment.join("|"));
   }
   return [...found.values()];
 }
 
 /**
- * Ends a job and removes its files but the program's results.
+ * Ends a job and removes its files but the program's results; those of all its containers, if it is a pod's.
+ * @param all Everything on the account, in which those are looked for.
  * @throws CriError UNAVAILABLE while its end cannot be seen.
  */
-export async function endTaggedJob(session: ClusterSession, job: TaggedJob): Promise<void> {
+export async function endTaggedJob(
+  session: ClusterSession,
+  job: TaggedJob,
+  all: readonly TaggedJob[],
+): Promise<void> {
   const options = { timeoutMs: SLURM_COMMAND_TIMEOUT_MS };
   if (job.state !== ENDED) {
     const { code } = await session.run(endJobScript(job.jobId), options);
@@ -79,7 +94,15 @@ export async function endTaggedJob(session: ClusterSession, job: TaggedJob): Pro
       );
     }
   }
-  const { code, stderr } = await session.run(cleanScript(job.directory), options);
+  const isPods = job.containerName === WHOLE_POD;
+  const directories = isPods
+    ? all.map(({ directory }) => directory).filter((one) => dirname(one) === job.directory)
+    : [job.directory];
+  const script = [
+    ...directories.map((directory) => cleanScript(directory)),
+    cleanSandboxScript(isPods ? job.directory : dirname(job.directory)),
+  ].map((part) => `(${part})`).join(" && ");
+  const { code, stderr } = await session.run(script, options);
   if (code === 0) return;
   const words = new TextDecoder().decode(stderr).trim();
   throw new CriError(

@@ -4,7 +4,7 @@
  */
 import { delay } from "@std/async/delay";
 import { join } from "@std/path";
-import { READ_PROGRAM } from "./cluster_scripts.ts";
+import { READ_PROGRAM } from "./step_script.ts";
 import {
   encodeRequest,
   ENTER_PROGRAM,

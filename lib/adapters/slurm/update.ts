@@ -1,12 +1,11 @@
 import { CriError } from "../../base/error.ts";
 import type { ContainerRecord } from "../../store/records.ts";
 import type { ResourceChange } from "../adapter.ts";
-import { SLURM_COMMAND_TIMEOUT_MS } from "./account.ts";
+import { NO_ANSWER, SLURM_COMMAND_TIMEOUT_MS } from "./account.ts";
 import type { ActiveContainers } from "./active.ts";
 import { updateScript } from "./cluster_scripts.ts";
 import { TIME_LIMIT, TIME_LIMIT_ANNOTATION } from "./job_options.ts";
 import { checkResources, coresOf, mebibytesOf } from "./resources.ts";
-import { NO_ANSWER } from "./stop.ts";
 import { workloadOf } from "./workload.ts";
 
 /**

@@ -11,6 +11,7 @@ import { parsePrivateKey } from "./private_key.ts";
 import {
   listFolder,
   readFileAt,
+  readLink,
   readWholeFile,
   type RemoteStat,
   removeFile,
@@ -207,6 +208,11 @@ export class ClusterSession {
    */
   send(script: string, localPath: string, signal: AbortSignal): Promise<RunResult> {
     return this.#sender.send(script, localPath, signal);
+  }
+
+  /** Where a symbolic link leads; undefined when there is no link. */
+  async readLink(path: string): Promise<string | undefined> {
+    return await readLink(await this.#sftp(), path);
   }
 
   /** Removes a file; false when there was none. */
