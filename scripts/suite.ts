@@ -9,14 +9,10 @@ import { parseJunit } from "./junit.ts";
 import { installPrerequisites } from "./lab/debian.ts";
 import { Lab } from "./lab/lab.ts";
 import { prepareNode } from "./lab/node_server.ts";
+import { labSettings } from "./lab/settings.ts";
 import { step } from "./lab/progress.ts";
 
 const ROOT = fromFileUrl(new URL("..", import.meta.url));
-/** Tests with programs that use a runtime in earnest. */
-const CLIENTS = "tests/clients";
-
-/** Minutes of disks that fill up and servers that are killed: a task of its own. */
-const FAULTS = "tests/faults";
 const SOURCES = ["main.ts", "lib", "scripts", "tests", "wasm"];
 
 interface Count {
@@ -44,19 +40,49 @@ const CHECKS: readonly { name: string; args: readonly string[] }[] = [
 /** Shells a login host may have, as /bin/sh or as a user's own, in which our scripts are tried. */
 const SHELLS = { busybox: ["busybox"], fish: ["fish"], tcsh: ["tcsh"], zsh: ["zsh"] };
 
-async function deno(args: readonly string[], env: Record<string, string> = {}): Promise<boolean> {
-  const command = new Deno.Command(Deno.execPath(), { args: [...args], cwd: ROOT, env });
+/** Tests on labs, in the order of the files. Those of a lane disturb each other, so each lane has a lab of its own. */
+const LANES: readonly { folders: readonly string[]; lab: Lab }[] = lanes();
+
+function lanes() {
+  const settings = labSettings();
+  const [first, second, third] = settings.subnet.split(".").map(Number);
+  const clients = {
+    name: `${settings.name.slice(0, 7)}c`,
+    // The network beside the first lab's, whichever that is.
+    subnet: `${first}.${second}.${((third ?? 0) + 1) % 256}`,
+  };
+  return [
+    { folders: ["tests/lab", "tests/integration"], lab: new Lab({}, say) },
+    // Programs that use a runtime in earnest.
+    { folders: ["tests/clients"], lab: new Lab(clients, say) },
+  ];
+}
+
+async function deno(args: readonly string[]): Promise<boolean> {
+  const command = new Deno.Command(Deno.execPath(), { args: [...args], cwd: ROOT });
   return (await command.spawn().status).success;
 }
 
+/** As `deno`, with all that it writes in one piece at its end, since others run at the same time. */
+async function denoAside(args: readonly string[], env: Record<string, string>): Promise<boolean> {
+  const command = new Deno.Command(Deno.execPath(), { args: [...args], cwd: ROOT, env });
+  const { success, stdout, stderr } = await command.output();
+  for (const bytes of [stdout, stderr]) say(new TextDecoder().decode(bytes).trimEnd());
+  return success;
+}
+
 /** Runs `deno test` on paths, counts from its report, and says the counts. */
-async function runTests(name: string, paths: readonly string[]): Promise<Count> {
+async function runTests(
+  name: string,
+  paths: readonly string[],
+  run: (args: readonly string[]) => Promise<boolean> = deno,
+): Promise<Count> {
   const path = await Deno.makeTempFile({ suffix: ".xml" });
   try {
     const success = await step(
       say,
       name,
-      () => deno(["test", "-A", "--no-check", `--junit-path=${path}`, ...paths]),
+      () => run(["test", "-A", "--no-check", `--junit-path=${path}`, ...paths]),
     );
     const xml = await Deno.readTextFile(path);
     // A module that is not found leaves no report.
@@ -93,34 +119,36 @@ async function runUnitTests(): Promise<Count> {
   return await runTests("Unit tests", ["lib", "wasm", "scripts"]);
 }
 
-/** One after the other: the real clients disturb each other, and other tests, in the one Kubernetes node. */
 async function runLabTests(): Promise<Count[]> {
-  const lab = new Lab({}, say);
-  const counts: Count[] = [];
   try {
-    await prepareNode(lab, say);
-    counts.push(await runTests("Tests on the lab", [`--ignore=${CLIENTS},${FAULTS}`, "tests"]));
-    for (const file of await clientTests()) {
-      counts.push(await runTests(`Real clients: ${file}`, [`${CLIENTS}/${file}`]));
-    }
+    // What all labs share is made once.
+    for (const { lab } of LANES) await prepareNode(lab, say);
+    return (await Promise.all(LANES.map(runLane))).flat();
   } catch (error) {
-    counts.push({
-      passed: 0,
-      failures: [`The lab did not come up: ${messageOf(error)}`],
-      skipped: 0,
-    });
+    return [{ passed: 0, failures: [`A lab did not come up: ${messageOf(error)}`], skipped: 0 }];
   } finally {
-    await lab.down();
+    for (const { lab } of LANES) await lab.down();
+  }
+}
+
+async function runLane({ folders, lab }: typeof LANES[number]): Promise<Count[]> {
+  const { name, subnet } = lab.settings;
+  const env = { MULTICRI_LAB_NAME: name, MULTICRI_LAB_SUBNET: subnet };
+  const counts: Count[] = [];
+  for (const file of await testFiles(folders)) {
+    counts.push(await runTests(file, [file], (args) => denoAside(args, env)));
   }
   return counts;
 }
 
-async function clientTests(): Promise<string[]> {
-  const names: string[] = [];
-  for await (const { name } of Deno.readDir(join(ROOT, CLIENTS))) {
-    if (name.endsWith("_test.ts")) names.push(name);
+async function testFiles(folders: readonly string[]): Promise<string[]> {
+  const files: string[] = [];
+  for (const folder of folders) {
+    for await (const { name } of Deno.readDir(join(ROOT, folder))) {
+      if (name.endsWith("_test.ts")) files.push(join(folder, name));
+    }
   }
-  return names.sort();
+  return files.sort();
 }
 
 const counts = [await runChecks(), await runUnitTests(), ...await runLabTests()];
