@@ -1,5 +1,6 @@
 import type {
   ContainerConfig,
+  ContainerUser,
   LinuxContainerResources,
   PodSandboxConfig,
 } from "../cri/api.generated.ts";
@@ -9,6 +10,7 @@ import type { ContainerRecord, ImageRecord } from "../store/records.ts";
 /** What CreateContainer asks for, with the environment's values. */
 export interface ContainerRequest {
   id: string;
+  sandboxId: string;
   sandbox: PodSandboxConfig;
   config: ContainerConfig;
   image: ImageRecord;
@@ -56,6 +58,25 @@ export interface ExecResult {
   exitCode: number;
 }
 
+/** What a kubelet may ask of an adapter's pods only where it is told of (RuntimeHandlerFeatures, RuntimeFeatures). */
+export interface AdapterFeatures {
+  recursiveReadOnlyMounts: boolean;
+  supplementalGroupsPolicy: boolean;
+}
+
+/** What an adapter does for pods, where they are more than records. */
+export interface PodAdapter {
+  /**
+   * Makes what the pod's containers share; what a failure leaves is removed.
+   * @throws CriError INVALID_ARGUMENT for what cannot be had here.
+   */
+  run(id: string, config: PodSandboxConfig): Promise<void>;
+  /** Ends what of it still runs, after its containers have ended. Nothing when that was done. */
+  stop(id: string): Promise<void>;
+  /** Removes what is left of it, after it was stopped. */
+  remove(id: string): Promise<void>;
+}
+
 /**
  * Where our own containers run. The runtime (`lib/runtime`) owns names, ids and the order of the verbs of
  * one container; the adapter owns everything about the workload and writes its end into the record.
@@ -64,10 +85,13 @@ export interface ExecResult {
  */
 export interface Adapter {
   readonly name: string;
+  readonly features: AdapterFeatures;
+  /** Absent where a pod is a record only. */
+  readonly pods?: PodAdapter;
 
   /**
    * Checks a request and keeps what it will need later: secrets go to the secret store, the rest is
-   * returned for the record's `workload`. Nothing outside this node is touched.
+   * returned for the record's `workload`. Nothing outside this node is touched, and nothing is left when it fails.
    * @throws CriError INVALID_ARGUMENT, or UNIMPLEMENTED for what cannot be run here.
    */
   prepareContainer(request: ContainerRequest): Promise<unknown>;
@@ -142,6 +166,12 @@ export interface Adapter {
 
   /** Continues the log in a new file, after the old one was renamed away. */
   reopenLog(id: string): Promise<void>;
+
+  /** Measures what running containers use, where that is measured when somebody asks. */
+  measure?(): Promise<void>;
+
+  /** Whose the container's first process is, where that is known. */
+  userOf?(container: ContainerRecord): ContainerUser | undefined;
 
   /** What the container's processes use as far as it is known; undefined before anything is. */
   usage(id: string): ContainerUsage | undefined;

@@ -4,6 +4,8 @@ import type { ClusterAddress, Config } from "./flags.ts";
 
 /** Programs the server may start, by the names they have in PATH. */
 export const PROGRAMS = ["apptainer", "skopeo"] as const;
+/** More of them for containers on this node; what else happens there happens below these. */
+const NODE_PROGRAMS = ["crun", "nsenter", "perl", "sh"] as const;
 
 /** Where systemd leaves the sign that it is the init system (sd_booted(3)). */
 export const SYSTEMD_SIGN = "/run/systemd/system";
@@ -72,7 +74,9 @@ export function permissionFlags(config: Config, clusters: Clusters): string[] {
     config.podLogsDir,
   ];
   const stream = { host: config.streamAddr, port: config.streamPort };
-  const addresses = reachableAddresses(clusters)?.concat(stream).map(addressText);
+  const onNode = config.adapterName === "singularity";
+  const addresses = (onNode ? [stream] : reachableAddresses(clusters)?.concat(stream))
+    ?.map(addressText);
   // A unix socket needs the same path in net, read and write.
   const net = addresses === undefined ? "" : `=${
     [
@@ -92,9 +96,9 @@ export function permissionFlags(config: Config, clusters: Clusters): string[] {
     `--allow-read=${read.join(",")}`,
     // Below the kubelet's root: termination messages.
     `--allow-write=${[...paths, `${config.kubeletRootDir}/pods`].join(",")}`,
-    `--allow-run=${PROGRAMS.join(",")}`,
+    `--allow-run=${[...PROGRAMS, ...(onNode ? NODE_PROGRAMS : [])].join(",")}`,
     ENVIRONMENT_FLAG,
-    "--allow-sys=networkInterfaces",
+    `--allow-sys=networkInterfaces${onNode ? ",hostname" : ""}`,
   ];
 }
 

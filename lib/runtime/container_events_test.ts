@@ -64,7 +64,7 @@ Deno.test("containerEvents() tells each change of a pod once and in order", () =
   withRuntime(async (test) => {
     const client = new Client(test);
     const { runtime, adapter } = test;
-    const pod = runPodSandbox(runtime, sandboxRequest());
+    const pod = await runPodSandbox(runtime, sandboxRequest());
     const one = await createContainer(runtime, containerRequest(pod));
     await createContainer(runtime, containerRequest(pod));
     await startContainer(runtime, one, NEVER);
@@ -98,7 +98,7 @@ Deno.test("containerEvents() tells the pod as it was at the change", () =>
   withRuntime(async (test) => {
     const client = new Client(test);
     const { runtime, adapter } = test;
-    const pod = runPodSandbox(runtime, sandboxRequest());
+    const pod = await runPodSandbox(runtime, sandboxRequest());
     const container = await createContainer(runtime, containerRequest(pod));
     await startContainer(runtime, container, NEVER);
     test.clock.advance(5000);
@@ -128,7 +128,7 @@ Deno.test("containerEvents() tells the pod as it was at the change", () =>
 Deno.test("containerEvents() tells every client all, from its call on", () =>
   withRuntime(async (test) => {
     const first = new Client(test);
-    const pod = runPodSandbox(test.runtime, sandboxRequest());
+    const pod = await runPodSandbox(test.runtime, sandboxRequest());
     const second = new Client(test);
     await stopPodSandbox(test.runtime, pod, NEVER);
     const stopped: [string, string] = [pod, "CONTAINER_STOPPED_EVENT"];
@@ -140,7 +140,7 @@ Deno.test("containerEvents() tells every client all, from its call on", () =>
 Deno.test("containerEvents() fails with RESOURCE_EXHAUSTED behind what waits when too much does", () =>
   withRuntime(async (test) => {
     const client = new Client(test);
-    const pod = runPodSandbox(test.runtime, sandboxRequest());
+    const pod = await runPodSandbox(test.runtime, sandboxRequest());
     // The first two are under way already.
     const states = ["notready", "ready"] as const;
     for (let changes = 0; changes < 2 * MAX_WAITING_EVENTS + 10; changes++) {
@@ -157,7 +157,7 @@ Deno.test("containerEvents() leaves no listener behind when its client goes", ()
   withRuntime(async (test) => {
     const client = new Client(test);
     assertEquals(await client.end(), []);
-    runPodSandbox(test.runtime, sandboxRequest());
+    await runPodSandbox(test.runtime, sandboxRequest());
     const aborted = AbortSignal.abort();
     assertEquals(await Array.fromAsync(containerEvents(test.runtime, aborted)), []);
   }));

@@ -70,7 +70,7 @@ Deno.test("listContainerStats() chooses by id, sandbox and labels", () =>
   withRuntime(async (test) => {
     const { pod, container } = await createPod(test.runtime);
     const side = await addContainer(test, pod);
-    const other = runPodSandbox(
+    const other = await runPodSandbox(
       test.runtime,
       sandboxRequest({ config: { metadata: { name: "o", uid: "2" }, labels: { app: "o" } } }),
     );

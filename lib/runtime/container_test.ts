@@ -13,7 +13,7 @@ import { containerRequest, createPod, NEVER, sandboxRequest, withRuntime } from 
 
 Deno.test("createContainer() returns the same id when it is repeated", () =>
   withRuntime(async ({ runtime, adapter }) => {
-    const pod = runPodSandbox(runtime, sandboxRequest());
+    const pod = await runPodSandbox(runtime, sandboxRequest());
     const create = (labels: Record<string, string>) =>
       createContainer(runtime, containerRequest(pod, { labels }));
     const ids = await Promise.all([create({ a: "1", b: "2" }), create({ b: "2", a: "1" })]);
@@ -61,7 +61,7 @@ for (const [config, code, words] of REFUSED) {
 
 Deno.test("createContainer() leaves nothing when the sandbox or image is missing or the adapter refuses", () =>
   withRuntime(async ({ runtime, adapter, store }) => {
-    const pod = runPodSandbox(runtime, sandboxRequest());
+    const pod = await runPodSandbox(runtime, sandboxRequest());
     const missing = () => createContainer(runtime, containerRequest("missing"));
     assertEquals((await assertRejects(missing, CriError)).code, "NOT_FOUND");
     const request = containerRequest(pod);
@@ -157,7 +157,7 @@ Deno.test("removeContainer() ends a container whose start it met", () =>
 Deno.test("containerStatusResponse() tells everything the kubelet reads", () =>
   withRuntime(async (test) => {
     const { runtime, adapter, clock } = test;
-    const pod = runPodSandbox(runtime, sandboxRequest());
+    const pod = await runPodSandbox(runtime, sandboxRequest());
     const created = BigInt(clock.now()) * 1_000_000n;
     const id = await createContainer(
       runtime,
@@ -210,7 +210,7 @@ const { CONTAINER_CREATED, CONTAINER_RUNNING, CONTAINER_EXITED } = ContainerStat
 
 Deno.test("listContainers() lists what the filter asks for", () =>
   withRuntime(async ({ runtime }) => {
-    const pod = runPodSandbox(runtime, sandboxRequest());
+    const pod = await runPodSandbox(runtime, sandboxRequest());
     const create = (name: string, labels: Record<string, string>) =>
       createContainer(runtime, containerRequest(pod, { metadata: { name, attempt: 0 }, labels }));
     const first = await create("first", { app: "a", constructor: "x" });

@@ -29,7 +29,7 @@ async function limited({ runtime }: TestRuntime): Promise<string> {
   });
   return await createContainer(
     runtime,
-    containerRequest(runPodSandbox(runtime, sandboxRequest()), { linux }),
+    containerRequest(await runPodSandbox(runtime, sandboxRequest()), { linux }),
   );
 }
 

@@ -31,7 +31,7 @@ import { runtimeConfig, runtimeStatus, version } from "./status.ts";
 
 /** Our own CRI, RPC by RPC; what is missing here answers `notBuiltYet`. */
 export function runtimeHandlers(runtime: Runtime): Partial<CriHandlers> {
-  const { images } = runtime;
+  const { adapter, images } = runtime;
   return {
     version: () => Promise.resolve(version()),
     status: (request) => Promise.resolve(runtimeStatus(runtime, request.verbose)),
@@ -102,20 +102,27 @@ export function runtimeHandlers(runtime: Runtime): Partial<CriHandlers> {
 
     // An error of one of the lists would cost the kubelet its statistics of the whole node, and with them eviction
     // (kubelet 1.37, cri_stats_provider.go).
-    containerStats: async (request) => ({
-      stats: await containerStats(runtime, request.containerId),
-    }),
-    listContainerStats: async (request) => ({
-      stats: await listContainerStats(runtime, request.filter),
-    }),
-    podSandboxStats: async (request) => ({
-      stats: await podSandboxStats(runtime, request.podSandboxId),
-    }),
-    listPodSandboxStats: async (request) => ({
-      stats: await listPodSandboxStats(runtime, request.filter),
-    }),
+    containerStats: async (request) => {
+      await adapter.measure?.();
+      return { stats: containerStats(runtime, request.containerId) };
+    },
+    listContainerStats: async (request) => {
+      await adapter.measure?.();
+      return { stats: listContainerStats(runtime, request.filter) };
+    },
+    podSandboxStats: async (request) => {
+      await adapter.measure?.();
+      return { stats: podSandboxStats(runtime, request.podSandboxId) };
+    },
+    listPodSandboxStats: async (request) => {
+      await adapter.measure?.();
+      return { stats: listPodSandboxStats(runtime, request.filter) };
+    },
     listMetricDescriptors: () => Promise.resolve({ descriptors: metricDescriptors() }),
-    listPodSandboxMetrics: async () => ({ podMetrics: await listPodSandboxMetrics(runtime) }),
+    listPodSandboxMetrics: async () => {
+      await adapter.measure?.();
+      return { podMetrics: listPodSandboxMetrics(runtime) };
+    },
     getContainerEvents: (_request, { signal }) => containerEvents(runtime, signal),
 
     streamPodSandboxes: ({ filter }) =>

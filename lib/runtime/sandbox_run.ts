@@ -1,15 +1,22 @@
 import { CriError } from "../base/error.ts";
-import type { PodSandboxMetadata, RunPodSandboxRequest } from "../cri/api.generated.ts";
+import type {
+  PodSandboxConfig,
+  PodSandboxMetadata,
+  RunPodSandboxRequest,
+} from "../cri/api.generated.ts";
 import { configDigest } from "./config_digest.ts";
 import { OWN_NAME } from "../config/remotes.ts";
 import { newId, type Runtime } from "./runtime.ts";
 
 /**
- * RunPodSandbox: records a pod. A repeated request (same metadata and attempt, equal configuration)
+ * RunPodSandbox: records a pod, after the adapter has made what there is of it. A repeated request (same metadata and attempt, equal configuration)
  * returns the id it got the first time, because the kubelet repeats a call whose answer was lost.
  * @throws CriError ALREADY_EXISTS when the same pod and attempt exists with another configuration.
  */
-export function runPodSandbox(runtime: Runtime, request: RunPodSandboxRequest): string {
+export async function runPodSandbox(
+  runtime: Runtime,
+  request: RunPodSandboxRequest,
+): Promise<string> {
   const config = request.config;
   const metadata = config?.metadata;
   if (
@@ -27,11 +34,24 @@ export function runPodSandbox(runtime: Runtime, request: RunPodSandboxRequest): 
         `'${request.runtimeHandler}': the known ones are '' and '${OWN_NAME}'.`,
     );
   }
+  const { uid, attempt } = metadata;
+  return await runtime.locks.runExclusive(
+    `pod ${uid} ${attempt}`,
+    () => runNewSandbox(runtime, request.runtimeHandler, config, metadata),
+  );
+}
+
+async function runNewSandbox(
+  runtime: Runtime,
+  runtimeHandler: string,
+  config: PodSandboxConfig,
+  metadata: PodSandboxMetadata,
+): Promise<string> {
   const twin = runtime.store.sandboxes.all().find((sandbox) =>
     sameSandbox(sandbox.config.metadata, metadata)
   );
   if (twin !== undefined) {
-    const same = twin.state === "ready" && twin.runtimeHandler === request.runtimeHandler &&
+    const same = twin.state === "ready" && twin.runtimeHandler === runtimeHandler &&
       configDigest(twin.config) === configDigest(config);
     if (same) return twin.id;
     throw new CriError(
@@ -43,10 +63,11 @@ export function runPodSandbox(runtime: Runtime, request: RunPodSandboxRequest): 
     );
   }
   const id = newId();
+  await runtime.adapter.pods?.run(id, config);
   runtime.store.sandboxes.put({
     id,
     config,
-    runtimeHandler: request.runtimeHandler,
+    runtimeHandler,
     createdAtMs: runtime.clock.now(),
     state: "ready",
   });

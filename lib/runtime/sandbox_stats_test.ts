@@ -40,7 +40,7 @@ Deno.test("podSandboxStats() are the sums of what is known of the containers", (
 Deno.test("listPodSandboxStats() chooses by id and labels", () =>
   withRuntime(async (test) => {
     const { pod } = await createPod(test.runtime);
-    const other = runPodSandbox(
+    const other = await runPodSandbox(
       test.runtime,
       sandboxRequest({ config: { metadata: { name: "o", uid: "2" }, labels: { app: "o" } } }),
     );

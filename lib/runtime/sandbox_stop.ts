@@ -31,5 +31,6 @@ export async function stopPodSandbox(
       sandbox.id,
       (record) => record.state === "notready" ? record : { ...record, state: "notready" },
     );
+    await runtime.adapter.pods?.stop(sandbox.id);
   });
 }

@@ -16,7 +16,10 @@ const METADATA = { name: "pod", namespace: "ns", uid: "uid" };
 Deno.test("runPodSandbox() returns the same id when it is repeated", () =>
   withRuntime(async ({ runtime, store }) => {
     const labels = { a: "1", b: "2" };
-    const id = runPodSandbox(runtime, sandboxRequest({ config: { metadata: METADATA, labels } }));
+    const id = await runPodSandbox(
+      runtime,
+      sandboxRequest({ config: { metadata: METADATA, labels } }),
+    );
     const shuffled = { b: "2", a: "1" };
     assertEquals(
       await Promise.resolve(
@@ -40,9 +43,9 @@ const OTHER_PODS: Record<string, Request> = {
 for (const [what, request] of Object.entries(OTHER_PODS)) {
   Deno.test(`runPodSandbox() runs another pod when its ${what} differs`, () =>
     withRuntime(async ({ runtime, store }) => {
-      const id = runPodSandbox(runtime, sandboxRequest());
+      const id = await runPodSandbox(runtime, sandboxRequest());
       await stopPodSandbox(runtime, id, NEVER);
-      const other = runPodSandbox(runtime, sandboxRequest(request));
+      const other = await runPodSandbox(runtime, sandboxRequest(request));
       assertEquals(store.sandboxes.all().map((sandbox) => sandbox.id), [id, other]);
     }));
 }
@@ -60,9 +63,9 @@ const REFUSED: readonly [request: Request, code: string, words: string][] = [
 for (const [request, code, words] of REFUSED) {
   Deno.test(`runPodSandbox() refuses ${JSON.stringify(request)} with a sentence`, () =>
     withRuntime(async ({ runtime, store }) => {
-      runPodSandbox(runtime, sandboxRequest());
+      await runPodSandbox(runtime, sandboxRequest());
       const error = await assertRejects(
-        () => Promise.try(() => runPodSandbox(runtime, sandboxRequest(request))),
+        () => runPodSandbox(runtime, sandboxRequest(request)),
         CriError,
         words,
       );
@@ -72,8 +75,8 @@ for (const [request, code, words] of REFUSED) {
 
 Deno.test("runPodSandbox() refuses an attempt that was stopped", () =>
   withRuntime(async ({ runtime }) => {
-    await stopPodSandbox(runtime, runPodSandbox(runtime, sandboxRequest()), NEVER);
-    const error = assertThrows(
+    await stopPodSandbox(runtime, await runPodSandbox(runtime, sandboxRequest()), NEVER);
+    const error = await assertRejects(
       () => runPodSandbox(runtime, sandboxRequest()),
       CriError,
       "was stopped",
@@ -157,7 +160,7 @@ Deno.test("podSandboxStatus() tells everything the kubelet reads", () =>
     const request = sandboxRequest({
       config: { metadata: METADATA, labels: { l: "1" }, annotations: { a: "2" } },
     });
-    const id = runPodSandbox(runtime, request);
+    const id = await runPodSandbox(runtime, request);
     await createContainer(runtime, containerRequest(id));
     const { status, containersStatuses, timestamp, info } = podSandboxStatus(runtime, id, false);
     assertEquals(status?.metadata, { ...METADATA, attempt: 0 });
@@ -174,7 +177,7 @@ Deno.test("podSandboxStatus() tells everything the kubelet reads", () =>
 Deno.test("podSandboxStatus() echoes the namespaces and names no address on the host's network", () =>
   withRuntime(async ({ runtime }) => {
     const namespaceOptions = { network: NamespaceMode.NODE, pid: NamespaceMode.CONTAINER };
-    const id = runPodSandbox(
+    const id = await runPodSandbox(
       runtime,
       sandboxRequest({
         config: { metadata: METADATA, linux: { securityContext: { namespaceOptions } } },
@@ -192,7 +195,10 @@ Deno.test("podSandboxStatus() shows the configuration when verbose, large number
       resources: { cpuShares: 2n, memoryLimitInBytes: 9_007_199_254_740_993n },
       securityContext: { runAsUser: { value: 1000n } },
     };
-    const id = runPodSandbox(runtime, sandboxRequest({ config: { metadata: METADATA, linux } }));
+    const id = await runPodSandbox(
+      runtime,
+      sandboxRequest({ config: { metadata: METADATA, linux } }),
+    );
     const { info } = await Promise.resolve(podSandboxStatus(runtime, id, true));
     assertStringIncludes(info["info"] ?? "", "9007199254740993");
     assertEquals(JSON.parse(info["info"] ?? "").adapter, "test");
@@ -207,8 +213,8 @@ Deno.test("listPodSandboxes() lists what the filter asks for", () =>
         runtime,
         sandboxRequest({ config: { metadata: { ...METADATA, name }, labels } }),
       );
-    const first = run("first", { app: "a", constructor: "x" });
-    const second = run("second", { app: "a" });
+    const first = await run("first", { app: "a", constructor: "x" });
+    const second = await run("second", { app: "a" });
     await stopPodSandbox(runtime, second, NEVER);
     const cases: [filter: Parameters<typeof PodSandboxFilter.fromPartial>[0], ids: string[]][] = [
       [{}, [first, second]],

@@ -33,11 +33,12 @@ export function runtimeStatus(runtime: Runtime, verbose: boolean): StatusRespons
     { type: "NetworkReady", status: true, reason: "", message: "" },
     ...runtime.adapter.conditions(),
   ];
-  const features = { recursiveReadOnlyMounts: false, userNamespaces: false };
+  const { recursiveReadOnlyMounts, supplementalGroupsPolicy } = runtime.adapter.features;
+  const features = { recursiveReadOnlyMounts, userNamespaces: false };
   return StatusResponse.fromPartial({
     status: { conditions },
     runtimeHandlers: [{ name: "", features }, { name: OWN_NAME, features }],
-    features: { supplementalGroupsPolicy: false },
+    features: { supplementalGroupsPolicy },
     info: verbose ? { config: JSON.stringify(runtime.config, null, 2) } : {},
   });
 }

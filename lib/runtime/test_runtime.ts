@@ -30,6 +30,7 @@ import { runPodSandbox } from "./sandbox_run.ts";
 /** Runs nothing; each call is written down as `verb id`, and fails with `failures[verb]` when that is set. */
 export class TestAdapter implements Adapter {
   readonly name = "test";
+  readonly features = { recursiveReadOnlyMounts: true, supplementalGroupsPolicy: false };
   readonly calls: string[] = [];
   readonly failures: Partial<
     Record<"abandon" | "prepare" | "start" | "stop" | "update" | "open" | "remove", Error>
@@ -226,6 +227,6 @@ export function containerRequest(
 
 /** A pod with a created container. */
 export async function createPod(runtime: Runtime): Promise<{ pod: string; container: string }> {
-  const pod = runPodSandbox(runtime, sandboxRequest());
+  const pod = await runPodSandbox(runtime, sandboxRequest());
   return { pod, container: await createContainer(runtime, containerRequest(pod)) };
 }

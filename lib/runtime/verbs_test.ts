@@ -40,7 +40,7 @@ const POD_VERBS: Record<string, Record<keyof typeof POD_PHASES, string>> = {
 async function performPod(runtime: Runtime, verb: string, id: string): Promise<unknown> {
   switch (verb) {
     case "run":
-      return runPodSandbox(runtime, sandboxRequest());
+      return await runPodSandbox(runtime, sandboxRequest());
     case "stop":
       return await stopPodSandbox(runtime, id, NEVER);
     case "remove":
@@ -56,7 +56,7 @@ for (const [verb, outcomes] of Object.entries(POD_VERBS)) {
   for (const [phase, outcome] of Object.entries(outcomes)) {
     Deno.test(`${verb} leads to ${outcome || "no pod"} when the pod is ${phase}`, () =>
       withRuntime(async ({ runtime, store }) => {
-        const id = runPodSandbox(runtime, sandboxRequest());
+        const id = await runPodSandbox(runtime, sandboxRequest());
         await POD_PHASES[phase]?.(runtime, id);
         const result = await performPod(runtime, verb, id).then(
           () => store.sandboxes.all().map(({ state }) => state).join(),
