@@ -1,13 +1,7 @@
 import { isAbsolute, join } from "@std/path";
-import type { Clock } from "../../base/clock.ts";
 import { CriError, messageOf } from "../../base/error.ts";
-import type { Logger } from "../../base/log.ts";
-import type { Config } from "../../config/flags.ts";
 import type { ContainerUser } from "../../cri/api.generated.ts";
-import type { Executor } from "../../executors/executor.ts";
-import type { ProcessStarter } from "../../executors/local_process.ts";
 import type { ContainerRecord } from "../../store/records.ts";
-import type { Store } from "../../store/store.ts";
 import type { CommandRunner, PortForwarder } from "../../streaming/process.ts";
 import type {
   Adapter,
@@ -27,24 +21,10 @@ import { OciRuntime } from "./oci_runtime.ts";
 import { Places } from "./places.ts";
 import { Pods } from "./pods.ts";
 import { portForwarder } from "./port_forward.ts";
+import type { NodeMeans } from "./means.ts";
 import { type NodeWorkload, prepareBundle, type PreparePlace } from "./prepare.ts";
 import { hasInput } from "./supervisor.ts";
 import { NodeUsages } from "./usage.ts";
-
-/** What a `SingularityAdapter` is made of. */
-export interface NodeMeans {
-  config: Config;
-  store: Store;
-  executor: Executor;
-  processes: ProcessStarter;
-  clock: Clock;
-  log: Logger;
-  /** Whether systemd is this node's init system, which then makes the cgroups. */
-  systemdCgroups: boolean;
-  nodeName: string;
-  /** The network namespace that a pod has of its own, as a path. */
-  networkOf: (sandboxId: string) => string | undefined;
-}
 
 /** Runs containers on this node, as root: their images are mounted by Apptainer, their bundles run by crun. */
 export class SingularityAdapter implements Adapter {

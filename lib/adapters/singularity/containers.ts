@@ -11,8 +11,8 @@ import {
   undoStart,
 } from "../../store/container_state.ts";
 import type { ContainerRecord } from "../../store/records.ts";
-import type { NodeMeans } from "./adapter.ts";
 import type { OciResources, OciSpec } from "./bundle/oci_spec.ts";
+import type { NodeMeans } from "./means.ts";
 import type { OciRuntime } from "./oci_runtime.ts";
 import { type NodeWorkload, type PreparePlace, removeBundle } from "./prepare.ts";
 import { RunningContainer } from "./running_container.ts";

@@ -92,7 +92,7 @@ async function runCommand(
           timeoutMs,
           stdio === "none" ? MAX_EXEC_OUTPUT_BYTES : 0,
           files,
-          files,
+          runtime.newSocketPath(),
           containerId,
           ...runtime.words,
         ],

@@ -4,17 +4,17 @@
 # $stdio: `none` for an empty stdin, `pipe` for one that is sent, `tty` for a terminal. $process: crun's file that says
 # what is run (--process), with the command's environment; it goes as soon as it was read. $folder: where our own
 # files of this command begin.
-my ($stdio, $timeout_ms, $max_output, $process, $folder, $id, @crun) = @request;
+my ($stdio, $timeout_ms, $max_output, $process, $socket, $id, @crun) = @request;
 
 become_subreaper() or fail('node', "no subreaper can be made: $!");
 my ($null, $stdin, $stdout, $stderr, $sink, %source, $console);
 open $null, '+<', '/dev/null' or fail('node', "/dev/null cannot be opened: $!");
 ($stdin, $stdout, $stderr) = ($null, $null, $null);
-my @exec = ('--log', "$folder.log", 'exec', '--detach', '--process', $process, '--pid-file', "$folder.pid");
+my @exec = ('--log', "$process.log", 'exec', '--detach', '--process', $process, '--pid-file', "$process.pid");
 eval {
   if ($stdio eq 'tty') {
-    $console = listen_for_terminal("$folder.tty");
-    push @exec, '--tty', '--console-socket', "$folder.tty";
+    $console = listen_for_terminal($socket);
+    push @exec, '--tty', '--console-socket', $socket;
   } else {
     ($source{o}, $stdout) = pipe_pair();
     ($source{e}, $stderr) = pipe_pair();
@@ -23,10 +23,10 @@ eval {
   1;
 } or fail('node', "$@");
 my $runs = run_crun($stdin, $stdout, $stderr, @crun, @exec, $id);
-my $words = $runs ? '' : last_words("$folder.log");
-my $terminal = $runs && $console ? take_handed_over($console, "$folder.tty") : undef;
-my $child = $runs ? id_in("$folder.pid") : undef;
-unlink $process, map { "$folder.$_" } qw(log pid tty);
+my $words = $runs ? '' : last_words("$process.log");
+my $terminal = $runs && $console ? take_handed_over($console, $socket) : undef;
+my $child = $runs ? id_in("$process.pid") : undef;
+unlink $process, map { "$process.$_" } qw(log pid);
 fail('command', $words) if !$runs;
 fail('node', 'its process id is not known') if !defined $child;
 close $_ for grep { $_ != $null } $stdin, $stdout, $stderr;

@@ -20,11 +20,16 @@ export class OciRuntime {
   /** @param systemdCgroups Whether systemd makes the cgroups, as it must where it is the init system. */
   constructor(
     private readonly executor: Executor,
-    stateDir: string,
+    private readonly stateDir: string,
     systemdCgroups: boolean,
   ) {
     const cgroups = systemdCgroups ? ["--systemd-cgroup"] : [];
     this.words = ["crun", "--root", join(stateDir, "crun"), ...cgroups];
+  }
+
+  /** Where a socket can be made by which crun hands over a terminal; a short path, since unix(7) has but 108 bytes for it. */
+  newSocketPath(): string {
+    return join(this.stateDir, `tty-${crypto.getRandomValues(new Uint8Array(8)).toHex()}`);
   }
 
   /** Undefined when there is no such container. */

@@ -10,9 +10,10 @@ export async function readPiece(path: string, offset: number): Promise<Uint8Arra
     await file.seek(offset, Deno.SeekMode.Start);
     const buffer = new Uint8Array(READ_BYTES);
     let length = 0;
-    for (let read; length < READ_BYTES; length += read) {
-      read = await file.read(buffer.subarray(length)) ?? 0;
-      if (read === 0) break;
+    while (length < READ_BYTES) {
+      const read = await file.read(buffer.subarray(length));
+      if (read === null) break;
+      length += read;
     }
     return buffer.subarray(0, length);
   } catch (error) {

@@ -20,7 +20,7 @@ const SHM_BYTES = 64 * 1024 * 1024;
  */
 const MAKE = `
 cd "$1"
-hostname=$2 network=$3 kinds=$4 shm=$5 pause=$6
+folder=$1 hostname=$2 network=$3 kinds=$4 shm=$5 pause=$6
 shift 6
 [ -z "$shm" ] || { mkdir shm; mount -t tmpfs -o "nosuid,nodev,noexec,mode=1777,size=$shm" shm shm; }
 set -- sh -euc '
@@ -43,7 +43,7 @@ case " $kinds " in
   mount -t tmpfs -o ro,size=4k empty empty
   PAUSE=$pause setsid sh -c '
     unshare --pid="$1/pid" --fork --mount --kill-child sh -c "cd empty && exec perl -e \\"\\$PAUSE\\"" &
-    echo $! >pause' sh "$1" </dev/null >/dev/null 2>&1
+    echo $! >pause' sh "$folder" </dev/null >/dev/null 2>&1
   for try in 1 2 3 4 5 6 7 8 9 10; do mountpoint -q pid && break; sleep 0.05; done
   umount -l empty
   mountpoint -q pid ;;

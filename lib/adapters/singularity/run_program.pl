@@ -8,6 +8,8 @@ my $PR_SET_CHILD_SUBREAPER = 36;
 my ($AF_UNIX, $STREAM) = (1, 1);
 # What crun says at most of why it failed.
 my $WORDS_BYTES = 4096;
+# How often it is looked whether a program has begun, and how many times: for ten seconds.
+my ($BEGIN_LOOK_S, $BEGIN_TRIES) = (0.001, 10_000);
 
 sub become_subreaper {
   my (undef, $prctl) = @{ $CALLS{ machine() } || return };
@@ -29,6 +31,16 @@ sub run_crun {
   }
   waitpid $child, 0;
   return $? == 0;
+}
+
+# Waits until the process is the program and no longer crun: a signal that came before would be lost, since the kernel
+# drops what the first process of a namespace does not handle (pid_namespaces(7)). One that has ended is waited for no more.
+sub await_program {
+  my ($process) = @_;
+  for (my $left = $BEGIN_TRIES; $left > 0; $left--) {
+    return if (readlink("/proc/$process/exe") // '') !~ /crun/;
+    sleep_for($BEGIN_LOOK_S);
+  }
 }
 
 # What crun wrote into its log, on one line.

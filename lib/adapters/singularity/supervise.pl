@@ -2,15 +2,16 @@
 # and writes down how it ended. It outlives the server. node.pl, terminal.pl and run_program.pl stand before it.
 #
 # argv: the beginning of the paths of the container's files; 1 or 0 for each of: it has stdin, its stdin ends with the
-# first client that ends it, it has a terminal; the folder in which crun leaves its files; a comma-separated list of
-# files that may tell of processes killed for memory; crun's words before the verb, and the container's id.
+# first client that ends it, it has a terminal; the folder in which crun leaves its files; where a socket can be made
+# for the terminal; a comma-separated list of files that may tell of processes killed for memory; the container's id, and
+# crun's words before the verb.
 #
 # It answers on stdout: `started PID`, or `failed WHY`. The files:
 #   .stdout, .stderr   what the program wrote
 #   .stdin             a pipe for frames as in step.pl (i, e and w), whole and one at a time, from anybody
 #   .exit              `CODE KILLED`, when it has ended and all of its output is written: 128 + n when signal n ended
 #                      it, and whether memory was the reason
-my ($files, $has_stdin, $stdin_once, $has_tty, $folder, $memory_files, $id, @crun) = @ARGV;
+my ($files, $has_stdin, $stdin_once, $has_tty, $folder, $socket, $memory_files, $id, @crun) = @ARGV;
 
 # How long output is waited for that somebody else holds open after the end.
 my $DRAIN_S = 1;
@@ -62,8 +63,8 @@ sub supervise {
   my ($stdin, $stdout, $stderr, $sink, %source, $console) = ($null, $null, $null);
   my @run = ('--log', "$folder/log", 'run', '--detach', '--bundle', $folder, '--pid-file', "$folder/pid");
   if ($has_tty) {
-    $console = listen_for_terminal("$folder/tty");
-    push @run, '--console-socket', "$folder/tty";
+    $console = listen_for_terminal($socket);
+    push @run, '--console-socket', $socket;
   } else {
     ($source{out}, $stdout) = pipe_pair();
     ($source{err}, $stderr) = pipe_pair();
@@ -73,13 +74,14 @@ sub supervise {
   if (!run_crun($stdin, $stdout, $stderr, @crun, @run, $id)) {
     die last_words("$folder/log") . "\n";
   }
-  my $terminal = $has_tty ? take_handed_over($console, "$folder/tty") : undef;
+  my $terminal = $has_tty ? take_handed_over($console, $socket) : undef;
   if ($has_tty) {
     $source{out} = $sink = $terminal // die "its terminal was not handed over\n";
   }
   close $_ for grep { defined && $_ != $null } $stdin, $stdout, $stderr;
   my $program = id_in("$folder/pid") // die "its process id is not known\n";
   my $end = end_of($program) // die "its process cannot be watched: $!\n";
+  await_program($program);
   answer("started $program");
   my $status = keep($program, $end, $frames, $sink, \%source, { out => $out, err => $err });
   open my $exit, '>', "$files.exit.new" or exit 1;
@@ -135,7 +137,7 @@ sub keep {
       elsif ($letter eq 'e' && $stdin_once && defined $sink) {
         # A terminal is told by its character for that (EOF, termios(3)).
         if ($has_tty) { $to_pass = "\x04" }
-        else { undef $sink }
+        else { close $sink; undef $sink }
       }
     }
   }

@@ -34,6 +34,7 @@ export async function startSupervised(
       place.files,
       ...[stdin, stdinOnce, tty].map((choice) => choice ? "1" : "0"),
       place.bundle,
+      runtime.newSocketPath(),
       memoryFiles(cgroupsPath),
       id,
       ...runtime.words,
