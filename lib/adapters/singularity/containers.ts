@@ -16,9 +16,11 @@ import type { NodeMeans } from "./means.ts";
 import type { OciRuntime } from "./oci_runtime.ts";
 import { type NodeWorkload, type PreparePlace, removeBundle } from "./prepare.ts";
 import { RunningContainer } from "./running_container.ts";
-import { stopSignal } from "./stop_signal.ts";
+import { awaitHandler, stopSignal } from "./stop_signal.ts";
 import { hasInput, startSupervised } from "./supervisor.ts";
 
+/** So long a program may take until it handles the signal that is to end it. */
+const YOUNG_MS = 3_000;
 /** A killed program ends at once; its output may take as long as its drain, and a loaded node longer. */
 const KILL_WAIT_MS = 30_000;
 /** A supervisor that was started just before this process died needs this long to start its container. */
@@ -98,6 +100,9 @@ export class Containers {
         container.config.stopSignal,
         (container.workload as NodeWorkload).stopSignal,
       );
+      if (this.means.clock.now() - container.state.startedAtMs < YOUNG_MS) {
+        await awaitHandler(this.place.node, await this.#pid(id), asks);
+      }
       await this.runtime.kill(id, asks);
       if (await this.#endsWithin(id, graceMs, signal)) return;
     }
@@ -248,6 +253,12 @@ export class Containers {
     for await (const { paths } of this.#watcher) {
       for (const path of paths) this.#running.get(basename(path).split(".")[0] ?? "")?.touch();
     }
+  }
+
+  /** Of its first process, as crun wrote it. */
+  async #pid(id: string): Promise<string> {
+    const path = join(this.place.places.container(id).bundle, "pid");
+    return (await Deno.readTextFile(path).catch(() => "")).trim();
   }
 
   #record(id: string): ContainerRecord {
