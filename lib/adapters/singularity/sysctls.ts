@@ -1,7 +1,7 @@
 import { CriError } from "../../base/error.ts";
 
-/** Names as in sysctl(8); nothing else may become a path. */
-const NAME = /^[a-z0-9_-]+([./][a-zA-Z0-9_-]+)+$/;
+/** Names with dots, as in sysctl(8); nothing else may become a path. */
+const NAME = /^[a-z0-9_-]+(\.[a-zA-Z0-9_-]+)+$/;
 /** Kernel settings that each IPC namespace has of its own (ipc_namespaces(7)). */
 const OF_IPC = [/^kernel\.(msg(max|mnb|mni)|sem|shm(all|max|mni|_rmid_forced))$/, /^fs\.mqueue\./];
 
