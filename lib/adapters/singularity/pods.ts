@@ -16,12 +16,12 @@ const SHM_BYTES = 64 * 1024 * 1024;
 /**
  * Makes a pod's namespaces, each held by a mount of its file, the memory that its containers share, and its kernel
  * settings. $1 the folder, $2 the host name or nothing, $3 its network or nothing, $4 the namespaces to make, $5 the
- * size of shared memory or nothing, $6 the program of the first process; then settings as NAME=VALUE.
+ * size of shared memory or nothing, $6 the program of the first process, $7 one that starts what outlives this server; then settings as NAME=VALUE.
  */
 const MAKE = `
 cd "$1"
-folder=$1 hostname=$2 network=$3 kinds=$4 shm=$5 pause=$6
-shift 6
+folder=$1 hostname=$2 network=$3 kinds=$4 shm=$5 pause=$6 start=$7
+shift 7
 [ -z "$shm" ] || { mkdir shm; mount -t tmpfs -o "nosuid,nodev,noexec,mode=1777,size=$shm" shm shm; }
 set -- sh -euc '
   [ -z "$1" ] || printf %s "$1" >/proc/sys/kernel/hostname
@@ -41,7 +41,7 @@ case " $kinds " in
 *" pid "*)
   mkdir empty
   mount -t tmpfs -o ro,size=4k empty empty
-  PAUSE=$pause setsid sh -c '
+  PAUSE=$pause perl -e "$start" setsid sh -c '
     unshare --pid="$1/pid" --fork --mount --kill-child sh -c "cd empty && exec perl -e \\"\\$PAUSE\\"" &
     echo $! >pause' sh "$folder" </dev/null >/dev/null 2>&1
   for try in 1 2 3 4 5 6 7 8 9 10; do mountpoint -q pid && break; sleep 0.05; done
@@ -89,6 +89,7 @@ export class Pods implements PodAdapter {
         kinds.join(" "),
         ownIpc ? String(SHM_BYTES) : "",
         nodeProgram + pause,
+        nodeProgram + "close_inherited(); exec { $ARGV[0] } @ARGV;",
         ...Object.entries(sysctls).map(([name, value]) => `${name}=${value}`),
       ]);
     } catch (error) {

@@ -31,10 +31,18 @@ mkdir -- "$2/upper" "$2/rootfs"
 mkdir -m 700 -- "$2/work"
 mount -t overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" multicri "$2/rootfs"`;
 
-/** Removes the layer. What is not there does not matter. */
+/**
+ * Removes the layer $1, and of the container $2 the cgroups that crun has left, because a process of it was not quite
+ * gone. What is not there does not matter.
+ */
 const REMOVE_LAYER = `
 umount -l -- "$1/rootfs" 2>/dev/null || true
-rm -rf --one-file-system -- "$1"`;
+rm -rf --one-file-system -- "$1"
+for try in 1 2 3; do
+  left=$(find /sys/fs/cgroup -type d -name "$2" -prune -print 2>/dev/null) || true
+  [ -n "$left" ] || exit 0
+  for group in $left; do find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.05; done
+done`;
 
 /** What a bundle is made with. */
 export interface PreparePlace {
@@ -115,7 +123,7 @@ export async function removeBundle(
   imageId: string,
 ): Promise<void> {
   const { bundle, layer } = places.container(id);
-  await node.script("remove the container's root", REMOVE_LAYER, [layer]);
+  await node.script("remove the container's root", REMOVE_LAYER, [layer, id]);
   await Deno.remove(bundle, { recursive: true }).catch((error) => {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   });

@@ -16,6 +16,7 @@ my ($files, $has_stdin, $stdin_once, $has_tty, $folder, $socket, $memory_files, 
 # How long output is waited for that somebody else holds open after the end.
 my $DRAIN_S = 1;
 
+close_inherited();
 my ($answer, $to_answer) = pipe_pair();
 my $own = fork // die "no process can be made: $!\n";
 if ($own != 0) {
@@ -25,7 +26,7 @@ if ($own != 0) {
   exit 0;
 }
 close $answer;
-close_all_but($to_answer);
+leave_streams();
 my ($setns, $prctl, $setsid) = @{ $CALLS{ machine() } || answer("failed this machine type is not known") };
 syscall($setsid);
 $0 = "multicri: container $id";
@@ -39,8 +40,7 @@ eval { supervise(); 1 } or do {
 exit 0;
 
 # Whoever waits for the end of our caller's streams must not wait for us.
-sub close_all_but {
-  my ($kept) = @_;
+sub leave_streams {
   open STDIN, '<', '/dev/null';
   open STDOUT, '>', '/dev/null';
   open STDERR, '>', '/dev/null';
