@@ -100,7 +100,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
       systemdNode,
       locks: new KeyedMutex(),
     }),
-    notBuiltYet,
+    notBuiltYet(adapter.name),
   );
 
   // Recovery comes before the socket: a client must not see a list that misses what still runs.

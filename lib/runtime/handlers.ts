@@ -165,18 +165,23 @@ export function runtimeHandlers(runtime: Runtime): Partial<CriHandlers> {
   };
 }
 
-/** RPCs that no adapter will have, and why. */
-const IMPOSSIBLE: Readonly<Record<string, string>> = Object.fromEntries(
-  ["CheckpointContainer", "CheckpointPod", "RestorePod"].map((rpc) => [
-    rpc,
-    `${rpc} is not possible: CRIU needs rights on the compute node that a job of an ordinary user does not ` +
-    "have. Let the program write checkpoints of its own into $MULTICRI_RESULTS_DIR.",
-  ]),
-);
+/** RPCs that no adapter will have. */
+const IMPOSSIBLE: readonly string[] = ["CheckpointContainer", "CheckpointPod", "RestorePod"];
+
+/** Why, by the adapter's name. */
+const WHY_IMPOSSIBLE: Readonly<Record<string, string>> = {
+  slurm:
+    "CRIU needs rights on the compute node that a job of an ordinary user does not have. Let the program write " +
+    "checkpoints of its own into $MULTICRI_RESULTS_DIR.",
+  singularity:
+    "a checkpoint would have to hold the pod's network and the image in the pool, which CRIU cannot bring " +
+    "to another node. Let the program write checkpoints of its own into a volume.",
+};
 
 /** What an RPC answers that is not here. */
-export function notBuiltYet(rpc: string): string {
-  const why = IMPOSSIBLE[rpc];
-  if (why !== undefined) return why;
-  return `${rpc} is not available in this version of multicri; the README lists what is.`;
+export function notBuiltYet(adapterName: string): (rpc: string) => string {
+  return (rpc) =>
+    IMPOSSIBLE.includes(rpc)
+      ? `${rpc} is not possible: ${WHY_IMPOSSIBLE[adapterName] ?? "this adapter has none"}`
+      : `${rpc} is not available in this version of multicri; the README lists what is.`;
 }

@@ -30,11 +30,12 @@ export async function attach(
   const input = hasInput
     ? passInput(`${container.files}.stdin`, clock, streams, either)
     : Promise.resolve();
+  const offsets = {
+    stdout: await sizeOf(container, "stdout"),
+    stderr: await sizeOf(container, "stderr"),
+  };
+  const stopKeeping = container.keepFor(offsets);
   try {
-    const offsets = {
-      stdout: await sizeOf(container, "stdout"),
-      stderr: await sizeOf(container, "stderr"),
-    };
     while (!signal.aborted) {
       const change = container.change;
       const ended = hasEnded();
@@ -53,6 +54,7 @@ export async function attach(
     throw signal.reason;
   } finally {
     over.abort();
+    stopKeeping();
     await streams.stdin.return?.();
     await streams.resizes.return?.();
     await input;

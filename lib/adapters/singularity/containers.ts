@@ -217,6 +217,7 @@ export class Containers {
       id,
       this.place.places.container(id).files,
       new ContainerLog(id, path, store.logPositions, clock, maxLogBytes),
+      this.place.node,
       clock,
       log,
       (end) => {

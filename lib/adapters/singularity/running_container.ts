@@ -1,12 +1,17 @@
 import type { Clock } from "../../base/clock.ts";
 import { messageOf } from "../../base/error.ts";
 import type { Logger } from "../../base/log.ts";
-import type { ContainerLog } from "../../logs/container_log.ts";
+import type { ContainerLog, LogStream } from "../../logs/container_log.ts";
 import type { ContainerEnd } from "../../store/container_state.ts";
 import { copyOutput } from "./output.ts";
+import type { Node } from "./node.ts";
 
 /** How late output and ends are seen when the kernel does not tell of them. */
 const LOOK_INTERVAL_MS = 2_000;
+/** So much output that is in the log may still take room on the disk. */
+const COPIED_BYTES = 16 * 1024 * 1024;
+/** Gives back the room of $2 bytes at the beginning of the file $1, which keeps its length (fallocate(2)). */
+const GIVE_BACK = 'fallocate --punch-hole --offset 0 --length "$2" -- "$1" 2>/dev/null || true';
 /** Between looks at a container that writes without pause. */
 const SHORTEST_PAUSE_MS = 10;
 
@@ -14,6 +19,9 @@ const SHORTEST_PAUSE_MS = 10;
 export class RunningContainer {
   #changed = Promise.withResolvers<void>();
   readonly #over = new AbortController();
+  readonly #givenBackBytes = { stdout: 0, stderr: 0 };
+  /** Where attached clients are in the output: what they have not seen stays. */
+  readonly #readers = new Set<Record<LogStream, number>>();
   #loop: Promise<void> | undefined;
 
   constructor(
@@ -21,6 +29,7 @@ export class RunningContainer {
     /** What the paths of its files begin with; see supervise.pl. */
     readonly files: string,
     readonly log: ContainerLog,
+    private readonly node: Node,
     private readonly clock: Clock,
     private readonly logger: Logger,
     private readonly ended: (end: ContainerEnd) => void,
@@ -48,6 +57,12 @@ export class RunningContainer {
     const either = AbortSignal.any([signal, this.#over.signal, over.signal]);
     await Promise.race([change, this.clock.sleep(LOOK_INTERVAL_MS, either).catch(() => {})]);
     over.abort();
+  }
+
+  /** Keeps output from where the reader is, whose offsets it moves on; returns how to end that. */
+  keepFor(reader: Record<LogStream, number>): () => void {
+    this.#readers.add(reader);
+    return () => this.#readers.delete(reader);
   }
 
   async close(): Promise<void> {
@@ -79,10 +94,22 @@ export class RunningContainer {
     const final = end !== undefined;
     await copyOutput(`${this.files}.stdout`, "stdout", this.log, final);
     await copyOutput(`${this.files}.stderr`, "stderr", this.log, final);
-    if (end === undefined) return false;
+    if (end === undefined) {
+      for (const stream of ["stdout", "stderr"] as const) await this.#giveBack(stream);
+      return false;
+    }
     this.ended(end);
     this.touch();
     return true;
+  }
+
+  /** Gives back the disk's room of what is in the log and was seen by everybody. */
+  async #giveBack(stream: LogStream): Promise<void> {
+    const seen = [...this.#readers].map((reader) => reader[stream]);
+    const bytes = Math.min(this.log.consumedBytes(stream), ...seen);
+    if (bytes - this.#givenBackBytes[stream] < COPIED_BYTES) return;
+    await this.node.script("give back room", GIVE_BACK, [`${this.files}.${stream}`, String(bytes)]);
+    this.#givenBackBytes[stream] = bytes;
   }
 }
 
