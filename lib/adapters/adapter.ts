@@ -62,6 +62,7 @@ export interface ExecResult {
 export interface AdapterFeatures {
   recursiveReadOnlyMounts: boolean;
   supplementalGroupsPolicy: boolean;
+  userNamespaces: boolean;
 }
 
 /** What an adapter does for pods, where they are more than records. */

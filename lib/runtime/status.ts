@@ -33,8 +33,7 @@ export function runtimeStatus(runtime: Runtime, verbose: boolean): StatusRespons
     { type: "NetworkReady", status: true, reason: "", message: "" },
     ...runtime.adapter.conditions(),
   ];
-  const { recursiveReadOnlyMounts, supplementalGroupsPolicy } = runtime.adapter.features;
-  const features = { recursiveReadOnlyMounts, userNamespaces: false };
+  const { supplementalGroupsPolicy, ...features } = runtime.adapter.features;
   return StatusResponse.fromPartial({
     status: { conditions },
     runtimeHandlers: [{ name: "", features }, { name: OWN_NAME, features }],

@@ -30,7 +30,11 @@ import { runPodSandbox } from "./sandbox_run.ts";
 /** Runs nothing; each call is written down as `verb id`, and fails with `failures[verb]` when that is set. */
 export class TestAdapter implements Adapter {
   readonly name = "test";
-  readonly features = { recursiveReadOnlyMounts: true, supplementalGroupsPolicy: false };
+  readonly features = {
+    recursiveReadOnlyMounts: true,
+    supplementalGroupsPolicy: false,
+    userNamespaces: false,
+  };
   readonly calls: string[] = [];
   readonly failures: Partial<
     Record<"abandon" | "prepare" | "start" | "stop" | "update" | "open" | "remove", Error>

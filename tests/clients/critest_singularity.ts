@@ -1,10 +1,7 @@
 /** The specs of critest that do not pass on the node itself, and why. Every other one passes. */
 import type { Exceptions } from "./critest_outcome.ts";
 
-const UNCLAIMED = "critest skips what the runtime does not claim in its Status.";
 const NETWORK = "The lab's pods have their node's network here.";
-
-const USER_NAMESPACES = "Security Context UserNamespaces when Host idmap mount support is ";
 
 /** Everything that does not pass. */
 export const EXCEPTIONS: readonly Exceptions[] = [
@@ -27,18 +24,6 @@ export const EXCEPTIONS: readonly Exceptions[] = [
     mayPass: true,
     under: "Security Context bucket runtime should support ",
     specs: ["adding capability", "adding ALL capabilities"],
-  },
-  {
-    reason: UNCLAIMED,
-    under: USER_NAMESPACES,
-    specs: [
-      "needed runtime should support NamespaceMode_POD",
-      "not needed runtime should support NamespaceMode_NODE",
-      "not needed runtime should fail if more than one mapping provided",
-      "not needed runtime should fail if container ID 0 is not mapped",
-      "not needed runtime should fail with NamespaceMode_CONTAINER",
-      "not needed runtime should fail with NamespaceMode_TARGET",
-    ],
   },
   {
     reason: "critest skips AppArmor where the kernel has none, as in the lab.",

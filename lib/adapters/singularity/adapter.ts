@@ -29,7 +29,11 @@ import { NodeUsages } from "./usage.ts";
 /** Runs containers on this node, as root: their images are mounted by Apptainer, their bundles run by crun. */
 export class SingularityAdapter implements Adapter {
   readonly name = "singularity";
-  readonly features = { recursiveReadOnlyMounts: true, supplementalGroupsPolicy: true };
+  readonly features = {
+    recursiveReadOnlyMounts: true,
+    supplementalGroupsPolicy: true,
+    userNamespaces: true,
+  };
   readonly pods: Pods;
   readonly #runtime: OciRuntime;
   readonly #usages: NodeUsages;
@@ -48,8 +52,14 @@ export class SingularityAdapter implements Adapter {
     const { config, store, executor, systemdCgroups } = means;
     const node = new Node(executor);
     const places = new Places(config.rootDir, config.stateDir);
-    for (const folder of Object.values(places.folders)) {
+    const { pods, bundles, layers, ...closed } = places.folders;
+    for (const folder of Object.values(closed)) {
       await Deno.mkdir(folder, { recursive: true, mode: 0o700 });
+    }
+    // The root of a pod with users of its own must pass through to what it mounts; nobody can list them.
+    for (const folder of [pods, bundles, layers, config.rootDir, config.stateDir]) {
+      await Deno.mkdir(folder, { recursive: true });
+      await Deno.chmod(folder, 0o711);
     }
     return new SingularityAdapter(means, {
       node,

@@ -5,11 +5,14 @@ import type { PodAdapter } from "../adapter.ts";
 import nodeProgram from "../slurm/node.pl" with { type: "text" };
 import type { PodFiles } from "./bundle/mounts.ts";
 import type { PodNamespaces } from "./bundle/namespaces.ts";
+import { userNamespaceOf } from "./bundle/user_namespace.ts";
 import type { Node } from "./node.ts";
 import pause from "./pause.pl" with { type: "text" };
 import type { Places } from "./places.ts";
 import { checkSysctls } from "./sysctls.ts";
 
+/** The lowest port that everybody may listen at (ip-sysctl.rst). */
+const LOWEST_PORT = "net.ipv4.ip_unprivileged_port_start";
 /** As other runtimes have it. */
 const SHM_BYTES = 64 * 1024 * 1024;
 
@@ -72,6 +75,7 @@ export class Pods implements PodAdapter {
     const ownIpc = options?.ipc !== NamespaceMode.NODE;
     const ownUts = options?.network !== NamespaceMode.NODE;
     const sysctls = config.linux?.sysctls ?? {};
+    const hasUsers = userNamespaceOf(options) !== undefined;
     checkSysctls(sysctls, { ipc: ownIpc, network: network !== "" });
     const hostname = ownUts ? config.hostname : "";
     const kinds = [
@@ -80,7 +84,8 @@ export class Pods implements PodAdapter {
       ...(options?.pid === NamespaceMode.POD ? ["pid"] : []),
     ];
     try {
-      await Deno.mkdir(folder, { recursive: true, mode: 0o700 });
+      await Deno.mkdir(folder, { recursive: true });
+      await Deno.chmod(folder, 0o711);
       await this.#writeFiles(folder, config);
       await this.node.script(`make the pod ${config.metadata?.name}`, MAKE, [
         folder,
@@ -90,6 +95,8 @@ export class Pods implements PodAdapter {
         ownIpc ? String(SHM_BYTES) : "",
         nodeProgram + pause,
         nodeProgram + "close_inherited(); exec { $ARGV[0] } @ARGV;",
+        // Its root has no rights over a network that was made before its users.
+        ...(hasUsers && network !== "" ? [`${LOWEST_PORT}=0`] : []),
         ...Object.entries(sysctls).map(([name, value]) => `${name}=${value}`),
       ]);
     } catch (error) {

@@ -8,11 +8,14 @@ import { cgroupsPath, writeSpec } from "./bundle/bundle.ts";
 import type { FoundMount } from "./bundle/mounts.ts";
 import type { OciUser } from "./bundle/oci_spec.ts";
 import { parseProfile, seccompChoice } from "./bundle/seccomp.ts";
+import { type UserNamespace, userNamespaceOf } from "./bundle/user_namespace.ts";
 import type { ImageRoots } from "./image_roots.ts";
 import type { Node, NodeFacts } from "./node.ts";
 import type { Places } from "./places.ts";
 import type { Pods } from "./pods.ts";
 import { readBelow } from "./root_files.ts";
+import nodeProgram from "../slurm/node.pl" with { type: "text" };
+import shiftOwners from "./shift_owners.pl" with { type: "text" };
 
 /** What is kept of a container in its record. */
 export interface NodeWorkload {
@@ -23,13 +26,17 @@ export interface NodeWorkload {
   stopSignal: string;
 }
 
-/** Lays a container's own writable layer over its image. $1 the image's files, $2 the folder. */
+/** Lays a container's own writable layer over its image. $1 the image's files, $2 the folder, $3 more options. */
 const MAKE_LAYER = `
 umask 022
-mkdir -p -m 700 -- "$2"
+mkdir -p -m 711 -- "$2"
 mkdir -- "$2/upper" "$2/rootfs"
 mkdir -m 700 -- "$2/work"
-mount -t overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" multicri "$2/rootfs"`;
+mount -t overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work$3" multicri "$2/rootfs"`;
+
+/** A changed owner then copies no file into the layer (overlayfs.rst). */
+const OWNERS_ALONE = ",metacopy=on";
+const SHIFT_OWNERS = nodeProgram + shiftOwners;
 
 /**
  * Removes the layer $1, and of the container $2 the cgroups that crun has left, because a process of it was not quite
@@ -81,8 +88,11 @@ export async function prepareBundle(
   const target = await targetNamespace(place, config);
   try {
     const lower = await place.imageRoots.use(image, id);
-    await node.script("make the container's root", MAKE_LAYER, [lower, layer]);
     const root = join(layer, "rootfs");
+    const userNamespace = userNamespaceOf(sandbox.linux?.securityContext?.namespaceOptions);
+    const more = userNamespace === undefined ? "" : OWNERS_ALONE;
+    await node.script("make the container's root", MAKE_LAYER, [lower, layer, more]);
+    if (userNamespace !== undefined) await giveTo(node, root, userNamespace);
     const spec = writeSpec({
       id,
       sandbox,
@@ -97,6 +107,7 @@ export async function prepareBundle(
       hostname: pods.hostnameOf(sandbox),
       podFiles: pods.files(sandboxId, sandbox),
       namespaces: pods.namespaces(sandboxId, sandbox),
+      userNamespace,
       target,
       mounts,
       devices,
@@ -104,6 +115,8 @@ export async function prepareBundle(
       systemdCgroups,
     });
     await Deno.mkdir(bundle, { recursive: true, mode: 0o700 });
+    // crun enters it as the pod's root, which is not ours; config.json is for us alone.
+    if (userNamespace !== undefined) await Deno.chmod(bundle, 0o755);
     await Deno.writeTextFile(join(bundle, "config.json"), JSON.stringify(spec), { mode: 0o600 });
     return {
       user: spec.process.user,
@@ -114,6 +127,17 @@ export async function prepareBundle(
     await removeBundle(place, id, image.id);
     throw error;
   }
+}
+
+/** Gives all files below the root to the users of the namespace. */
+async function giveTo(node: Node, root: string, { uids, gids }: UserNamespace): Promise<void> {
+  const numbers = [uids.hostID, gids.hostID, uids.size, gids.size].map(String);
+  const run = 'exec perl -e "$@"';
+  await node.script("give the image's files to the pod's users", run, [
+    SHIFT_OWNERS,
+    root,
+    ...numbers,
+  ]);
 }
 
 /** Removes all that `prepareBundle` made. */

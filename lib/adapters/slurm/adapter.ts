@@ -48,7 +48,11 @@ const NO_LOGIN: ReadonlySet<CriCode> = new Set<CriCode>(["UNAUTHENTICATED", "NOT
 /** Runs containers as Slurm jobs on clusters reached by ssh. */
 export class SlurmAdapter implements Adapter {
   readonly name = "slurm";
-  readonly features = { recursiveReadOnlyMounts: false, supplementalGroupsPolicy: false };
+  readonly features = {
+    recursiveReadOnlyMounts: false,
+    supplementalGroupsPolicy: false,
+    userNamespaces: false,
+  };
   readonly #active: ActiveContainers;
 
   constructor(

@@ -11,6 +11,7 @@ import type { OciProcess, OciSpec } from "./oci_spec.ts";
 import { clampedOomScore, resourcesOf } from "./resources.ts";
 import { defaultProfile, seccompChoice } from "./seccomp.ts";
 import { resolveUser, type UserFiles } from "./user.ts";
+import type { UserNamespace } from "./user_namespace.ts";
 
 /** The version of the runtime-spec that the bundle is written by. */
 const OCI_VERSION = "1.1.0";
@@ -31,6 +32,7 @@ export interface BundleRequest {
   hostname: string;
   podFiles: PodFiles;
   namespaces: PodNamespaces;
+  userNamespace: UserNamespace | undefined;
   /** Of the container that it looks into, if it does. */
   target: string | undefined;
   mounts: readonly FoundMount[];
@@ -43,7 +45,7 @@ export interface BundleRequest {
 
 /** The bundle's config.json. @throws CriError INVALID_ARGUMENT for what cannot be run. */
 export function writeSpec(request: BundleRequest): OciSpec {
-  const { config, sandbox, facts } = request;
+  const { config, sandbox, facts, userNamespace } = request;
   const context = config.linux?.securityContext;
   const privileged = context?.privileged === true;
   const process = processOf(request);
@@ -64,7 +66,11 @@ export function writeSpec(request: BundleRequest): OciSpec {
       namespaces: [
         ...namespacesOf(context, request.namespaces, request.target),
         ...(facts.hasUnifiedCgroups && !privileged ? [{ type: "cgroup" as const }] : []),
+        ...(userNamespace === undefined ? [] : [{ type: "user" as const }]),
       ],
+      ...(userNamespace === undefined
+        ? {}
+        : { uidMappings: [userNamespace.uids], gidMappings: [userNamespace.gids] }),
       cgroupsPath: cgroupsPath(sandbox.linux?.cgroupParent ?? "", request),
       resources: { ...resourcesOf(config.linux?.resources), devices: rules },
       devices,

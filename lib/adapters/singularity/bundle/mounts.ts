@@ -1,11 +1,13 @@
 import { CriError } from "../../../base/error.ts";
 import {
+  type IDMapping,
   type LinuxContainerSecurityContext,
   type Mount,
   MountPropagation,
   NamespaceMode,
 } from "../../../cri/api.generated.ts";
 import type { OciMount } from "./oci_spec.ts";
+import type { OciIdMapping } from "./user_namespace.ts";
 
 /** Where the pod's own files lie that its containers share. */
 export interface PodFiles {
@@ -97,11 +99,24 @@ function askedMount({ mount, source }: FoundMount): OciMount {
     );
   }
   const mode = recursiveReadOnly ? "rro" : readonly ? "ro" : "rw";
+  const mapped = mount.uidMappings.length > 0 || mount.gidMappings.length > 0;
   return {
     destination: containerPath,
     type: "bind",
     source,
-    options: ["rbind", PROPAGATIONS[propagation] ?? "rprivate", mode, ...mount.mountOptions],
+    options: [
+      "rbind",
+      PROPAGATIONS[propagation] ?? "rprivate",
+      mode,
+      ...(mapped ? ["idmap"] : []),
+      ...mount.mountOptions,
+    ],
+    ...(mapped
+      ? {
+        uidMappings: mount.uidMappings.map(ociMapping),
+        gidMappings: mount.gidMappings.map(ociMapping),
+      }
+      : {}),
   };
 }
 
@@ -110,6 +125,10 @@ export function rootPropagation(mounts: readonly Mount[]): string {
   const asked = new Set(mounts.map(({ propagation }) => propagation));
   if (asked.has(MountPropagation.PROPAGATION_BIDIRECTIONAL)) return "rshared";
   return asked.has(MountPropagation.PROPAGATION_HOST_TO_CONTAINER) ? "rslave" : "rprivate";
+}
+
+function ociMapping({ containerId, hostId, length }: IDMapping): OciIdMapping {
+  return { containerID: containerId, hostID: hostId, size: length };
 }
 
 function bind(destination: string, source: string): OciMount {

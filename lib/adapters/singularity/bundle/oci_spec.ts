@@ -1,3 +1,5 @@
+import type { OciIdMapping } from "./user_namespace.ts";
+
 /** The part of a bundle's config.json that we write (OCI runtime-spec, config.md and config-linux.md). */
 export interface OciSpec {
   ociVersion: string;
@@ -14,6 +16,8 @@ export interface OciSpec {
     readonlyPaths: string[];
     seccomp?: unknown;
     rootfsPropagation?: string;
+    uidMappings?: OciIdMapping[];
+    gidMappings?: OciIdMapping[];
   };
 }
 
@@ -49,10 +53,12 @@ export interface OciMount {
   type: string;
   source: string;
   options: string[];
+  uidMappings?: OciIdMapping[];
+  gidMappings?: OciIdMapping[];
 }
 
 export interface OciNamespace {
-  type: "pid" | "network" | "ipc" | "uts" | "mount" | "cgroup";
+  type: "pid" | "network" | "ipc" | "uts" | "mount" | "cgroup" | "user";
   /** One that exists; without it a new one is made. */
   path?: string;
 }
