@@ -8,7 +8,7 @@ export function stopSignal(ofPod: Signal, ofImage: string): string {
     return (Signal[ofPod] ?? "").replace(/^SIGNAL_SIG/, "SIG").replace("PLUS", "+")
       .replace("MINUS", "-");
   }
-  return /^(SIG)?[A-Z0-9+-]+$/.test(ofImage) ? ofImage : "SIGTERM";
+  return /^(SIG)?[A-Z0-9]+([+-]\d+)?$/.test(ofImage) ? ofImage : "SIGTERM";
 }
 
 /** By name, those that programs are asked to end with (signal(7)). */
