@@ -1,5 +1,7 @@
-import { networkInterfaces } from "node:os";
+import { hostname, networkInterfaces } from "node:os";
 import { join } from "@std/path";
+import type { Adapter } from "./lib/adapters/adapter.ts";
+import { SingularityAdapter } from "./lib/adapters/singularity/adapter.ts";
 import { SlurmAdapter } from "./lib/adapters/slurm/adapter.ts";
 import { systemClock } from "./lib/base/clock.ts";
 import { assertSupportedDeno } from "./lib/base/deno_version.ts";
@@ -19,6 +21,7 @@ import { SYSTEMD_SIGN } from "./lib/config/permissions.ts";
 import { backendFromHandlers } from "./lib/cri/service.ts";
 import type { ImagesCommand } from "./lib/config/images_command.ts";
 import { createLocalExecutor } from "./lib/executors/local.ts";
+import { localProcesses } from "./lib/executors/local_process.ts";
 import { HostKeys } from "./lib/executors/ssh/host_keys.ts";
 import { OpenSsh } from "./lib/executors/ssh/openssh.ts";
 import { ClusterSessions } from "./lib/executors/ssh/sessions.ts";
@@ -44,7 +47,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
   for (const directory of [config.rootDir, config.stateDir, config.resourcesCachePath]) {
     await makeDirectory(directory);
   }
-  if (config.allowedClusters.length === 0) {
+  if (config.adapterName === "slurm" && config.allowedClusters.length === 0) {
     log.warning("Pods may name any host as their cluster; --allowed-clusters limits that");
   }
   using store = Store.open({
@@ -75,7 +78,6 @@ async function serve(config: Config, log: Logger): Promise<void> {
     knownHostsPath: hostKeys.path,
   }, log);
   const sessions = new ClusterSessions({ hostKeys, logger: log, clock, openSsh });
-  const adapter = new SlurmAdapter(config, readClusters(config), store, sessions, clock, log);
   const networks = config.enablePodNetwork
     ? new CniNetworks({
       confDir: config.networkConfDir,
@@ -87,6 +89,20 @@ async function serve(config: Config, log: Logger): Promise<void> {
       clock,
     }, log)
     : undefined;
+  const systemdNode = await exists(SYSTEMD_SIGN);
+  const adapter: Adapter = config.adapterName === "slurm"
+    ? new SlurmAdapter(config, readClusters(config), store, sessions, clock, log)
+    : await SingularityAdapter.open({
+      config,
+      store,
+      executor,
+      processes: localProcesses,
+      clock,
+      log,
+      systemdCgroups: systemdNode,
+      nodeName: hostname(),
+      networkOf: (sandboxId) => networks?.of(sandboxId)?.netnsPath,
+    });
   const streams = await StreamingServer.listen({
     address: config.streamAddr,
     port: config.streamPort,
@@ -103,10 +119,10 @@ async function serve(config: Config, log: Logger): Promise<void> {
       networks,
       clock,
       nodeAddress: config.nodeIp ?? firstAddress(),
-      systemdNode: await exists(SYSTEMD_SIGN),
+      systemdNode,
       locks: new KeyedMutex(),
     }),
-    notBuiltYet,
+    notBuiltYet(adapter.name),
   );
 
   // Recovery comes before the socket: a client must not see a list that misses what still runs.

@@ -1,5 +1,6 @@
 import type {
   ContainerConfig,
+  ContainerUser,
   LinuxContainerResources,
   PodSandboxConfig,
 } from "../cri/api.generated.ts";
@@ -9,6 +10,7 @@ import type { ContainerRecord, ImageRecord } from "../store/records.ts";
 /** What CreateContainer asks for, with the environment's values. */
 export interface ContainerRequest {
   id: string;
+  sandboxId: string;
   sandbox: PodSandboxConfig;
   config: ContainerConfig;
   image: ImageRecord;
@@ -56,6 +58,32 @@ export interface ExecResult {
   exitCode: number;
 }
 
+/** What a kubelet may ask of an adapter's pods only where it is told of (RuntimeHandlerFeatures, RuntimeFeatures). */
+export interface AdapterFeatures {
+  recursiveReadOnlyMounts: boolean;
+  supplementalGroupsPolicy: boolean;
+  userNamespaces: boolean;
+}
+
+/** What an adapter does for pods, beside their containers. */
+export interface PodAdapter {
+  /**
+   * Makes what the pod's containers share; what a failure leaves is removed.
+   * @throws CriError INVALID_ARGUMENT for what cannot be had here.
+   */
+  run(id: string, config: PodSandboxConfig): Promise<void>;
+  /**
+   * Ends what of it still runs; its containers have ended, and no other starts. Nothing when that was done.
+   * @throws CriError UNAVAILABLE when that cannot be done now.
+   */
+  stop(id: string): Promise<void>;
+  /**
+   * Removes what is left of it, after it was stopped and its containers were removed.
+   * @throws CriError UNAVAILABLE when that cannot be done now.
+   */
+  remove(id: string): Promise<void>;
+}
+
 /**
  * Where our own containers run. The runtime (`lib/runtime`) owns names, ids and the order of the verbs of
  * one container; the adapter owns everything about the workload and writes its end into the record.
@@ -64,10 +92,12 @@ export interface ExecResult {
  */
 export interface Adapter {
   readonly name: string;
+  readonly features: AdapterFeatures;
+  readonly pods: PodAdapter;
 
   /**
    * Checks a request and keeps what it will need later: secrets go to the secret store, the rest is
-   * returned for the record's `workload`. Nothing outside this node is touched.
+   * returned for the record's `workload`. Nothing outside this node is touched, and nothing is left when it fails.
    * @throws CriError INVALID_ARGUMENT, or UNIMPLEMENTED for what cannot be run here.
    */
   prepareContainer(request: ContainerRequest): Promise<unknown>;
@@ -140,20 +170,14 @@ export interface Adapter {
   /** Removes what an ended or never started container left behind, secrets included. */
   removeContainer(container: ContainerRecord, signal: AbortSignal): Promise<void>;
 
-  /**
-   * Ends what the containers of a sandbox shared; all of them have ended, and no other starts.
-   * @throws CriError UNAVAILABLE when that cannot be done now.
-   */
-  stopSandbox(id: string): Promise<void>;
-
-  /**
-   * Removes what the containers of a sandbox shared; all of them have been removed.
-   * @throws CriError UNAVAILABLE when that cannot be done now.
-   */
-  removeSandbox(id: string): Promise<void>;
-
   /** Continues the log in a new file, after the old one was renamed away. */
   reopenLog(id: string): Promise<void>;
+
+  /** Measures what running containers use, where that is measured when somebody asks. */
+  measure?(): Promise<void>;
+
+  /** Whose the container's first process is, where that is known. */
+  userOf?(container: ContainerRecord): ContainerUser | undefined;
 
   /** What the container's processes use as far as it is known; undefined before anything is. */
   usage(id: string): ContainerUsage | undefined;

@@ -4,7 +4,7 @@ import { IMAGES_USAGE } from "./images_command.ts";
 import { JOBS_USAGE } from "./jobs_command.ts";
 
 /** The values of --adapter-name. */
-export const ADAPTERS = ["slurm"] as const;
+export const ADAPTERS = ["slurm", "singularity"] as const;
 
 /** One flag. */
 export interface Flag {
@@ -22,7 +22,7 @@ export const FLAGS: readonly Flag[] = [
     name: "adapter-name",
     value: "name",
     default: "slurm",
-    help: `Where containers run: ${ADAPTERS.join(", ")}.`,
+    help: `Where containers run: ${ADAPTERS.join(", ")} (this node, as root).`,
   },
   {
     name: "allowed-clusters",

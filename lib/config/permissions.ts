@@ -5,6 +5,8 @@ import type { ClusterAddress, Config } from "./flags.ts";
 
 /** Programs the server may start, by the names they have in PATH. */
 export const PROGRAMS = ["apptainer", "skopeo", "ssh"] as const;
+/** More of them for containers on this node; what else happens there happens below these. */
+const NODE_PROGRAMS = ["crun", "nsenter", "perl", "sh"] as const;
 
 /** Where systemd leaves the sign that it is the init system (sd_booted(3)). */
 export const SYSTEMD_SIGN = "/run/systemd/system";
@@ -85,7 +87,9 @@ export function permissionFlags(config: Config, clusters: Clusters): string[] {
     config.podLogsDir,
   ];
   const stream = { host: config.streamAddr, port: config.streamPort };
-  const addresses = reachableAddresses(clusters)?.concat(stream).map(addressText);
+  const onNode = config.adapterName === "singularity";
+  const addresses = (onNode ? [stream] : reachableAddresses(clusters)?.concat(stream))
+    ?.map(addressText);
   // A unix socket needs the same path in net, read and write.
   const net = addresses === undefined ? "" : `=${
     [
@@ -119,9 +123,9 @@ export function permissionFlags(config: Config, clusters: Clusters): string[] {
     `--allow-net${net}`,
     `--allow-read=${read.join(",")}`,
     `--allow-write=${[...paths, kubeletPods].join(",")}`,
-    `--allow-run=${[...PROGRAMS, ...network.programs].join(",")}`,
+    `--allow-run=${[...PROGRAMS, ...network.programs, ...(onNode ? NODE_PROGRAMS : [])].join(",")}`,
     ENVIRONMENT_FLAG,
-    "--allow-sys=networkInterfaces",
+    `--allow-sys=networkInterfaces${onNode ? ",hostname" : ""}`,
   ];
 }
 

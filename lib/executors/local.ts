@@ -38,7 +38,8 @@ export function createLocalExecutor(options: LocalExecutorOptions = {}): Executo
   return { run: (argv, runOptions = {}) => runLocally(argv, runOptions, baseEnv) };
 }
 
-function inheritedEnvironment(): Record<string, string> {
+/** The INHERITED_VARIABLES that are set. */
+export function inheritedEnvironment(): Record<string, string> {
   const env: Record<string, string> = {};
   for (const name of INHERITED_VARIABLES) {
     const value = Deno.env.get(name);

@@ -47,6 +47,7 @@ export async function createContainer(
     const id = newId();
     const workload = await runtime.adapter.prepareContainer({
       id,
+      sandboxId: sandbox.id,
       sandbox: sandbox.config,
       config,
       image,

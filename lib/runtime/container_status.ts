@@ -55,6 +55,7 @@ export function containerStatus(runtime: Runtime, container: ContainerRecord): C
     logPath: config.logPath === "" ? "" : join(logDirectory, config.logPath),
     resources: config.linux?.resources === undefined ? {} : { linux: config.linux.resources },
     stopSignal: config.stopSignal,
+    user: runtime.adapter.userOf?.(container),
   });
 }
 

@@ -31,7 +31,7 @@ import { runtimeConfig, runtimeStatus, version } from "./status.ts";
 
 /** Our own CRI, RPC by RPC; what is missing here answers `notBuiltYet`. */
 export function runtimeHandlers(runtime: Runtime): Partial<CriHandlers> {
-  const { images } = runtime;
+  const { adapter, images } = runtime;
   return {
     version: () => Promise.resolve(version()),
     status: async (request) => await runtimeStatus(runtime, request.verbose),
@@ -107,20 +107,27 @@ export function runtimeHandlers(runtime: Runtime): Partial<CriHandlers> {
 
     // An error of one of the lists would cost the kubelet its statistics of the whole node, and with them eviction
     // (kubelet 1.37, cri_stats_provider.go).
-    containerStats: async (request) => ({
-      stats: await containerStats(runtime, request.containerId),
-    }),
-    listContainerStats: async (request) => ({
-      stats: await listContainerStats(runtime, request.filter),
-    }),
-    podSandboxStats: async (request) => ({
-      stats: await podSandboxStats(runtime, request.podSandboxId),
-    }),
-    listPodSandboxStats: async (request) => ({
-      stats: await listPodSandboxStats(runtime, request.filter),
-    }),
+    containerStats: async (request) => {
+      await adapter.measure?.();
+      return { stats: containerStats(runtime, request.containerId) };
+    },
+    listContainerStats: async (request) => {
+      await adapter.measure?.();
+      return { stats: listContainerStats(runtime, request.filter) };
+    },
+    podSandboxStats: async (request) => {
+      await adapter.measure?.();
+      return { stats: podSandboxStats(runtime, request.podSandboxId) };
+    },
+    listPodSandboxStats: async (request) => {
+      await adapter.measure?.();
+      return { stats: listPodSandboxStats(runtime, request.filter) };
+    },
     listMetricDescriptors: () => Promise.resolve({ descriptors: metricDescriptors() }),
-    listPodSandboxMetrics: async () => ({ podMetrics: await listPodSandboxMetrics(runtime) }),
+    listPodSandboxMetrics: async () => {
+      await adapter.measure?.();
+      return { podMetrics: listPodSandboxMetrics(runtime) };
+    },
     getContainerEvents: (_request, { signal }) => containerEvents(runtime, signal),
 
     streamPodSandboxes: ({ filter }) =>
@@ -163,18 +170,23 @@ export function runtimeHandlers(runtime: Runtime): Partial<CriHandlers> {
   };
 }
 
-/** RPCs that no adapter will have, and why. */
-const IMPOSSIBLE: Readonly<Record<string, string>> = Object.fromEntries(
-  ["CheckpointContainer", "CheckpointPod", "RestorePod"].map((rpc) => [
-    rpc,
-    `${rpc} is not possible: CRIU needs rights on the compute node that a job of an ordinary user does not ` +
-    "have. Let the program write checkpoints of its own into $MULTICRI_RESULTS_DIR.",
-  ]),
-);
+/** RPCs that no adapter will have. */
+const IMPOSSIBLE: readonly string[] = ["CheckpointContainer", "CheckpointPod", "RestorePod"];
+
+/** Why, by the adapter's name. */
+const WHY_IMPOSSIBLE: Readonly<Record<string, string>> = {
+  slurm:
+    "CRIU needs rights on the compute node that a job of an ordinary user does not have. Let the program write " +
+    "checkpoints of its own into $MULTICRI_RESULTS_DIR.",
+  singularity:
+    "a checkpoint would have to hold the pod's network and the image in the pool, which CRIU cannot bring " +
+    "to another node. Let the program write checkpoints of its own into a volume.",
+};
 
 /** What an RPC answers that is not here. */
-export function notBuiltYet(rpc: string): string {
-  const why = IMPOSSIBLE[rpc];
-  if (why !== undefined) return why;
-  return `${rpc} is not available in this version of multicri; the README lists what is.`;
+export function notBuiltYet(adapterName: string): (rpc: string) => string {
+  return (rpc) =>
+    IMPOSSIBLE.includes(rpc)
+      ? `${rpc} is not possible: ${WHY_IMPOSSIBLE[adapterName] ?? "this adapter has none"}`
+      : `${rpc} is not available in this version of multicri; the README lists what is.`;
 }

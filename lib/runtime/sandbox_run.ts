@@ -10,7 +10,8 @@ import { newId, type Runtime } from "./runtime.ts";
 import { hasOwnNetwork } from "./sandbox_network.ts";
 
 /**
- * RunPodSandbox: gives a pod its network, if it has one of its own, and records it. A repeated request (same metadata and attempt, equal configuration)
+ * RunPodSandbox: gives a pod its network, if it has one of its own, lets the adapter make what else there is of it, and
+ * records it. A repeated request (same metadata and attempt, equal configuration)
  * returns the id it got the first time, because the kubelet repeats a call whose answer was lost.
  * @throws CriError ALREADY_EXISTS when the same pod and attempt exists with another configuration; as
  * `PodNetworks.attach`, with nothing left behind.
@@ -72,6 +73,12 @@ async function runOnce(
   const id = newId();
   // Without a record its network is removed again by the next server, should this one die now.
   if (hasOwnNetwork(config)) await runtime.networks?.attach(id, config, signal);
+  try {
+    await runtime.adapter.pods.run(id, config);
+  } catch (error) {
+    await runtime.networks?.detach(id);
+    throw error;
+  }
   runtime.store.sandboxes.put({
     id,
     config,

@@ -31,7 +31,7 @@ export async function stopPodSandbox(
       sandbox.id,
       (record) => record.state === "notready" ? record : { ...record, state: "notready" },
     );
-    await runtime.adapter.stopSandbox(sandbox.id);
+    await runtime.adapter.pods.stop(sandbox.id);
     await runtime.networks?.detach(sandbox.id);
   });
 }

@@ -43,11 +43,11 @@ export async function runtimeStatus(runtime: Runtime, verbose: boolean): Promise
     },
     ...runtime.adapter.conditions(),
   ];
-  const features = { recursiveReadOnlyMounts: false, userNamespaces: false };
+  const { supplementalGroupsPolicy, ...features } = runtime.adapter.features;
   return StatusResponse.fromPartial({
     status: { conditions },
     runtimeHandlers: [{ name: "", features }, { name: OWN_NAME, features }],
-    features: { supplementalGroupsPolicy: false },
+    features: { supplementalGroupsPolicy },
     info: verbose ? { config: JSON.stringify(runtime.config, null, 2) } : {},
   });
 }

@@ -30,12 +30,22 @@ import { runPodSandbox } from "./sandbox_run.ts";
 /** Runs nothing; each call is written down as `verb id`, and fails with `failures[verb]` when that is set. */
 export class TestAdapter implements Adapter {
   readonly name = "test";
+  readonly features = {
+    recursiveReadOnlyMounts: true,
+    supplementalGroupsPolicy: false,
+    userNamespaces: false,
+  };
   readonly calls: string[] = [];
   readonly failures: Partial<
     Record<"abandon" | "prepare" | "start" | "stop" | "update" | "open" | "remove", Error>
   > = {};
   readonly stoppedSandboxes: string[] = [];
   readonly removedSandboxes: string[] = [];
+  readonly pods = {
+    run: () => Promise.resolve(),
+    stop: (id: string) => Promise.resolve(void this.stoppedSandboxes.push(id)),
+    remove: (id: string) => Promise.resolve(void this.removedSandboxes.push(id)),
+  };
   /** A start waits for this. */
   startGate: Promise<void> = Promise.resolve();
   /** A stop waits for this. */
@@ -100,16 +110,6 @@ export class TestAdapter implements Adapter {
       stderr: new Uint8Array([2]),
       exitCode: 3,
     });
-  }
-
-  stopSandbox(id: string): Promise<void> {
-    this.stoppedSandboxes.push(id);
-    return Promise.resolve();
-  }
-
-  removeSandbox(id: string): Promise<void> {
-    this.removedSandboxes.push(id);
-    return Promise.resolve();
   }
 
   usage(id: string): ContainerUsage | undefined {

@@ -3,19 +3,7 @@
  * pass is taken from here.
  */
 
-/** Specs that end alike for one reason. */
-export interface Exceptions {
-  /** A sentence. */
-  reason: string;
-  /** What they say when they fail, so that no other trouble hides behind the reason; without it they are skipped. */
-  message?: RegExp;
-  /** Where luck decides: they may pass as well. */
-  mayPass?: true;
-  /** What the specs' names begin with behind `[k8s.io] `, to save repeating it. */
-  under: string;
-  /** The rest of their names. */
-  specs: readonly string[];
-}
+import type { Exceptions } from "./critest_outcome.ts";
 
 const RIGHTS =
   "The job of an ordinary user of the cluster cannot have that; it is refused by name.";

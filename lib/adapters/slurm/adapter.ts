@@ -17,6 +17,7 @@ import type {
   ContainerRequest,
   ContainerUsage,
   ExecResult,
+  PodAdapter,
   ResourceChange,
 } from "../adapter.ts";
 import { type ActiveContainer, ActiveContainers } from "./active.ts";
@@ -50,6 +51,12 @@ const NO_LOGIN: ReadonlySet<CriCode> = new Set<CriCode>(["UNAUTHENTICATED", "NOT
 /** Runs containers as Slurm jobs on clusters reached by ssh. */
 export class SlurmAdapter implements Adapter {
   readonly name = "slurm";
+  readonly features = {
+    recursiveReadOnlyMounts: false,
+    supplementalGroupsPolicy: false,
+    userNamespaces: false,
+  };
+  readonly pods: PodAdapter;
   readonly #active: ActiveContainers;
 
   constructor(
@@ -61,6 +68,13 @@ export class SlurmAdapter implements Adapter {
     readonly log: Logger,
   ) {
     this.#active = new ActiveContainers(config, clusters, store, sessions, clock, log);
+    const { places } = this.#active;
+    this.pods = {
+      // What they share on the cluster comes with the first container.
+      run: () => Promise.resolve(),
+      stop: (id) => places.end(id),
+      remove: (id) => places.clean(id),
+    };
   }
 
   async prepareContainer(request: ContainerRequest): Promise<SlurmWorkload> {
@@ -140,14 +154,6 @@ export class SlurmAdapter implements Adapter {
 
   async abandonContainer(id: string): Promise<void> {
     await abandonContainer(this.#active, id);
-  }
-
-  async stopSandbox(id: string): Promise<void> {
-    await this.#active.places.end(id);
-  }
-
-  async removeSandbox(id: string): Promise<void> {
-    await this.#active.places.clean(id);
   }
 
   async updateResources(container: ContainerRecord, change: ResourceChange): Promise<void> {

@@ -75,7 +75,7 @@ placeTest("startContainer() runs as many commands for 200 files as for one", asy
 });
 
 placeTest(
-  "removeSandbox() removes what is shared, which outlives the containers",
+  "pods.remove() removes what is shared, which outlives the containers",
   async (place) => {
     await startWithVolumes(place);
     const { directory } = place;
@@ -88,20 +88,20 @@ placeTest(
     await place.restart();
     assertEquals(await place.records.store.secrets.ids(), ["s1"]);
     place.cluster.offline = new CriError("UNAVAILABLE", "no route");
-    await assertRejects(() => place.adapter.removeSandbox("s1"), CriError, "no route");
+    await assertRejects(() => place.adapter.pods.remove("s1"), CriError, "no route");
     place.cluster.offline = undefined;
-    await place.adapter.removeSandbox("s1");
+    await place.adapter.pods.remove("s1");
     assertEquals(namesIn(dirname(directory)), undefined);
     assertEquals(await place.records.store.secrets.ids(), []);
   },
 );
 
-placeTest("removeSandbox() reaches for no cluster that was given up", async (place) => {
+placeTest("pods.remove() reaches for no cluster that was given up", async (place) => {
   await startWithVolumes(place);
   place.cluster.offline = new CriError("UNAVAILABLE", "no route");
   await place.adapter.abandonContainer("c1");
   await place.adapter.removeContainer(place.record, NEVER);
-  await place.adapter.removeSandbox("s1");
+  await place.adapter.pods.remove("s1");
   assertEquals(await place.records.store.secrets.ids(), []);
 });
 

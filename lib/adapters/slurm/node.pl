@@ -23,6 +23,17 @@ sub slurp {
   return scalar readline $file;
 }
 
+# What whoever started us has open, Slurm or a server, is nothing for a container, nor for what outlives him.
+sub close_inherited {
+  opendir my $list, '/proc/self/fd' or return;
+  my @numbers = grep { /^\d+$/ && $_ > 2 } readdir $list;
+  closedir $list;
+  for my $number (@numbers) {
+    open my $file, '<&=', $number or next;
+    close $file;
+  }
+}
+
 sub sleep_for {
   select undef, undef, undef, $_[0];
 }

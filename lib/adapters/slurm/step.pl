@@ -40,17 +40,6 @@ my ($unread, $to_pass, $input_ended) = ('', '', 0);
 # The terminal's size as it came last, which may be before there is one, and what sets it.
 my (@size, $resize);
 
-# A file of Slurm's or of the login host's is nothing for a container.
-sub close_inherited {
-  opendir my $list, '/proc/self/fd' or return;
-  my @numbers = grep { /^\d+$/ && $_ > 2 } readdir $list;
-  closedir $list;
-  for my $number (@numbers) {
-    open my $file, '<&=', $number or next;
-    close $file;
-  }
-}
-
 sub read_request {
   my ($length, $byte, $request) = ('', '', '');
   while (sysread(STDIN, $byte, 1) && $byte ne "\n") { $length .= $byte }

@@ -83,6 +83,7 @@ export class Place {
     store.images.put(image);
     store.sandboxes.put(sandbox);
     const workload = await this.adapter.prepareContainer({
+      sandboxId: "pod",
       id: "c1",
       sandbox: sandbox.config,
       config,

@@ -1,0 +1,207 @@
+import { isAbsolute, join } from "@std/path";
+import { CriError, messageOf } from "../../base/error.ts";
+import type { ContainerUser } from "../../cri/api.generated.ts";
+import type { ContainerRecord } from "../../store/records.ts";
+import type { CommandRunner, PortForwarder } from "../../streaming/process.ts";
+import type {
+  Adapter,
+  AdapterCondition,
+  ContainerRequest,
+  ContainerUsage,
+  ExecResult,
+  ResourceChange,
+} from "../adapter.ts";
+import { attach } from "./attach.ts";
+import { resourcesOf } from "./bundle/resources.ts";
+import { Containers } from "./containers.ts";
+import { execStream, execSync, type NodeCommand } from "./exec.ts";
+import { ImageRoots } from "./image_roots.ts";
+import { Node } from "./node.ts";
+import { OciRuntime } from "./oci_runtime.ts";
+import { Places } from "./places.ts";
+import { Pods } from "./pods.ts";
+import { portForwarder } from "./port_forward.ts";
+import type { NodeMeans } from "./means.ts";
+import { type NodeWorkload, prepareBundle, type PreparePlace } from "./prepare.ts";
+import { hasInput } from "./supervisor.ts";
+import { NodeUsages } from "./usage.ts";
+
+/** Runs containers on this node, as root: their images are mounted by Apptainer, their bundles run by crun. */
+export class SingularityAdapter implements Adapter {
+  readonly name = "singularity";
+  readonly features = {
+    recursiveReadOnlyMounts: true,
+    supplementalGroupsPolicy: true,
+    userNamespaces: true,
+  };
+  readonly pods: Pods;
+  readonly #runtime: OciRuntime;
+  readonly #usages: NodeUsages;
+  readonly #containers: Containers;
+
+  private constructor(private readonly means: NodeMeans, private readonly place: PreparePlace) {
+    const { config, executor, clock, systemdCgroups } = means;
+    this.pods = place.pods;
+    this.#runtime = new OciRuntime(executor, config.stateDir, systemdCgroups);
+    this.#usages = new NodeUsages(place.node, clock);
+    this.#containers = new Containers(means, place, this.#runtime);
+  }
+
+  /** Looks at the node first. @throws CriError INTERNAL when that is impossible. */
+  static async open(means: NodeMeans): Promise<SingularityAdapter> {
+    const { config, store, executor, systemdCgroups } = means;
+    const node = new Node(executor);
+    const places = new Places(config.rootDir, config.stateDir);
+    const { pods, bundles, layers, ...closed } = places.folders;
+    for (const folder of Object.values(closed)) {
+      await Deno.mkdir(folder, { recursive: true, mode: 0o700 });
+    }
+    // The root of a pod with users of its own must pass through to what it mounts; nobody can list them.
+    for (const folder of [pods, bundles, layers, config.rootDir, config.stateDir]) {
+      await Deno.mkdir(folder, { recursive: true });
+      await Deno.chmod(folder, 0o711);
+    }
+    return new SingularityAdapter(means, {
+      node,
+      places,
+      facts: await node.facts(),
+      pods: new Pods(node, places, means.networkOf, means.nodeName),
+      imageRoots: new ImageRoots(executor, node, places),
+      containers: store.containers,
+      systemdCgroups,
+    });
+  }
+
+  async prepareContainer(request: ContainerRequest): Promise<NodeWorkload> {
+    this.#checkLogPath(request);
+    return await prepareBundle(this.place, request);
+  }
+
+  async startContainer(id: string): Promise<void> {
+    await this.#containers.start(id);
+  }
+
+  async stopContainer(id: string, graceMs: number, signal: AbortSignal): Promise<void> {
+    await this.#containers.stop(id, graceMs, signal);
+  }
+
+  /** What runs here can always be reached, so that giving it up is ending it. */
+  async abandonContainer(id: string): Promise<void> {
+    await this.#containers.stop(id, 0, new AbortController().signal);
+  }
+
+  async removeContainer(container: ContainerRecord): Promise<void> {
+    await this.#containers.remove(container);
+    this.#usages.forget(container.id);
+  }
+
+  async reopenLog(id: string): Promise<void> {
+    await this.#containers.require(id).log.reopen();
+  }
+
+  async updateResources(container: ContainerRecord, { after }: ResourceChange): Promise<void> {
+    const resources = resourcesOf(after);
+    if (container.state.phase === "running") {
+      await this.#runtime.update(container.id, resources);
+    } else {
+      await this.#containers.changeResources(container.id, resources);
+    }
+  }
+
+  async execSync(
+    id: string,
+    argv: readonly string[],
+    timeoutMs: number,
+    signal: AbortSignal,
+  ): Promise<ExecResult> {
+    const command = this.#command(id, argv, timeoutMs);
+    return await execSync(this.means.processes, this.#runtime, command, signal);
+  }
+
+  openExec(id: string, argv: readonly string[], tty: boolean): Promise<CommandRunner> {
+    const command = this.#command(id, argv, 0);
+    return Promise.resolve((streams, gone) =>
+      execStream(this.means.processes, this.#runtime, command, tty, streams, gone)
+    );
+  }
+
+  openAttach(id: string): Promise<CommandRunner> {
+    const container = this.#containers.require(id);
+    const { store, clock } = this.means;
+    const config = store.containers.get(id)?.config;
+    const input = config !== undefined && hasInput(config);
+    const hasEnded = () => store.containers.get(id)?.state.phase !== "running";
+    return Promise.resolve((streams, gone) =>
+      attach(container, input, hasEnded, clock, streams, gone)
+    );
+  }
+
+  openPortForward(ids: readonly string[]): Promise<PortForwarder> {
+    const sandboxId = this.means.store.containers.get(ids[0] ?? "")?.sandboxId ?? "";
+    return Promise.resolve(
+      portForwarder(this.means.processes, this.means.networkOf(sandboxId)),
+    );
+  }
+
+  async measure(): Promise<void> {
+    await this.#usages.measure(() => this.#containers.cgroups());
+  }
+
+  usage(id: string): ContainerUsage | undefined {
+    return this.#usages.of(id);
+  }
+
+  userOf({ workload }: ContainerRecord): ContainerUser {
+    const { uid, gid, additionalGids } = (workload as NodeWorkload).user;
+    return {
+      linux: {
+        uid: BigInt(uid),
+        gid: BigInt(gid),
+        supplementalGroups: additionalGids.map(BigInt),
+      },
+    };
+  }
+
+  describeContainer(container: ContainerRecord): Record<string, unknown> {
+    return {
+      singularity: {
+        ...container.workload as NodeWorkload,
+        bundle: this.place.places.container(container.id).bundle,
+      },
+    };
+  }
+
+  conditions(): AdapterCondition[] {
+    return [];
+  }
+
+  async recover(): Promise<void> {
+    const { store, log } = this.means;
+    await this.#containers.recover();
+    await this.pods.removeUnknown(new Set(store.sandboxes.all().map(({ id }) => id)))
+      .catch((error) => {
+        log.error("Cannot remove what is left of earlier pods", { error: messageOf(error) });
+      });
+  }
+
+  async close(): Promise<void> {
+    await this.#containers.close();
+  }
+
+  #command(id: string, argv: readonly string[], timeoutMs: number): NodeCommand {
+    const { bundle } = this.place.places.container(id);
+    return { containerId: id, bundle, argv, timeoutMs };
+  }
+
+  /** The log must lie where the administrator lets the server write. */
+  #checkLogPath({ sandbox, config }: ContainerRequest): void {
+    if (config.logPath === "" || sandbox.logDirectory === "") return;
+    const { podLogsDir } = this.means.config;
+    const path = join(sandbox.logDirectory, config.logPath);
+    if (isAbsolute(path) && path.startsWith(`${podLogsDir}/`)) return;
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      `Cannot write the log ${path}: log_directory must lie below --pod-logs-dir (${podLogsDir}).`,
+    );
+  }
+}

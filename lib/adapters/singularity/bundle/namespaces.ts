@@ -1,0 +1,44 @@
+import { type LinuxContainerSecurityContext, NamespaceMode } from "../../../cri/api.generated.ts";
+import type { OciNamespace } from "./oci_spec.ts";
+
+/** Namespaces that a pod's containers share, as paths; absent ones are the node's. */
+export interface PodNamespaces {
+  network?: string;
+  ipc?: string;
+  uts?: string;
+  /** Only where the pod's containers share their processes. */
+  pid?: string;
+}
+
+/**
+ * The namespaces that a container is in; those that are not listed are the node's.
+ * @param target The process namespace of the container that it looks into, with mode TARGET.
+ */
+export function namespacesOf(
+  context: LinuxContainerSecurityContext | undefined,
+  pod: PodNamespaces,
+  target: string | undefined,
+): OciNamespace[] {
+  const shared = (["network", "ipc", "uts"] as const).flatMap((type) => {
+    const path = pod[type];
+    return path === undefined ? [] : [{ type, path }];
+  });
+  return [{ type: "mount" }, ...shared, ...pidNamespace(context, pod, target)];
+}
+
+function pidNamespace(
+  context: LinuxContainerSecurityContext | undefined,
+  pod: PodNamespaces,
+  target: string | undefined,
+): OciNamespace[] {
+  switch (context?.namespaceOptions?.pid) {
+    case NamespaceMode.NODE:
+      return [];
+    case NamespaceMode.TARGET:
+      return target === undefined ? [{ type: "pid" }] : [{ type: "pid", path: target }];
+    case NamespaceMode.POD:
+      return pod.pid === undefined ? [{ type: "pid" }] : [{ type: "pid", path: pod.pid }];
+    default:
+      return [{ type: "pid" }];
+  }
+}

@@ -1,0 +1,153 @@
+import { CriError } from "../../../base/error.ts";
+import {
+  type LinuxContainerSecurityContext,
+  SecurityProfile_ProfileType,
+} from "../../../cri/api.generated.ts";
+
+/** What decides about a container's system calls: nothing, our own profile, or a file of the node. */
+export type SeccompChoice =
+  | { kind: "unconfined" }
+  | { kind: "default" }
+  | { kind: "file"; path: string };
+
+/** EPERM and ENOSYS (errno(3)), which are alike on all machines. */
+const EPERM = 1;
+const ENOSYS = 38;
+/** The flags of clone(2) that make namespaces. */
+const CLONE_NEW = 0x7e020000;
+
+/** Calls that only the owner of a capability may make, by the capability that opens them. */
+const GUARDED: Readonly<Record<string, readonly string[]>> = {
+  CAP_SYS_ADMIN: [
+    ...["bpf", "fanotify_init", "fsconfig", "fsmount", "fsopen", "fspick", "lookup_dcookie"],
+    ...["mount", "mount_setattr", "move_mount", "open_tree", "perf_event_open", "pivot_root"],
+    ...["quotactl", "quotactl_fd", "setdomainname", "sethostname", "setns", "swapoff", "swapon"],
+    ...["syslog", "umount", "umount2", "unshare"],
+  ],
+  CAP_SYS_BOOT: ["kexec_file_load", "kexec_load", "reboot"],
+  CAP_SYS_MODULE: ["delete_module", "finit_module", "init_module"],
+  CAP_SYS_NICE: [
+    "get_mempolicy",
+    "mbind",
+    "move_pages",
+    "set_mempolicy",
+    "set_mempolicy_home_node",
+  ],
+  CAP_SYS_PACCT: ["acct"],
+  CAP_SYS_PTRACE: ["kcmp", "pidfd_getfd", "process_madvise"],
+  CAP_SYS_RAWIO: ["ioperm", "iopl"],
+  CAP_SYS_TIME: ["adjtimex", "clock_adjtime", "clock_settime", "settimeofday", "stime"],
+  CAP_DAC_READ_SEARCH: ["name_to_handle_at", "open_by_handle_at"],
+};
+
+/** Calls that no container may make: of the kernel's keys, of what it has no limits for, or of the distant past. */
+const FORBIDDEN = [
+  ...["_sysctl", "add_key", "create_module", "get_kernel_syms", "io_uring_enter"],
+  ...["io_uring_register", "io_uring_setup", "keyctl", "nfsservctl", "query_module", "request_key"],
+  ...["sysfs", "uselib", "userfaultfd", "ustat", "vm86", "vm86old"],
+];
+
+/** What a container asks for; a privileged one has no filter. @throws CriError INVALID_ARGUMENT */
+export function seccompChoice(context: LinuxContainerSecurityContext | undefined): SeccompChoice {
+  if (context === undefined || context.privileged) return { kind: "unconfined" };
+  const { seccomp, seccompProfilePath } = context;
+  if (seccomp !== undefined) {
+    switch (seccomp.profileType) {
+      case SecurityProfile_ProfileType.RuntimeDefault:
+        return { kind: "default" };
+      case SecurityProfile_ProfileType.Localhost:
+        return fileChoice(seccomp.localhostRef);
+      default:
+        return { kind: "unconfined" };
+    }
+  }
+  // The older field, by its words (api.proto).
+  switch (seccompProfilePath) {
+    case "":
+    case "unconfined":
+      return { kind: "unconfined" };
+    case "runtime/default":
+    case "docker/default":
+      return { kind: "default" };
+    default:
+      return fileChoice(seccompProfilePath.replace(/^localhost\//, ""));
+  }
+}
+
+function fileChoice(path: string): SeccompChoice {
+  if (path.startsWith("/")) return { kind: "file", path };
+  throw new CriError(
+    "INVALID_ARGUMENT",
+    `Cannot use the seccomp profile ${
+      JSON.stringify(path)
+    }: it must be the absolute path of a file.`,
+  );
+}
+
+/** Our own profile for a container with these capabilities: everything but what could reach beyond it. */
+export function defaultProfile(capabilities: readonly string[]): unknown {
+  const guarded = Object.entries(GUARDED)
+    .filter(([capability]) => !capabilities.includes(capability))
+    .flatMap(([, names]) => names);
+  const mayMakeNamespaces = capabilities.includes("CAP_SYS_ADMIN");
+  return {
+    defaultAction: "SCMP_ACT_ALLOW",
+    syscalls: [
+      { names: [...FORBIDDEN, ...guarded], action: "SCMP_ACT_ERRNO", errnoRet: EPERM },
+      ...(mayMakeNamespaces ? [] : namespaceRules()),
+    ],
+  };
+}
+
+/**
+ * clone(2) is needed for threads, so only with flags that make namespaces it is refused; those of clone3(2) cannot be
+ * looked at, and libraries fall back to clone(2) when the kernel does not know it.
+ */
+function namespaceRules(): unknown[] {
+  const flags = [...Array(32).keys()].map((bit) => 2 ** bit).filter((flag) => CLONE_NEW & flag);
+  return [
+    ...flags.map((flag) => ({
+      names: ["clone"],
+      action: "SCMP_ACT_ERRNO",
+      errnoRet: EPERM,
+      args: [{ index: 0, value: flag, valueTwo: flag, op: "SCMP_CMP_MASKED_EQ" }],
+    })),
+    { names: ["clone3"], action: "SCMP_ACT_ERRNO", errnoRet: ENOSYS },
+  ];
+}
+
+/**
+ * A profile of the node, as Docker and Kubernetes write them, in the form of the OCI's runtime-spec.
+ * @throws CriError INVALID_ARGUMENT when it is none.
+ */
+export function parseProfile(path: string, json: string): unknown {
+  try {
+    const profile = JSON.parse(json);
+    if (typeof profile?.defaultAction !== "string") throw new TypeError("no defaultAction");
+    const { defaultAction, defaultErrnoRet, architectures, flags } = profile;
+    const rules: unknown[] = Array.isArray(profile.syscalls) ? profile.syscalls : [];
+    return {
+      defaultAction,
+      ...(defaultErrnoRet === undefined ? {} : { defaultErrnoRet }),
+      ...(Array.isArray(architectures) ? { architectures } : {}),
+      ...(Array.isArray(flags) ? { flags } : {}),
+      syscalls: rules.map(syscallRule),
+    };
+  } catch (error) {
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      `Cannot use the seccomp profile ${path}: it must be a JSON object with defaultAction and syscalls.`,
+      { cause: error },
+    );
+  }
+}
+
+function syscallRule(rule: unknown): unknown {
+  const { name, names, action, args, errnoRet } = rule as Record<string, unknown>;
+  return {
+    names: Array.isArray(names) ? names : [String(name)],
+    action,
+    ...(Array.isArray(args) && args.length > 0 ? { args } : {}),
+    ...(errnoRet === undefined ? {} : { errnoRet }),
+  };
+}

@@ -1,0 +1,277 @@
+import { basename, join } from "@std/path";
+import { CriError, messageOf } from "../../base/error.ts";
+import { ContainerLog } from "../../logs/container_log.ts";
+import {
+  beginStart,
+  type ContainerState,
+  markExited,
+  markRunning,
+  START_ERROR_EXIT_CODE,
+  START_ERROR_REASON,
+  undoStart,
+} from "../../store/container_state.ts";
+import type { ContainerRecord } from "../../store/records.ts";
+import type { OciResources, OciSpec } from "./bundle/oci_spec.ts";
+import type { NodeMeans } from "./means.ts";
+import type { OciRuntime } from "./oci_runtime.ts";
+import { type NodeWorkload, type PreparePlace, removeBundle } from "./prepare.ts";
+import { RunningContainer } from "./running_container.ts";
+import { awaitHandler, stopSignal } from "./stop_signal.ts";
+import { hasInput, startSupervised } from "./supervisor.ts";
+
+/** So long a program may take until it handles the signal that is to end it. */
+const YOUNG_MS = 3_000;
+/** A killed program ends at once; its output may take as long as its drain, and a loaded node longer. */
+const KILL_WAIT_MS = 30_000;
+/** A supervisor that was started just before this process died needs this long to start its container. */
+const LATE_START_MS = 2_000;
+
+/** The containers of this node: their starts, ends and files. */
+export class Containers {
+  readonly #running = new Map<string, RunningContainer>();
+  readonly #watcher: Deno.FsWatcher;
+  readonly #watching: Promise<void>;
+
+  constructor(
+    private readonly means: NodeMeans,
+    private readonly place: PreparePlace,
+    private readonly runtime: OciRuntime,
+  ) {
+    this.#watcher = Deno.watchFs(place.places.folders.files, { recursive: false });
+    this.#watching = this.#watch();
+  }
+
+  /** @throws CriError FAILED_PRECONDITION for a container that does not run. */
+  require(id: string): RunningContainer {
+    const found = this.#running.get(id);
+    if (found !== undefined) return found;
+    throw new CriError("FAILED_PRECONDITION", `The container ${id} does not run.`);
+  }
+
+  /** @throws CriError as `Adapter.startContainer`. */
+  async start(id: string): Promise<void> {
+    const { store, clock, executor } = this.means;
+    this.#change(id, beginStart);
+    const container = this.#record(id);
+    const { config } = container;
+    const running = this.#follower(container);
+    const files = this.place.places.container(id);
+    try {
+      await running.log.prepare();
+      if (hasInput(config)) {
+        await this.place.node.script("make a pipe", 'rm -f -- "$1"; mkfifo -m 600 -- "$1"', [
+          `${files.files}.stdin`,
+        ]);
+      }
+    } catch (error) {
+      await running.close();
+      this.#change(id, undoStart);
+      throw error;
+    }
+    try {
+      const { cgroupsPath } = container.workload as NodeWorkload;
+      await startSupervised(executor, this.runtime, id, files, config, cgroupsPath);
+    } catch (error) {
+      await running.close();
+      this.#change(id, (state) =>
+        markExited(state, {
+          finishedAtMs: clock.now(),
+          exitCode: START_ERROR_EXIT_CODE,
+          reason: START_ERROR_REASON,
+          message: messageOf(error),
+        }));
+      throw error;
+    }
+    this.#running.set(id, running);
+    this.#change(id, (state) => markRunning(state, clock.now()));
+    running.follow();
+    if (store.containers.get(id) === undefined) await this.runtime.delete(id);
+  }
+
+  /** Ends a container: its signal, and SIGKILL after the grace. Resolves when the record says exited. */
+  async stop(id: string, graceMs: number, signal: AbortSignal): Promise<void> {
+    const { store } = this.means;
+    const isSettled = ({ state }: ContainerRecord) => state.phase !== "starting";
+    await store.containers.waitFor(id, isSettled, signal);
+    const container = store.containers.get(id);
+    if (container?.state.phase !== "running") return;
+    if (graceMs > 0) {
+      const asks = stopSignal(
+        container.config.stopSignal,
+        (container.workload as NodeWorkload).stopSignal,
+      );
+      if (this.means.clock.now() - container.state.startedAtMs < YOUNG_MS) {
+        await awaitHandler(this.place.node, await this.#pid(id), asks);
+      }
+      await this.runtime.kill(id, asks);
+      if (await this.#endsWithin(id, graceMs, signal)) return;
+    }
+    await this.runtime.kill(id, "SIGKILL");
+    if (await this.#endsWithin(id, KILL_WAIT_MS, signal)) return;
+    throw new CriError(
+      "UNAVAILABLE",
+      `Cannot see the end of the container ${id}: it was killed ${KILL_WAIT_MS} ms ago.`,
+    );
+  }
+
+  /** Removes what an ended or never started container left. */
+  async remove({ id, imageId }: ContainerRecord): Promise<void> {
+    await this.#running.get(id)?.close();
+    this.#running.delete(id);
+    await this.runtime.delete(id);
+    await removeBundle(this.place, id, imageId);
+    await this.#removeFiles(id);
+  }
+
+  /** Gives a container that was not started other limits. */
+  async changeResources(id: string, resources: OciResources): Promise<void> {
+    const path = join(this.place.places.container(id).bundle, "config.json");
+    const spec: OciSpec = JSON.parse(await Deno.readTextFile(path));
+    spec.linux.resources = { devices: spec.linux.resources.devices ?? [], ...resources };
+    await Deno.writeTextFile(path, JSON.stringify(spec), { mode: 0o600 });
+  }
+
+  /** The cgroups of running containers, by their ids. */
+  cgroups(): ReadonlyMap<string, string> {
+    return new Map([...this.#running.keys()].flatMap((id) => {
+      const workload = this.means.store.containers.get(id)?.workload as NodeWorkload | undefined;
+      return workload === undefined ? [] : [[id, workload.cgroupsPath]];
+    }));
+  }
+
+  /** Takes up what runs, and removes what has no record. */
+  async recover(): Promise<void> {
+    const { store, clock, log } = this.means;
+    for (const container of store.containers.all()) {
+      this.place.imageRoots.adopt(container.imageId, container.id);
+      const { phase } = container.state;
+      if (phase !== "starting" && phase !== "running") continue;
+      try {
+        await this.#takeUp(container);
+      } catch (error) {
+        log.error("Cannot take up a container again", {
+          container: container.id,
+          error: messageOf(error),
+        });
+      }
+    }
+    const { bundles, layers, files } = this.place.places.folders;
+    const left = new Set([...await this.runtime.list()]);
+    for (const folder of [bundles, layers, files]) {
+      for await (const { name } of Deno.readDir(folder)) {
+        left.add(basename(name).split(".")[0] ?? "");
+      }
+    }
+    for (const id of left) {
+      if (store.containers.get(id) !== undefined) continue;
+      log.info("Removing what is left of a container without a record", { container: id });
+      await this.runtime.delete(id);
+      await removeBundle(this.place, id, "");
+      await this.#removeFiles(id);
+    }
+    await this.place.imageRoots.removeUnused();
+    await clock.sleep(0);
+  }
+
+  async close(): Promise<void> {
+    this.#watcher.close();
+    await this.#watching;
+    await Promise.all([...this.#running.values()].map((running) => running.close()));
+  }
+
+  /** Follows a container whose supervisor may have ended meanwhile. */
+  async #takeUp(container: ContainerRecord): Promise<void> {
+    const { clock } = this.means;
+    const { id, state } = container;
+    const hasEnd = async () =>
+      await Deno.stat(`${this.place.places.container(id).files}.exit`).then(
+        () => true,
+        () => false,
+      );
+    const isThere = async () => await this.runtime.state(id) !== undefined || await hasEnd();
+    if (!await isThere()) {
+      await clock.sleep(LATE_START_MS);
+      if (!await isThere()) {
+        if (state.phase === "starting") return this.#change(id, undoStart);
+        return this.#change(id, (before) =>
+          markExited(before, {
+            finishedAtMs: clock.now(),
+            exitCode: 255,
+            reason: "Unknown",
+            message: "It ended while nobody saw it, as in a crash of the node.",
+          }));
+      }
+    }
+    const running = this.#follower(container);
+    this.#running.set(id, running);
+    this.#change(id, (before) => markRunning(before, clock.now()));
+    running.follow();
+  }
+
+  #follower({ id, sandboxId, config }: ContainerRecord): RunningContainer {
+    const { store, clock, log } = this.means;
+    const folder = store.sandboxes.get(sandboxId)?.config.logDirectory ?? "";
+    const path = config.logPath === "" || folder === "" ? "" : join(folder, config.logPath);
+    const { maxLogBytes } = this.means.config;
+    return new RunningContainer(
+      id,
+      this.place.places.container(id).files,
+      new ContainerLog(id, path, store.logPositions, clock, maxLogBytes),
+      this.place.node,
+      clock,
+      log,
+      (end) => {
+        this.#running.delete(id);
+        this.#change(id, (state) => markExited(state, end));
+      },
+    );
+  }
+
+  async #endsWithin(id: string, ms: number, signal: AbortSignal): Promise<boolean> {
+    const over = new AbortController();
+    const either = AbortSignal.any([signal, over.signal]);
+    const ended = this.means.store.containers
+      .waitFor(id, ({ state }) => state.phase === "exited", either)
+      .then(() => true, () => false);
+    const late = this.means.clock.sleep(ms, either).then(() => false, () => false);
+    const outcome = await Promise.race([ended, late]);
+    over.abort();
+    signal.throwIfAborted();
+    return outcome;
+  }
+
+  async #removeFiles(id: string): Promise<void> {
+    const { files } = this.place.places.container(id);
+    for (const kind of ["stdout", "stderr", "stdin", "exit", "exit.new"]) {
+      await Deno.remove(`${files}.${kind}`).catch((error) => {
+        if (!(error instanceof Deno.errors.NotFound)) throw error;
+      });
+    }
+  }
+
+  /** Wakes whoever follows a container whose file has changed. */
+  async #watch(): Promise<void> {
+    for await (const { paths } of this.#watcher) {
+      for (const path of paths) this.#running.get(basename(path).split(".")[0] ?? "")?.touch();
+    }
+  }
+
+  /** Of its first process, as crun wrote it. */
+  async #pid(id: string): Promise<string> {
+    const path = join(this.place.places.container(id).bundle, "pid");
+    return (await Deno.readTextFile(path).catch(() => "")).trim();
+  }
+
+  #record(id: string): ContainerRecord {
+    const container = this.means.store.containers.get(id);
+    if (container !== undefined) return container;
+    throw new CriError("NOT_FOUND", `The container ${id} is gone.`);
+  }
+
+  #change(id: string, change: (state: ContainerState) => ContainerState): void {
+    this.means.store.containers.update(
+      id,
+      (record) => ({ ...record, state: change(record.state) }),
+    );
+  }
+}

@@ -1,0 +1,126 @@
+import { join } from "@std/path";
+import { concat } from "@std/bytes/concat";
+import { CriError } from "../../base/error.ts";
+import type { ProcessStarter } from "../../executors/local_process.ts";
+import type { CommandStreams } from "../../streaming/process.ts";
+import type { ExecResult } from "../adapter.ts";
+import { MAX_EXEC_OUTPUT_BYTES } from "../slurm/exec.ts";
+import nodeProgram from "../slurm/node.pl" with { type: "text" };
+import stepProgram from "../slurm/step.pl" with { type: "text" };
+import terminalProgram from "../slurm/terminal.pl" with { type: "text" };
+import type { OciSpec } from "./bundle/oci_spec.ts";
+import execProgram from "./exec_in_container.pl" with { type: "text" };
+import type { OciRuntime } from "./oci_runtime.ts";
+import runProgram from "./run_program.pl" with { type: "text" };
+import { type NodeStepEnd, runNodeStep } from "./step.ts";
+
+const PROGRAM = nodeProgram + stepProgram + terminalProgram + runProgram + execProgram;
+
+/** One command in a container. */
+export interface NodeCommand {
+  containerId: string;
+  /** The folder of its bundle. */
+  bundle: string;
+  argv: readonly string[];
+  /** From the command's first moment; 0: as long as it likes. */
+  timeoutMs: number;
+}
+
+/**
+ * Runs a command without a terminal and with an empty stdin; what it writes beyond what a CRI client takes is dropped.
+ * @throws CriError as `Adapter.execSync`.
+ */
+export async function execSync(
+  processes: ProcessStarter,
+  runtime: OciRuntime,
+  command: NodeCommand,
+  signal: AbortSignal,
+): Promise<ExecResult> {
+  const stdout: Uint8Array[] = [];
+  const stderr: Uint8Array[] = [];
+  const end = await runCommand(processes, runtime, command, "none", undefined, signal, (frame) => {
+    if (frame.kind === "stdout") stdout.push(frame.bytes);
+    else if (frame.kind === "stderr") stderr.push(frame.bytes);
+  });
+  return { stdout: concat(stdout), stderr: concat(stderr), exitCode: exitCodeOf(end, command) };
+}
+
+/** Runs a command with a client's streams; resolves with its exit code. @throws CriError as `execSync`. */
+export async function execStream(
+  processes: ProcessStarter,
+  runtime: OciRuntime,
+  command: NodeCommand,
+  tty: boolean,
+  streams: CommandStreams,
+  signal: AbortSignal,
+): Promise<number> {
+  const stdio = tty ? "tty" : "pipe";
+  const end = await runCommand(processes, runtime, command, stdio, streams, signal, (frame) => {
+    if (frame.kind === "stdout") return streams.stdout(frame.bytes);
+    if (frame.kind === "stderr") return streams.stderr(frame.bytes);
+  });
+  return exitCodeOf(end, command);
+}
+
+async function runCommand(
+  processes: ProcessStarter,
+  runtime: OciRuntime,
+  { containerId, bundle, argv, timeoutMs }: NodeCommand,
+  stdio: "none" | "pipe" | "tty",
+  streams: CommandStreams | undefined,
+  signal: AbortSignal,
+  take: Parameters<typeof runNodeStep>[3],
+): Promise<NodeStepEnd> {
+  if (argv.some((word) => word.includes("\0"))) {
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      "Cannot run a command as its words must not hold NUL characters.",
+    );
+  }
+  const spec: OciSpec = JSON.parse(await Deno.readTextFile(join(bundle, "config.json")));
+  const files = join(bundle, `exec-${crypto.randomUUID()}`);
+  const process = { ...spec.process, terminal: stdio === "tty", args: argv };
+  await Deno.writeTextFile(files, JSON.stringify(process), { mode: 0o600 });
+  try {
+    return await runNodeStep(
+      processes,
+      {
+        verb: `run a command in the container ${containerId}`,
+        program: PROGRAM,
+        fields: [
+          stdio,
+          timeoutMs,
+          stdio === "none" ? MAX_EXEC_OUTPUT_BYTES : 0,
+          files,
+          runtime.newSocketPath(),
+          containerId,
+          ...runtime.words,
+        ],
+        ...(streams === undefined ? {} : { streams }),
+      },
+      signal,
+      take,
+    );
+  } finally {
+    // The program has removed it; but for one that could not be run.
+    await Deno.remove(files).catch(() => {});
+  }
+}
+
+/** @throws CriError for every end without an exit code. */
+function exitCodeOf(end: NodeStepEnd, { containerId, argv, timeoutMs }: NodeCommand): number {
+  switch (end.kind) {
+    case "exited":
+      return end.code;
+    case "timedOut":
+      throw new CriError(
+        "DEADLINE_EXCEEDED",
+        `A command in the container ${containerId} ran longer than ${timeoutMs} ms and was killed.`,
+      );
+    case "refused":
+      throw new CriError(
+        end.why === "command" ? "INVALID_ARGUMENT" : "FAILED_PRECONDITION",
+        `Cannot run ${JSON.stringify(argv[0])} in the container ${containerId}: ${end.text}.`,
+      );
+  }
+}

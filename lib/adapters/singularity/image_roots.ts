@@ -1,0 +1,96 @@
+import { join } from "@std/path";
+import { CriError } from "../../base/error.ts";
+import { KeyedMutex } from "../../base/keyed_mutex.ts";
+import type { Executor } from "../../executors/executor.ts";
+import type { ImageRecord } from "../../store/records.ts";
+import { lastWords } from "./oci_runtime.ts";
+import type { Node } from "./node.ts";
+import type { Places } from "./places.ts";
+
+const MOUNT_TIMEOUT_MS = 60_000;
+
+/** Unmounts what Apptainer mounted, uppermost first, and removes its bundle. What is not mounted does not matter. */
+const UNMOUNT = `
+for path in "$1/rootfs" "$1/rootfs" "$1/overlay"; do umount -l -- "$path" 2>/dev/null || true; done
+rm -rf --one-file-system -- "$1"`;
+
+/**
+ * The files of images, each mounted once by Apptainer, whatever the number of its containers, and only as long as there
+ * are any.
+ */
+export class ImageRoots {
+  readonly #turns = new KeyedMutex();
+  /** Containers that use an image, by its id. */
+  readonly #users = new Map<string, Set<string>>();
+
+  constructor(
+    private readonly executor: Executor,
+    private readonly node: Node,
+    private readonly places: Places,
+  ) {}
+
+  /**
+   * Mounts the image for a container unless it is mounted; returns the folder of its files.
+   * @throws CriError INVALID_ARGUMENT for an image without a file on this node, INTERNAL in Apptainer's words.
+   */
+  async use(image: ImageRecord, containerId: string): Promise<string> {
+    const bundle = this.places.image(image.id);
+    await this.#turns.runExclusive(image.id, async () => {
+      const users = this.#users.get(image.id) ?? new Set();
+      if (users.size === 0) await this.#mount(image, bundle);
+      this.#users.set(image.id, users.add(containerId));
+    });
+    return join(bundle, "rootfs");
+  }
+
+  /** Takes a container into account that used the image before this process began. */
+  adopt(imageId: string, containerId: string): void {
+    this.#users.set(imageId, (this.#users.get(imageId) ?? new Set()).add(containerId));
+  }
+
+  /** The container needs the image's files no more. */
+  async release(imageId: string, containerId: string): Promise<void> {
+    await this.#turns.runExclusive(imageId, async () => {
+      const users = this.#users.get(imageId);
+      if (users === undefined || !users.delete(containerId) || users.size > 0) return;
+      this.#users.delete(imageId);
+      await this.#unmount(this.places.image(imageId));
+    });
+  }
+
+  /** Unmounts what no container uses: a crash left it. */
+  async removeUnused(): Promise<void> {
+    const inUse = new Set([...this.#users.keys()].map((id) => this.places.image(id)));
+    for await (const { name } of Deno.readDir(this.places.folders.images)) {
+      const bundle = join(this.places.folders.images, name);
+      if (!inUse.has(bundle)) await this.#unmount(bundle);
+    }
+  }
+
+  async #mount(image: ImageRecord, bundle: string): Promise<void> {
+    if (image.sif === undefined) {
+      throw new CriError(
+        "INVALID_ARGUMENT",
+        `Cannot run the image ${
+          image.names[0]?.asked ?? image.id
+        } on this node: its file lies on a cluster; ` +
+          "name one of a registry.",
+      );
+    }
+    await this.#unmount(bundle);
+    const result = await this.executor.run(
+      ["apptainer", "--quiet", "oci", "mount", image.sif.path, bundle],
+      { timeoutMs: MOUNT_TIMEOUT_MS },
+    );
+    if (result.code === 0) return;
+    await this.#unmount(bundle);
+    throw new CriError(
+      "INTERNAL",
+      `Cannot mount the image ${image.id}: apptainer says: ${lastWords(result)}.`,
+    );
+  }
+
+  async #unmount(bundle: string): Promise<void> {
+    await this.node.script("unmount an image", UNMOUNT, [bundle]);
+  }
+}

@@ -1,0 +1,91 @@
+import { CriError } from "../../base/error.ts";
+import type { Executor } from "../../executors/executor.ts";
+import { namesOfSet } from "./bundle/capabilities.ts";
+import { type NodeDevice, parseDevices } from "./bundle/devices.ts";
+import { lastWords } from "./oci_runtime.ts";
+
+/** What the scripts do takes milliseconds; a loaded node may need much longer. */
+const SCRIPT_TIMEOUT_MS = 60_000;
+/** A seccomp profile has some 10 KiB. */
+const MAX_PROFILE_BYTES = 1024 * 1024;
+
+const FACTS = `
+grep -E '^Cap(Bnd|Eff):' /proc/self/status
+echo "oom: $(cat /proc/self/oom_score_adj)"
+[ -e /sys/fs/cgroup/cgroup.controllers ] && echo "cgroup2: yes"
+[ "$(cat /sys/module/apparmor/parameters/enabled 2>/dev/null)" = Y ] && echo "apparmor: yes"
+true`;
+const FIND_PATHS = `for path; do realpath -ez -- "$path" 2>/dev/null || printf '\\0'; done`;
+const FIND_DEVICES =
+  `find -L "$@" -maxdepth 2 \\( -type c -o -type b \\) ! -path '/dev/pts/*' ! -path '/dev/shm/*' ` +
+  `! -path /dev/console -exec stat -L -c '%f %t %T %u %g %n' {} +`;
+
+/** What this node is and has, as far as containers depend on it. */
+export interface NodeFacts {
+  /** The capabilities that containers can have at most. */
+  capabilities: readonly string[];
+  /** How readily the kernel kills this process for memory. */
+  oomScore: number;
+  /** Whether containers may be protected better than that. */
+  mayLowerOomScore: boolean;
+  /** Whether there is one cgroup hierarchy for all, cgroups(7) version 2. */
+  hasUnifiedCgroups: boolean;
+  hasAppArmor: boolean;
+}
+
+/** What is asked of and done to this node by small shell programs, since /proc, /sys and mounts are beyond this process. */
+export class Node {
+  constructor(private readonly executor: Executor) {}
+
+  /** Runs a program of sh(1) with arguments; returns its stdout. @throws CriError INTERNAL in its words. */
+  async script(purpose: string, text: string, args: readonly string[] = []): Promise<string> {
+    const result = await this.executor.run(["sh", "-euc", text, "sh", ...args], {
+      timeoutMs: SCRIPT_TIMEOUT_MS,
+    });
+    if (result.code === 0) return new TextDecoder().decode(result.stdout);
+    throw new CriError("INTERNAL", `Cannot ${purpose}: ${lastWords(result)}.`);
+  }
+
+  async facts(): Promise<NodeFacts> {
+    const text = await this.script("look at this node", FACTS);
+    const value = (name: string) => new RegExp(`^${name}:\\s*(\\S+)$`, "m").exec(text)?.[1];
+    return {
+      capabilities: namesOfSet(value("CapBnd") ?? "0"),
+      oomScore: Number(value("oom") ?? 0),
+      mayLowerOomScore: namesOfSet(value("CapEff") ?? "0").includes("CAP_SYS_RESOURCE"),
+      hasUnifiedCgroups: value("cgroup2") === "yes",
+      hasAppArmor: value("apparmor") === "yes",
+    };
+  }
+
+  /** Paths with symbolic links followed; undefined for each that is not there. */
+  async realPaths(paths: readonly string[]): Promise<(string | undefined)[]> {
+    if (paths.length === 0) return [];
+    const text = await this.script("look for the mounts' sources", FIND_PATHS, paths);
+    return text.split("\0").slice(0, paths.length).map((path) => path === "" ? undefined : path);
+  }
+
+  /** The device nodes at and below these paths; a missing one has none. */
+  async devices(paths: readonly string[]): Promise<NodeDevice[]> {
+    if (paths.length === 0) return [];
+    const { stdout } = await this.executor.run(["sh", "-c", FIND_DEVICES, "sh", ...paths], {
+      timeoutMs: SCRIPT_TIMEOUT_MS,
+    });
+    return parseDevices(new TextDecoder().decode(stdout));
+  }
+
+  /** A file of the node. @throws CriError INVALID_ARGUMENT when it cannot be read. */
+  async profile(path: string): Promise<string> {
+    const result = await this.executor.run(["sh", "-c", 'exec cat -- "$1"', "sh", path], {
+      timeoutMs: SCRIPT_TIMEOUT_MS,
+      maxOutputBytes: MAX_PROFILE_BYTES,
+    });
+    if (result.code === 0) return new TextDecoder().decode(result.stdout);
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      `Cannot use the seccomp profile ${path}: it must be a file of this node: ${
+        lastWords(result)
+      }.`,
+    );
+  }
+}

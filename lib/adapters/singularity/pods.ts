@@ -1,0 +1,188 @@
+import { join } from "@std/path";
+import { CriError } from "../../base/error.ts";
+import { NamespaceMode, type PodSandboxConfig } from "../../cri/api.generated.ts";
+import type { PodAdapter } from "../adapter.ts";
+import nodeProgram from "../slurm/node.pl" with { type: "text" };
+import type { PodFiles } from "./bundle/mounts.ts";
+import type { PodNamespaces } from "./bundle/namespaces.ts";
+import { userNamespaceOf } from "./bundle/user_namespace.ts";
+import type { Node } from "./node.ts";
+import pause from "./pause.pl" with { type: "text" };
+import type { Places } from "./places.ts";
+import { checkSysctls } from "./sysctls.ts";
+
+/** The lowest port that everybody may listen at (ip-sysctl.rst). */
+const LOWEST_PORT = "net.ipv4.ip_unprivileged_port_start";
+/** As other runtimes have it. */
+const SHM_BYTES = 64 * 1024 * 1024;
+
+/**
+ * Makes a pod's namespaces, each held by a mount of its file, the memory that its containers share, and its kernel
+ * settings. $1 the folder, $2 the host name or nothing, $3 its network or nothing, $4 the namespaces to make, $5 the
+ * size of shared memory or nothing, $6 the program of the first process, $7 one that starts what outlives this server; then settings as NAME=VALUE.
+ */
+const MAKE = `
+cd "$1"
+folder=$1 hostname=$2 network=$3 kinds=$4 shm=$5 pause=$6 start=$7
+shift 7
+[ -z "$shm" ] || { mkdir shm; mount -t tmpfs -o "nosuid,nodev,noexec,mode=1777,size=$shm" shm shm; }
+set -- sh -euc '
+  [ -z "$1" ] || printf %s "$1" >/proc/sys/kernel/hostname
+  shift
+  for setting; do
+    printf %s "\${setting#*=}" >"/proc/sys/$(printf %s "\${setting%%=*}" | tr . /)" ||
+      { echo "the kernel refuses \${setting%%=*}" >&2; exit 1; }
+  done' sh "$hostname" "$@"
+for kind in $kinds; do
+  : >"$kind"
+  case $kind in pid) ;; *) set -- "--$kind=$kind" "$@" ;; esac
+done
+set -- unshare "$@"
+[ -z "$network" ] || set -- nsenter "--net=$network" "$@"
+"$@"
+case " $kinds " in
+*" pid "*)
+  mkdir empty
+  mount -t tmpfs -o ro,size=4k empty empty
+  PAUSE=$pause perl -e "$start" setsid sh -c '
+    unshare --pid="$1/pid" --fork --mount --kill-child sh -c "cd empty && exec perl -e \\"\\$PAUSE\\"" &
+    echo $! >pause' sh "$folder" </dev/null >/dev/null 2>&1
+  for try in 1 2 3 4 5 6 7 8 9 10; do mountpoint -q pid && break; sleep 0.05; done
+  umount -l empty
+  mountpoint -q pid ;;
+esac`;
+
+/** Ends a pod's first process and lets go of its namespaces; what is not there does not matter. */
+const END = `
+cd "$1" 2>/dev/null || exit 0
+if [ -s pause ] && grep -qsF -- "--pid=$1/pid" "/proc/$(cat pause)/cmdline"; then kill -9 "$(cat pause)"; fi
+for path in pid ipc uts shm empty; do umount -l "$path" 2>/dev/null || true; done`;
+
+/** Pods on this node: namespaces and files that their containers share. */
+export class Pods implements PodAdapter {
+  constructor(
+    private readonly node: Node,
+    private readonly places: Places,
+    /** The network namespace that a pod has of its own, as a path. */
+    private readonly networkOf: (sandboxId: string) => string | undefined,
+    private readonly nodeName: string,
+  ) {}
+
+  async run(id: string, config: PodSandboxConfig): Promise<void> {
+    const options = config.linux?.securityContext?.namespaceOptions;
+    const folder = this.places.pod(id);
+    const network = this.networkOf(id) ?? "";
+    const ownIpc = options?.ipc !== NamespaceMode.NODE;
+    const ownUts = options?.network !== NamespaceMode.NODE;
+    const sysctls = config.linux?.sysctls ?? {};
+    const hasUsers = userNamespaceOf(options) !== undefined;
+    checkSysctls(sysctls, { ipc: ownIpc, network: network !== "" });
+    const hostname = ownUts ? config.hostname : "";
+    const kinds = [
+      ...(ownIpc ? ["ipc"] : []),
+      ...(ownUts ? ["uts"] : []),
+      ...(options?.pid === NamespaceMode.POD ? ["pid"] : []),
+    ];
+    try {
+      await Deno.mkdir(folder, { recursive: true });
+      await Deno.chmod(folder, 0o711);
+      await this.#writeFiles(folder, config);
+      await this.node.script(`make the pod ${config.metadata?.name}`, MAKE, [
+        folder,
+        hostname,
+        network,
+        kinds.join(" "),
+        ownIpc ? String(SHM_BYTES) : "",
+        nodeProgram + pause,
+        nodeProgram + "close_inherited(); exec { $ARGV[0] } @ARGV;",
+        // Its root has no rights over a network that was made before its users.
+        ...(hasUsers && network !== "" ? [`${LOWEST_PORT}=0`] : []),
+        ...Object.entries(sysctls).map(([name, value]) => `${name}=${value}`),
+      ]);
+    } catch (error) {
+      await this.remove(id);
+      throw error;
+    }
+  }
+
+  async stop(id: string): Promise<void> {
+    await this.node.script("end a pod", END, [this.places.pod(id)]);
+  }
+
+  async remove(id: string): Promise<void> {
+    await this.stop(id);
+    await Deno.remove(this.places.pod(id), { recursive: true }).catch((error) => {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    });
+  }
+
+  /** Removes pods that a crash left without a record. */
+  async removeUnknown(known: ReadonlySet<string>): Promise<void> {
+    for await (const { name } of Deno.readDir(this.places.folders.pods)) {
+      if (!known.has(name)) await this.remove(name);
+    }
+  }
+
+  namespaces(id: string, config: PodSandboxConfig): PodNamespaces {
+    const options = config.linux?.securityContext?.namespaceOptions;
+    const folder = this.places.pod(id);
+    const network = this.networkOf(id);
+    return {
+      ...(network === undefined ? {} : { network }),
+      ...(options?.ipc === NamespaceMode.NODE ? {} : { ipc: join(folder, "ipc") }),
+      ...(options?.network === NamespaceMode.NODE ? {} : { uts: join(folder, "uts") }),
+      ...(options?.pid === NamespaceMode.POD ? { pid: join(folder, "pid") } : {}),
+    };
+  }
+
+  files(id: string, config: PodSandboxConfig): PodFiles {
+    const folder = this.places.pod(id);
+    const ownIpc = config.linux?.securityContext?.namespaceOptions?.ipc !== NamespaceMode.NODE;
+    return {
+      hosts: join(folder, "hosts"),
+      hostname: join(folder, "hostname"),
+      resolvConf: join(folder, "resolv.conf"),
+      ...(ownIpc ? { shm: join(folder, "shm") } : {}),
+    };
+  }
+
+  /** The files that containers find in /etc; those of a pod without settings of its own are the node's. */
+  async #writeFiles(folder: string, config: PodSandboxConfig): Promise<void> {
+    const { hostname, dnsConfig } = config;
+    const nodeFile = (path: string) =>
+      this.node.script("read the node's files", 'cat -- "$1" 2>/dev/null || true', [path]);
+    const name = this.hostnameOf(config);
+    const resolvConf = dnsConfig === undefined
+      ? await nodeFile("/etc/resolv.conf")
+      : renderResolvConf(dnsConfig);
+    const hosts = await nodeFile("/etc/hosts");
+    const files = { hosts, hostname: `${name || hostname}\n`, "resolv.conf": resolvConf };
+    for (const [file, text] of Object.entries(files)) {
+      await Deno.writeTextFile(join(folder, file), text);
+      await Deno.chmod(join(folder, file), 0o644);
+    }
+  }
+
+  /** The name that the pod's containers see. */
+  hostnameOf({ hostname, linux }: PodSandboxConfig): string {
+    const onNode = linux?.securityContext?.namespaceOptions?.network === NamespaceMode.NODE;
+    return onNode || hostname === "" ? this.nodeName : hostname;
+  }
+}
+
+/** resolv.conf(5). @throws CriError INVALID_ARGUMENT for a word with a line break. */
+function renderResolvConf(
+  { servers, searches, options }: NonNullable<PodSandboxConfig["dnsConfig"]>,
+): string {
+  if ([...servers, ...searches, ...options].some((word) => /\s/.test(word))) {
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      "Cannot set the pod's DNS: servers, searches and options must not hold blanks or line breaks.",
+    );
+  }
+  return [
+    ...(searches.length > 0 ? [`search ${searches.join(" ")}`] : []),
+    ...servers.map((server) => `nameserver ${server}`),
+    ...(options.length > 0 ? [`options ${options.join(" ")}`] : []),
+  ].map((line) => `${line}\n`).join("");
+}

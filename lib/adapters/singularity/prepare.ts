@@ -1,0 +1,205 @@
+import { join } from "@std/path";
+import { CriError } from "../../base/error.ts";
+import { type ContainerConfig, NamespaceMode } from "../../cri/api.generated.ts";
+import type { ContainerRecord } from "../../store/records.ts";
+import type { Table } from "../../store/table.ts";
+import type { ContainerRequest } from "../adapter.ts";
+import { cgroupsPath, writeSpec } from "./bundle/bundle.ts";
+import type { FoundMount } from "./bundle/mounts.ts";
+import type { OciUser } from "./bundle/oci_spec.ts";
+import { parseProfile, seccompChoice } from "./bundle/seccomp.ts";
+import { type UserNamespace, userNamespaceOf } from "./bundle/user_namespace.ts";
+import type { ImageRoots } from "./image_roots.ts";
+import type { Node, NodeFacts } from "./node.ts";
+import type { Places } from "./places.ts";
+import type { Pods } from "./pods.ts";
+import { readBelow } from "./root_files.ts";
+import nodeProgram from "../slurm/node.pl" with { type: "text" };
+import shiftOwners from "./shift_owners.pl" with { type: "text" };
+
+/** What is kept of a container in its record. */
+export interface NodeWorkload {
+  user: OciUser;
+  /** As crun was told. */
+  cgroupsPath: string;
+  /** The signal that asks the program to end, if the image or the pod names one. */
+  stopSignal: string;
+}
+
+/** Lays a container's own writable layer over its image. $1 the image's files, $2 the folder, $3 more options. */
+const MAKE_LAYER = `
+umask 022
+mkdir -p -m 711 -- "$2"
+mkdir -- "$2/upper" "$2/rootfs"
+mkdir -m 700 -- "$2/work"
+mount -t overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work$3" multicri "$2/rootfs"`;
+
+/** A changed owner then copies no file into the layer (overlayfs.rst). */
+const OWNERS_ALONE = ",metacopy=on";
+const SHIFT_OWNERS = nodeProgram + shiftOwners;
+
+/**
+ * Removes the layer $1, and of the container $2 the cgroups that crun has left, because a process of it was not quite
+ * gone. What is not there does not matter.
+ */
+const REMOVE_LAYER = `
+umount -l -- "$1/rootfs" 2>/dev/null || true
+rm -rf --one-file-system -- "$1"
+for try in 1 2 3; do
+  left=$(find /sys/fs/cgroup -type d -name "$2" -prune -print 2>/dev/null) || true
+  [ -n "$left" ] || exit 0
+  for group in $left; do find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.05; done
+done`;
+
+/** What a bundle is made with. */
+export interface PreparePlace {
+  node: Node;
+  facts: NodeFacts;
+  places: Places;
+  pods: Pods;
+  imageRoots: ImageRoots;
+  containers: Table<ContainerRecord>;
+  systemdCgroups: boolean;
+}
+
+/**
+ * Makes a container's root and its config.json; what a failure leaves is removed.
+ * @throws CriError INVALID_ARGUMENT, NOT_FOUND for what the request names and is not there, INTERNAL.
+ */
+export async function prepareBundle(
+  place: PreparePlace,
+  request: ContainerRequest,
+): Promise<NodeWorkload> {
+  const { id, sandboxId, sandbox, config, image } = request;
+  const { node, facts, pods, systemdCgroups } = place;
+  const { bundle, layer } = place.places.container(id);
+  if (config.CDIDevices.length > 0) {
+    throw new CriError(
+      "UNIMPLEMENTED",
+      "Cannot give the container CDI devices: name the device files of the node instead.",
+    );
+  }
+  const mounts = await findMounts(node, config);
+  const devices = await findDevices(node, config);
+  const choice = seccompChoice(config.linux?.securityContext);
+  const seccompFile = choice.kind === "file"
+    ? parseProfile(choice.path, await node.profile(choice.path))
+    : undefined;
+  const target = await targetNamespace(place, config);
+  try {
+    const lower = await place.imageRoots.use(image, id);
+    const root = join(layer, "rootfs");
+    const userNamespace = userNamespaceOf(sandbox.linux?.securityContext?.namespaceOptions);
+    const more = userNamespace === undefined ? "" : OWNERS_ALONE;
+    await node.script("make the container's root", MAKE_LAYER, [lower, layer, more]);
+    if (userNamespace !== undefined) await giveTo(node, root, userNamespace);
+    const spec = writeSpec({
+      id,
+      sandbox,
+      config,
+      image: image.config,
+      facts,
+      root,
+      userFiles: {
+        passwd: await readBelow(root, "/etc/passwd"),
+        group: await readBelow(root, "/etc/group"),
+      },
+      hostname: pods.hostnameOf(sandbox),
+      podFiles: pods.files(sandboxId, sandbox),
+      namespaces: pods.namespaces(sandboxId, sandbox),
+      userNamespace,
+      target,
+      mounts,
+      devices,
+      seccompFile,
+      systemdCgroups,
+    });
+    await Deno.mkdir(bundle, { recursive: true, mode: 0o700 });
+    // crun enters it as the pod's root, which is not ours; config.json is for us alone.
+    if (userNamespace !== undefined) await Deno.chmod(bundle, 0o755);
+    await Deno.writeTextFile(join(bundle, "config.json"), JSON.stringify(spec), { mode: 0o600 });
+    return {
+      user: spec.process.user,
+      cgroupsPath: cgroupsPath(sandbox.linux?.cgroupParent ?? "", { id, systemdCgroups }),
+      stopSignal: image.config.stopSignal,
+    };
+  } catch (error) {
+    await removeBundle(place, id, image.id);
+    throw error;
+  }
+}
+
+/** Gives all files below the root to the users of the namespace. */
+async function giveTo(node: Node, root: string, { uids, gids }: UserNamespace): Promise<void> {
+  const numbers = [uids.hostID, gids.hostID, uids.size, gids.size].map(String);
+  const run = 'exec perl -e "$@"';
+  await node.script("give the image's files to the pod's users", run, [
+    SHIFT_OWNERS,
+    root,
+    ...numbers,
+  ]);
+}
+
+/** Removes all that `prepareBundle` made. */
+export async function removeBundle(
+  { node, places, imageRoots }: Pick<PreparePlace, "node" | "places" | "imageRoots">,
+  id: string,
+  imageId: string,
+): Promise<void> {
+  const { bundle, layer } = places.container(id);
+  await node.script("remove the container's root", REMOVE_LAYER, [layer, id]);
+  await Deno.remove(bundle, { recursive: true }).catch((error) => {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  });
+  await imageRoots.release(imageId, id);
+}
+
+/** @throws CriError NOT_FOUND naming a source that is not there. */
+async function findMounts(node: Node, { mounts }: ContainerConfig): Promise<FoundMount[]> {
+  const image = mounts.find((mount) => mount.image !== undefined && mount.image.image !== "");
+  if (image !== undefined) {
+    throw new CriError(
+      "UNIMPLEMENTED",
+      `Cannot mount an image at ${
+        JSON.stringify(image.containerPath)
+      }: volumes of images are not available.`,
+    );
+  }
+  const sources = await node.realPaths(mounts.map(({ hostPath }) => hostPath));
+  return mounts.map((mount, index) => {
+    const source = sources[index];
+    if (source !== undefined) return { mount, source };
+    throw new CriError(
+      "NOT_FOUND",
+      `Cannot mount ${JSON.stringify(mount.hostPath)} at ${
+        JSON.stringify(mount.containerPath)
+      } into the ` +
+        "container: this node has no such path.",
+    );
+  });
+}
+
+async function findDevices(node: Node, { devices, linux }: ContainerConfig) {
+  const privileged = linux?.securityContext?.privileged ? ["/dev"] : [];
+  return await node.devices([...devices.map(({ hostPath }) => hostPath), ...privileged]);
+}
+
+/** @throws CriError FAILED_PRECONDITION when the container that this one is to look into does not run. */
+async function targetNamespace(
+  { containers, places }: PreparePlace,
+  { linux }: ContainerConfig,
+): Promise<string | undefined> {
+  const options = linux?.securityContext?.namespaceOptions;
+  if (options?.pid !== NamespaceMode.TARGET) return undefined;
+  const { targetId } = options;
+  if (containers.get(targetId)?.state.phase !== "running") {
+    throw new CriError(
+      "FAILED_PRECONDITION",
+      `Cannot look into the processes of the container ${
+        JSON.stringify(targetId)
+      }: it must be running.`,
+    );
+  }
+  const pid = await Deno.readTextFile(join(places.container(targetId).bundle, "pid"));
+  return `/proc/${pid.trim()}/ns/pid`;
+}

@@ -1,0 +1,134 @@
+import type { Clock } from "../../base/clock.ts";
+import { messageOf } from "../../base/error.ts";
+import type { Logger } from "../../base/log.ts";
+import type { ContainerLog, LogStream } from "../../logs/container_log.ts";
+import type { ContainerEnd } from "../../store/container_state.ts";
+import { copyOutput } from "./output.ts";
+import type { Node } from "./node.ts";
+
+/** How late output and ends are seen when the kernel does not tell of them. */
+const LOOK_INTERVAL_MS = 2_000;
+/** So much output that is in the log may still take room on the disk. */
+const COPIED_BYTES = 16 * 1024 * 1024;
+/** Gives back the room of $2 bytes at the beginning of the file $1, which keeps its length (fallocate(2)). */
+const GIVE_BACK = 'fallocate --punch-hole --offset 0 --length "$2" -- "$1" 2>/dev/null || true';
+/** Between looks at a container that writes without pause. */
+const SHORTEST_PAUSE_MS = 10;
+
+/** A container whose supervisor runs: its output goes into its log until its end is written down. */
+export class RunningContainer {
+  #changed = Promise.withResolvers<void>();
+  readonly #over = new AbortController();
+  readonly #givenBackBytes = { stdout: 0, stderr: 0 };
+  /** Where attached clients are in the output: what they have not seen stays. */
+  readonly #readers = new Set<Record<LogStream, number>>();
+  #loop: Promise<void> | undefined;
+
+  constructor(
+    readonly id: string,
+    /** What the paths of its files begin with; see supervise.pl. */
+    readonly files: string,
+    readonly log: ContainerLog,
+    private readonly node: Node,
+    private readonly clock: Clock,
+    private readonly logger: Logger,
+    private readonly ended: (end: ContainerEnd) => void,
+  ) {}
+
+  /** Begins to look. */
+  follow(): void {
+    this.#loop ??= this.#follow();
+  }
+
+  /** One of its files has changed. */
+  touch(): void {
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers();
+  }
+
+  /** Resolves at the next change of one of its files, taken before one looks at them. */
+  get change(): Promise<void> {
+    return this.#changed.promise;
+  }
+
+  /** Resolves with that change, when `signal` aborts, or after a while in any case. */
+  async until(change: Promise<void>, signal: AbortSignal): Promise<void> {
+    const over = new AbortController();
+    const either = AbortSignal.any([signal, this.#over.signal, over.signal]);
+    await Promise.race([change, this.clock.sleep(LOOK_INTERVAL_MS, either).catch(() => {})]);
+    over.abort();
+  }
+
+  /** Keeps output from where the reader is, whose offsets it moves on; returns how to end that. */
+  keepFor(reader: Record<LogStream, number>): () => void {
+    this.#readers.add(reader);
+    return () => this.#readers.delete(reader);
+  }
+
+  async close(): Promise<void> {
+    this.#over.abort();
+    await this.#loop;
+    await this.log.close();
+  }
+
+  async #follow(): Promise<void> {
+    const { signal } = this.#over;
+    while (!signal.aborted) {
+      const change = this.change;
+      try {
+        if (await this.#look()) return;
+      } catch (error) {
+        this.logger.warning("Cannot copy a container's output", {
+          container: this.id,
+          error: messageOf(error),
+        });
+      }
+      await this.until(change, signal);
+      await this.clock.sleep(SHORTEST_PAUSE_MS, signal).catch(() => {});
+    }
+  }
+
+  /** True when it has ended and all of its output is copied. */
+  async #look(): Promise<boolean> {
+    const end = await readEnd(this.files);
+    const final = end !== undefined;
+    await copyOutput(`${this.files}.stdout`, "stdout", this.log, final);
+    await copyOutput(`${this.files}.stderr`, "stderr", this.log, final);
+    if (end === undefined) {
+      for (const stream of ["stdout", "stderr"] as const) await this.#giveBack(stream);
+      return false;
+    }
+    this.ended(end);
+    this.touch();
+    return true;
+  }
+
+  /** Gives back the disk's room of what is in the log and was seen by everybody. */
+  async #giveBack(stream: LogStream): Promise<void> {
+    const seen = [...this.#readers].map((reader) => reader[stream]);
+    const bytes = Math.min(this.log.consumedBytes(stream), ...seen);
+    if (bytes - this.#givenBackBytes[stream] < COPIED_BYTES) return;
+    await this.node.script("give back room", GIVE_BACK, [`${this.files}.${stream}`, String(bytes)]);
+    this.#givenBackBytes[stream] = bytes;
+  }
+}
+
+/** How a container ended, as its supervisor wrote it down; undefined before. */
+async function readEnd(files: string): Promise<ContainerEnd | undefined> {
+  const path = `${files}.exit`;
+  const text = await Deno.readTextFile(path).catch((error) => {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  });
+  if (text === undefined) return undefined;
+  const [, code = "255", killed = "0"] = /^(\d+) ([01])/.exec(text) ?? [];
+  const { mtime } = await Deno.stat(path);
+  const exitCode = Number(code);
+  return {
+    finishedAtMs: mtime?.getTime() ?? 0,
+    exitCode,
+    // As other runtimes call them.
+    reason: killed === "1" ? "OOMKilled" : exitCode === 0 ? "Completed" : "Error",
+    message: "",
+  };
+}

@@ -1,0 +1,38 @@
+import { Signal } from "../../cri/api.generated.ts";
+import type { Node } from "./node.ts";
+
+/** The signal that asks a program to end: the pod's before the image's, SIGTERM without either. */
+export function stopSignal(ofPod: Signal, ofImage: string): string {
+  if (ofPod !== Signal.SIGNAL_RUNTIME_DEFAULT) {
+    // As kill(1) names them: RTMIN+3 for SIGNAL_SIGRTMINPLUS3.
+    return (Signal[ofPod] ?? "").replace(/^SIGNAL_SIG/, "SIG").replace("PLUS", "+")
+      .replace("MINUS", "-");
+  }
+  return /^(SIG)?[A-Z0-9]+([+-]\d+)?$/.test(ofImage) ? ofImage : "SIGTERM";
+}
+
+/** By name, those that programs are asked to end with (signal(7)). */
+const NUMBERS: Readonly<Record<string, number>> = {
+  ...{ SIGHUP: 1, SIGINT: 2, SIGQUIT: 3, SIGUSR1: 10, SIGUSR2: 12, SIGTERM: 15, SIGWINCH: 28 },
+};
+
+/** $1 the process, $2 the signal's number, $3 how many looks; ends when the process handles the signal or is gone. */
+const AWAIT_HANDLER = `
+left=$3
+while [ "$left" -gt 0 ] && set -- "$1" "$2" && handled=$(sed -n 's/^SigCgt:\t//p' "/proc/$1/status" 2>/dev/null); do
+  [ -n "$handled" ] && [ $((0x$handled >> ($2 - 1) & 1)) = 0 ] || break
+  left=$((left - 1))
+  sleep 0.02
+done`;
+/** A second, with the pauses between. */
+const MAX_LOOKS = 50;
+
+/**
+ * Gives a program that has just begun a moment to say that it handles the signal: to the first process of a namespace
+ * the kernel does not deliver what it does not handle (pid_namespaces(7)).
+ */
+export async function awaitHandler(node: Node, pid: string, signal: string): Promise<void> {
+  const number = NUMBERS[signal.startsWith("SIG") ? signal : `SIG${signal}`];
+  if (number === undefined || !/^\d+$/.test(pid)) return;
+  await node.script("look at a program", AWAIT_HANDLER, [pid, String(number), String(MAX_LOOKS)]);
+}

@@ -1,0 +1,151 @@
+# Runs a container and stays until it has ended: it empties the program's stdout and stderr into files, passes input on,
+# and writes down how it ended. It outlives the server. node.pl, terminal.pl and run_program.pl stand before it.
+#
+# argv: the beginning of the paths of the container's files; 1 or 0 for each of: it has stdin, its stdin ends with the
+# first client that ends it, it has a terminal; the folder in which crun leaves its files; where a socket can be made
+# for the terminal; a comma-separated list of files that may tell of processes killed for memory; the container's id, and
+# crun's words before the verb.
+#
+# It answers on stdout: `started PID`, or `failed WHY`. The files:
+#   .stdout, .stderr   what the program wrote
+#   .stdin             a pipe for frames as in step.pl (i, e and w), whole and one at a time, from anybody
+#   .exit              `CODE KILLED`, when it has ended and all of its output is written: 128 + n when signal n ended
+#                      it, and whether memory was the reason
+my ($files, $has_stdin, $stdin_once, $has_tty, $folder, $socket, $memory_files, $id, @crun) = @ARGV;
+
+# How long output is waited for that somebody else holds open after the end.
+my $DRAIN_S = 1;
+
+close_inherited();
+my ($answer, $to_answer) = pipe_pair();
+my $own = fork // die "no process can be made: $!\n";
+if ($own != 0) {
+  close $to_answer;
+  local $/;
+  print readline $answer;
+  exit 0;
+}
+close $answer;
+leave_streams();
+my ($setns, $prctl, $setsid) = @{ $CALLS{ machine() } || answer("failed this machine type is not known") };
+syscall($setsid);
+$0 = "multicri: container $id";
+$SIG{$_} = 'IGNORE' for qw(TERM INT HUP QUIT USR1 USR2 PIPE);
+become_subreaper() or answer("failed no subreaper can be made: $!");
+eval { supervise(); 1 } or do {
+  my $why = $@;
+  system { $crun[0] } @crun, 'delete', '--force', $id;
+  answer("failed $why");
+};
+exit 0;
+
+# Whoever waits for the end of our caller's streams must not wait for us.
+sub leave_streams {
+  open STDIN, '<', '/dev/null';
+  open STDOUT, '>', '/dev/null';
+  open STDERR, '>', '/dev/null';
+}
+
+sub answer {
+  my ($text) = @_;
+  $text =~ s/\s+$//;
+  syswrite $to_answer, $text;
+  close $to_answer;
+  exit 0 if $text =~ /^failed/;
+}
+
+sub supervise {
+  sysopen my $frames, "$files.stdin", $O_RDWR | $O_NONBLOCK or die "its pipe for input cannot be opened: $!\n"
+    if $has_stdin || $has_tty;
+  open my $out, '>>', "$files.stdout" or die "its output cannot be written: $!\n";
+  open my $err, '>>', "$files.stderr" or die "its output cannot be written: $!\n";
+  open my $null, '+<', '/dev/null' or die "/dev/null cannot be opened: $!\n";
+  my ($stdin, $stdout, $stderr, $sink, %source, $console) = ($null, $null, $null);
+  my @run = ('--log', "$folder/log", 'run', '--detach', '--bundle', $folder, '--pid-file', "$folder/pid");
+  if ($has_tty) {
+    $console = listen_for_terminal($socket);
+    push @run, '--console-socket', $socket;
+  } else {
+    ($source{out}, $stdout) = pipe_pair();
+    ($source{err}, $stderr) = pipe_pair();
+    ($stdin, $sink) = pipe_pair() if $has_stdin;
+  }
+  unlink "$folder/log";
+  if (!run_crun($stdin, $stdout, $stderr, @crun, @run, $id)) {
+    die last_words("$folder/log") . "\n";
+  }
+  my $terminal = $has_tty ? take_handed_over($console, $socket) : undef;
+  if ($has_tty) {
+    $source{out} = $sink = $terminal // die "its terminal was not handed over\n";
+  }
+  close $_ for grep { defined && $_ != $null } $stdin, $stdout, $stderr;
+  my $program = id_in("$folder/pid") // die "its process id is not known\n";
+  my $end = end_of($program) // die "its process cannot be watched: $!\n";
+  await_program($program);
+  answer("started $program");
+  my $status = keep($program, $end, $frames, $sink, \%source, { out => $out, err => $err });
+  open my $exit, '>', "$files.exit.new" or exit 1;
+  print $exit $status;
+  close $exit;
+  rename "$files.exit.new", "$files.exit";
+}
+
+# Passes bytes on until the program has ended and its output was written; returns what `.exit` holds.
+sub keep {
+  my ($program, $end, $frames, $sink, $source, $file) = @_;
+  my ($unread, $to_pass, $status, $drained_at) = ('', '');
+  unblock($_) for grep { defined } $sink, values %$source;
+  while (1) {
+    return $status if defined $status && (!%$source || now() >= $drained_at);
+    my ($readers, $writers) = ('', '');
+    vec($readers, fileno $end, 1) = 1 if !defined $status;
+    vec($readers, fileno $frames, 1) = 1 if defined $frames && length $unread < $ATOMIC_BYTES;
+    vec($readers, fileno $_, 1) = 1 for values %$source;
+    vec($writers, fileno $sink, 1) = 1 if defined $sink && $to_pass ne '';
+    my $wait = defined $drained_at ? $drained_at - now() : undef;
+    next if select($readers, $writers, undef, defined $wait && $wait < 0 ? 0 : $wait) < 0;
+    for my $name (keys %$source) {
+      next if !vec($readers, fileno $source->{$name}, 1);
+      my $piece;
+      my $length = sysread $source->{$name}, $piece, $PIECE_BYTES;
+      # A terminal that nobody has any more gives an error.
+      if ($length) { write_all($file->{$name}, $piece) }
+      elsif (defined $length || $! != $EAGAIN && $! != $EINTR) { delete $source->{$name} }
+    }
+    # Others whose parents ended became ours too.
+    while ((my $ended = waitpid -1, $WNOHANG) > 0) {
+      next if $ended != $program;
+      my $code = $? & 127 ? 128 + ($? & 127) : $? >> 8;
+      $status = "$code " . (killed_for_memory() ? 1 : 0);
+      # What it left behind in its cgroup ends with it.
+      system { $crun[0] } @crun, 'delete', '--force', $id;
+      $drained_at = now() + $DRAIN_S;
+    }
+    sysread $frames, $unread, $ATOMIC_BYTES, length $unread if defined $frames && vec($readers, fileno $frames, 1);
+    if (defined $sink && vec($writers, fileno $sink, 1)) {
+      my $written = syswrite $sink, $to_pass;
+      if (defined $written) { substr $to_pass, 0, $written, '' }
+      elsif ($! != $EAGAIN && $! != $EINTR) { ($to_pass, $sink) = ('', undef) }
+    }
+    while ($to_pass eq '' && length $unread >= 5) {
+      my ($letter, $size) = unpack 'a N', $unread;
+      last if length $unread < 5 + $size;
+      my $bytes = substr $unread, 5, $size;
+      substr $unread, 0, 5 + $size, '';
+      if ($letter eq 'i') { $to_pass = $bytes if defined $sink && $has_stdin }
+      elsif ($letter eq 'w') { set_size($sink, split / /, $bytes) if $has_tty && defined $sink }
+      elsif ($letter eq 'e' && $stdin_once && defined $sink) {
+        # A terminal is told by its character for that (EOF, termios(3)).
+        if ($has_tty) { $to_pass = "\x04" }
+        else { close $sink; undef $sink }
+      }
+    }
+  }
+}
+
+sub killed_for_memory {
+  for (split /,/, $memory_files) {
+    return 1 if (slurp($_) // '') =~ /^oom_kill [1-9]/m;
+  }
+  return 0;
+}

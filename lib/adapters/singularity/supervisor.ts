@@ -1,0 +1,62 @@
+import { CriError } from "../../base/error.ts";
+import type { Executor } from "../../executors/executor.ts";
+import type { ContainerConfig } from "../../cri/api.generated.ts";
+import nodeProgram from "../slurm/node.pl" with { type: "text" };
+import terminalProgram from "../slurm/terminal.pl" with { type: "text" };
+import { lastWords, type OciRuntime } from "./oci_runtime.ts";
+import type { ContainerPlace } from "./places.ts";
+import runProgram from "./run_program.pl" with { type: "text" };
+import superviseProgram from "./supervise.pl" with { type: "text" };
+
+const PROGRAM = nodeProgram + terminalProgram + runProgram + superviseProgram;
+
+/** A loaded node may need much longer than the usual tenth of a second. */
+const START_TIMEOUT_MS = 90_000;
+
+/**
+ * Starts a container under a supervisor that outlives this process (`supervise.pl` tells how), and resolves when its
+ * program runs.
+ * @throws CriError FAILED_PRECONDITION in crun's words when it does not.
+ */
+export async function startSupervised(
+  executor: Executor,
+  runtime: OciRuntime,
+  id: string,
+  place: ContainerPlace,
+  { stdin, stdinOnce, tty }: Pick<ContainerConfig, "stdin" | "stdinOnce" | "tty">,
+  cgroupsPath: string,
+): Promise<void> {
+  const result = await executor.run(
+    [
+      "perl",
+      "-e",
+      PROGRAM,
+      place.files,
+      ...[stdin, stdinOnce, tty].map((choice) => choice ? "1" : "0"),
+      place.bundle,
+      runtime.newSocketPath(),
+      memoryFiles(cgroupsPath),
+      id,
+      ...runtime.words,
+    ],
+    { timeoutMs: START_TIMEOUT_MS },
+  );
+  const answer = new TextDecoder().decode(result.stdout);
+  if (answer.startsWith("started ")) return;
+  const why = answer.startsWith("failed ") ? answer.slice("failed ".length) : lastWords(result);
+  throw new CriError("FAILED_PRECONDITION", `Cannot start the container ${id}: ${why}.`);
+}
+
+/** Whether the container's program can be sent something while it runs. */
+export function hasInput({ stdin, tty }: Pick<ContainerConfig, "stdin" | "tty">): boolean {
+  return stdin || tty;
+}
+
+/** Where the kernel counts the processes that it killed for memory: cgroups(7) version 1 and 2. */
+function memoryFiles(cgroupsPath: string): string {
+  if (!cgroupsPath.startsWith("/")) return "";
+  return [
+    `/sys/fs/cgroup/memory${cgroupsPath}/memory.oom_control`,
+    `/sys/fs/cgroup${cgroupsPath}/memory.events`,
+  ].join(",");
+}

@@ -1,0 +1,32 @@
+import { CriError } from "../../base/error.ts";
+
+/** Names with dots, as in sysctl(8); nothing else may become a path. */
+const NAME = /^[a-z0-9_-]+(\.[a-zA-Z0-9_-]+)+$/;
+/** Kernel settings that each IPC namespace has of its own (ipc_namespaces(7)). */
+const OF_IPC = [/^kernel\.(msg(max|mnb|mni)|sem|shm(all|max|mni|_rmid_forced))$/, /^fs\.mqueue\./];
+
+/**
+ * Checks that a pod's kernel settings are its own: every other one would be the whole node's.
+ * @throws CriError INVALID_ARGUMENT naming the first that is not.
+ */
+export function checkSysctls(
+  sysctls: Readonly<Record<string, string>>,
+  own: { ipc: boolean; network: boolean },
+): void {
+  for (const name of Object.keys(sysctls)) {
+    const isIpc = OF_IPC.some((pattern) => pattern.test(name));
+    const isNetwork = name.startsWith("net.");
+    const why = !NAME.test(name) || (!isIpc && !isNetwork)
+      ? "it must be one that a pod can have of its own, of net., fs.mqueue. or System V IPC"
+      : isIpc && !own.ipc
+      ? "the pod shares the node's IPC namespace"
+      : isNetwork && !own.network
+      ? "the pod shares the node's network"
+      : undefined;
+    if (why === undefined) continue;
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      `Cannot set the kernel's ${JSON.stringify(name)} for the pod: ${why}.`,
+    );
+  }
+}

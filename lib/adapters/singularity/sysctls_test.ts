@@ -1,0 +1,27 @@
+import { assertThrows } from "@std/assert";
+import { CriError } from "../../base/error.ts";
+import { checkSysctls } from "./sysctls.ts";
+
+const OWN = { ipc: true, network: true };
+
+for (
+  const name of ["kernel.shm_rmid_forced", "fs.mqueue.msg_max", "net.ipv4.ip_forward"]
+) {
+  Deno.test(`checkSysctls() lets a pod set ${name}`, () => checkSysctls({ [name]: "1" }, OWN));
+}
+
+for (
+  const [name, own, why] of [
+    ["kernel.panic", OWN, "a pod can have of its own"],
+    ["net.../../kernel/panic", OWN, "a pod can have of its own"],
+    ["net.ipv4.a\nb", OWN, "a pod can have of its own"],
+    ["net/ipv4/x", OWN, "a pod can have of its own"],
+    ["", OWN, "a pod can have of its own"],
+    ["kernel.sem", { ...OWN, ipc: false }, "the node's IPC"],
+    ["net.ipv4.ip_forward", { ...OWN, network: false }, "the node's network"],
+  ] as const
+) {
+  Deno.test(`checkSysctls() refuses ${JSON.stringify(name)} since ${why}`, () => {
+    assertThrows(() => checkSysctls({ [name]: "1" }, own), CriError, why);
+  });
+}

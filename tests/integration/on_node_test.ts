@@ -1,0 +1,196 @@
+/** Containers on the node itself: exact output and ends, kill -9 of the server, bad requests, and nothing left behind. */
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { delay } from "@std/async/delay";
+import {
+  type ContainerConfig,
+  ContainerState,
+  type DeepPartial,
+  type PodSandboxConfig,
+  SecurityProfile_ProfileType,
+} from "../../lib/cri/api.generated.ts";
+import { Lab } from "../../scripts/lab/lab.ts";
+import { NodeServer, prepareNode } from "../../scripts/lab/node_server.ts";
+import { CriClient, IMAGE, type Pod } from "../cri_client.ts";
+import { randomSource, seedFor } from "../../wasm/test_random.ts";
+
+const lab = new Lab();
+Deno.test.beforeAll(() => prepareNode(lab, () => {}));
+
+/** A server of a test's own, whose containers must leave nothing on the node. */
+async function onNode(
+  use: (test: { server: NodeServer; client: CriClient }) => Promise<void>,
+): Promise<void> {
+  const server = new NodeServer(lab, { name: "on-node", flags: ["--adapter-name", "singularity"] });
+  await server.forget();
+  await server.start();
+  const client = new CriClient(lab.path("knode", server.socketPath));
+  try {
+    await client.call("pullImage", { image: { image: IMAGE } });
+    const before = await leftovers(server);
+    await use({ server, client });
+    for (const podSandboxId of await client.pods({})) {
+      await client.call("removePodSandbox", { podSandboxId });
+    }
+    assertEquals(await leftovers(server), before);
+  } finally {
+    client.close();
+    await server.stop();
+  }
+}
+
+/** What the log holds of one stream: its lines put together again as the program wrote them. */
+async function logged({ config }: Pod, stream: "stdout" | "stderr"): Promise<string> {
+  const log = await Deno.readTextFile(lab.path("knode", `${config.logDirectory}/main.log`));
+  return log.split("\n").slice(0, -1).map((line) => {
+    const [, time, of, tag, text = ""] = /^(\S+) (\S+) ([FP]) (.*)$/s.exec(line) ?? [];
+    assert(time !== undefined, `a line of another form: ${line}`);
+    return of === stream ? text + (tag === "F" ? "\n" : "") : "";
+  }).join("");
+}
+
+/** What a server's containers have left on the node; the same before and after. */
+async function leftovers(server: NodeServer): Promise<string> {
+  const script = `ls -A "$1/containers" "$1/images" "$1/output" "$2/pods" "$2/containers" "$2/crun"
+grep -cF -e "$1/" -e "$2/" /proc/mounts
+ls -d /sys/fs/cgroup/*/multicri/*/ 2>/dev/null
+pgrep -f '^multicri: container|^pause$' || true`;
+  const argv = ["sh", "-c", script, "sh", server.rootDir, server.stateDir];
+  return (await lab.exec("knode", argv)).stdout;
+}
+
+Deno.test("a program's output and end are told exactly", () =>
+  onNode(async ({ client }) => {
+    const pod = await client.runPod();
+    const script =
+      "head -c 200000 /dev/zero | tr '\\0' x; echo; echo err >/dev/stderr; printf part; exit 7";
+    const id = await client.create(pod, script);
+    await client.call("startContainer", { containerId: id });
+    const { exitCode, reason, startedAt, finishedAt } = await client.exited(id);
+    assertEquals([exitCode, reason], [7, "Error"]);
+    assert(startedAt > 0n && finishedAt >= startedAt);
+    assertEquals(await logged(pod, "stdout"), `${"x".repeat(200_000)}\npart\n`);
+    assertEquals(await logged(pod, "stderr"), "err\n");
+  }));
+
+Deno.test("containers run on, and nothing of them is lost, when the server is killed", () =>
+  onNode(async ({ server, client }) => {
+    const random = randomSource(seedFor("on_node_test"));
+    const script = "for i in $(seq 1 60); do echo line $i; sleep 0.05; done; exit 5";
+    const lines = Array.from({ length: 60 }, (_, index) => `line ${index + 1}\n`).join("");
+    const { pod, id } = await client.runContainer(script);
+    for (let kills = 0; kills < 3; kills++) {
+      await delay(200 + random.below(600));
+      await server.kill();
+      await delay(random.below(300));
+      await server.start();
+    }
+    const late = await client.runContainer("echo early; sleep 1; echo late; exit 3");
+    await server.kill();
+    // It ends while nobody sees it.
+    await delay(2_000);
+    await server.start();
+    assertEquals((await client.exited(id)).exitCode, 5);
+    assertEquals(await logged(pod, "stdout"), lines);
+    assertEquals((await client.exited(late.id)).exitCode, 3);
+    assertEquals(await logged(late.pod, "stdout"), "early\nlate\n");
+  }));
+
+Deno.test("what a killed server had begun is removed or can be done again", () =>
+  onNode(async ({ server, client }) => {
+    const random = randomSource(seedFor("on_node_test begun"));
+    for (let round = 0; round < 6; round++) {
+      const pods = [client.podConfig(), client.podConfig()];
+      const work = Promise.allSettled(pods.map(async (config) => {
+        const pod = await client.runPod(config);
+        const id = await client.create(pod, "sleep 1000");
+        await client.call("startContainer", { containerId: id });
+      }));
+      await delay(random.below(350));
+      await server.kill();
+      await work;
+      await server.start();
+      for (const config of pods) {
+        const { id } = await client.runPod(config);
+        await client.call("removePodSandbox", { podSandboxId: id });
+      }
+    }
+  }));
+
+type Request = {
+  sandbox?: DeepPartial<PodSandboxConfig>;
+  container?: DeepPartial<ContainerConfig>;
+  message: RegExp;
+};
+
+const seccomp = (localhostRef: string) => ({
+  linux: {
+    securityContext: {
+      seccomp: { profileType: SecurityProfile_ProfileType.Localhost, localhostRef },
+    },
+  },
+});
+
+const BAD_REQUESTS: Record<string, Request> = {
+  "a seccomp profile that is not there": {
+    container: seccomp("/no/such.json"),
+    message: /the seccomp profile \/no\/such.json: it must be a file of this node/,
+  },
+  "a seccomp profile that is none": {
+    container: seccomp("/etc/hosts"),
+    message: /must be a JSON object/,
+  },
+  "a mount of what is not there": {
+    container: { mounts: [{ hostPath: "/no/such", containerPath: "/x" }] },
+    message: /mount "\/no\/such" at "\/x" .*: this node has no such path/,
+  },
+  "a user that the image does not know": {
+    container: { linux: { securityContext: { runAsUsername: "nobody-here" } } },
+    message: /as the user "nobody-here": the image's \/etc\/passwd must have it/,
+  },
+  "an unknown capability": {
+    container: { linux: { securityContext: { capabilities: { addCapabilities: ["FLY"] } } } },
+    message: /the capability "FLY"/,
+  },
+  "a device that is not there": {
+    container: { devices: [{ hostPath: "/dev/no", containerPath: "/dev/no", permissions: "rw" }] },
+    message: /the device "\/dev\/no"/,
+  },
+  "a kernel setting of the whole node": {
+    sandbox: { linux: { sysctls: { "kernel.panic": "1" } } },
+    message: /the kernel's "kernel.panic"/,
+  },
+  "a kernel setting that the kernel does not know": {
+    sandbox: { linux: { sysctls: { "fs.mqueue.no_such": "1" } } },
+    message: /fs.mqueue.no_such/,
+  },
+  "a command that is not there": {
+    container: { command: ["/no/such"] },
+    message: /Cannot start the container .*\/no\/such/,
+  },
+  "a cgroup that cannot be made": {
+    sandbox: { linux: { cgroupParent: "/tasks/x" } },
+    message: /Cannot start the container .*cgroup/,
+  },
+};
+
+for (const [what, { sandbox, container, message }] of Object.entries(BAD_REQUESTS)) {
+  Deno.test(`a pod with ${what} is refused with a sentence, and leaves nothing`, () =>
+    onNode(async ({ client }) => {
+      const error = await assertRejects(async () => {
+        const pod = await client.runPod(client.podConfig(sandbox));
+        const id = await client.create(pod, "true", container);
+        await client.call("startContainer", { containerId: id });
+      }, Error);
+      assertMatch(error.message, message);
+    }));
+}
+
+Deno.test("a container whose command is not there has the code of a failed start", () =>
+  onNode(async ({ client }) => {
+    const pod = await client.runPod();
+    const id = await client.create(pod, "", { command: ["/no/such"] });
+    await assertRejects(() => client.call("startContainer", { containerId: id }));
+    const { state, exitCode, reason, message } = await client.status(id);
+    assertEquals([state, exitCode, reason], [ContainerState.CONTAINER_EXITED, 128, "StartError"]);
+    assertMatch(message, /\/no\/such/);
+  }));
