@@ -5,6 +5,12 @@ import type { ClusterAddress, Config } from "./flags.ts";
 /** Programs the server may start, by the names they have in PATH. */
 export const PROGRAMS = ["apptainer", "skopeo", "ssh"] as const;
 
+/** Where the node keeps certificates of registries (containers-certs.d(5)), docker's place last. */
+export const CERTIFICATE_DIRECTORIES = [
+  "/etc/containers/certs.d",
+  "/etc/docker/certs.d",
+] as const;
+
 /** Where systemd leaves the sign that it is the init system (sd_booted(3)). */
 export const SYSTEMD_SIGN = "/run/systemd/system";
 
@@ -95,6 +101,7 @@ export function permissionFlags(config: Config, clusters: Clusters): string[] {
   const read = [
     ...paths,
     SYSTEMD_SIGN,
+    ...CERTIFICATE_DIRECTORIES,
     ...[config.clustersFile, config.registryCredentials].filter((path) => path !== undefined),
   ];
   return [
