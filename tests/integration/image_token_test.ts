@@ -55,6 +55,14 @@ class TokenRegistry implements AsyncDisposable {
   }
 }
 
+/** A policy.json(5) that forbids one registry's images. */
+function rejecting(registry: string): string {
+  return JSON.stringify({
+    default: [{ type: "insecureAcceptAnything" }],
+    transports: { docker: { [registry]: [{ type: "reject" }] } },
+  });
+}
+
 Deno.test("an image comes by a bearer token, which only its registry sees", async () => {
   const harness = await Harness.start({ name: "imgtoken" });
   const { lab, server } = harness;
@@ -71,9 +79,13 @@ Deno.test("an image comes by a bearer token, which only its registry sees", asyn
     assertMatch(error.message, says);
     assertEquals(/127\.0\.0\.1|s3cret|5ecret/.exec(error.message), null);
   };
+  const policyPath = lab.path("knode", "/etc/containers/policy.json");
+  const policy = await Deno.readTextFile(policyPath);
   const sampling = new AbortController();
   const sampled = sampleCommandLines(sampling.signal);
   try {
+    // What an earlier run left would not be asked for again.
+    await server.crictl(["rmi", image.image]);
     await refused(TOKEN, /^14 UNAVAILABLE: Cannot pull lab\/entry:1 from .*certificate/);
     await Deno.mkdir(dirname(trusted), { recursive: true });
     await Deno.writeTextFile(trusted, authority.cert);
@@ -84,6 +96,9 @@ Deno.test("an image comes by a bearer token, which only its registry sees", asyn
     image.image = `${address}/lab/nothing:1`;
     await refused(TOKEN, /^5 NOT_FOUND: Cannot pull lab\/nothing:1 from [\d.]+:5444: .*no such/);
     image.image = `${address}/lab/entry:1`;
+    await Deno.writeTextFile(policyPath, rejecting(address));
+    await refused(TOKEN, /^14 UNAVAILABLE: .*rejected by policy/);
+    await Deno.writeTextFile(policyPath, policy);
     const { imageRef } = await pull(TOKEN);
     const { image: found } = await cri.call("imageStatus", { image });
     assertEquals([found?.id, found?.repoTags], [imageRef, [image.image]]);
@@ -97,6 +112,7 @@ Deno.test("an image comes by a bearer token, which only its registry sees", asyn
   } finally {
     sampling.abort();
     cri.close();
+    await Deno.writeTextFile(policyPath, policy);
     await Deno.remove(dirname(trusted), { recursive: true }).catch(() => {});
     await harness.stop();
   }
