@@ -1,5 +1,4 @@
 import { CriError, messageOf } from "../base/error.ts";
-import type { RegistryAuth } from "./credentials.ts";
 import { registryCertificates } from "./registry_certificates.ts";
 
 /** As many as Go's HTTP client follows, which skopeo is. */
@@ -36,8 +35,8 @@ export interface RelayTarget {
 export class TokenRelay implements AsyncDisposable {
   /** `127.0.0.1:PORT` */
   readonly address: string;
-  /** The only one that it answers to. */
-  readonly login: RegistryAuth;
+  /** The only one that it answers to, as containers-auth.json(5) has it. */
+  readonly login: { auth: string };
   /** Why the registry could not be asked, the last time it was; undefined when it could. */
   failure: string | undefined;
   readonly #ending = new AbortController();
@@ -98,8 +97,7 @@ insecure = true
   }
 
   async #answer(request: Request): Promise<Response> {
-    const given = "auth" in this.login ? `Basic ${this.login.auth}` : undefined;
-    if (request.headers.get("authorization") !== given) {
+    if (request.headers.get("authorization") !== `Basic ${this.login.auth}`) {
       const headers = { "www-authenticate": 'Basic realm="multicri"' };
       return new Response(null, { status: 401, headers });
     }
@@ -141,11 +139,12 @@ insecure = true
       const location = response.headers.get("location");
       if (response.status < 300 || response.status >= 400 || location === null) return response;
       await response.body?.cancel();
-      url = new URL(location, url);
+      const next = URL.parse(location, url);
       // fetch() would read files as well.
-      if (!/^https?:$/.test(url.protocol)) {
-        throw new Error(`${first.host} redirects to an address that is not of the web`);
+      if (next === null || !/^https?:$/.test(next.protocol)) {
+        throw new Error(`${url.host} redirects to an address that is not of the web`);
       }
+      url = next;
     }
     throw new Error(`${first.host} redirects more than ${MAX_REDIRECTS} times`);
   }

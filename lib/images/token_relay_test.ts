@@ -68,6 +68,7 @@ async function withRelay(
       "blobs/circle": () => redirect(`${BASE}/blobs/circle`),
       "blobs/nowhere": () => redirect("https://127.0.0.1:2/x?signature=s3cret"),
       "blobs/file": () => redirect("file:///etc/passwd"),
+      "blobs/garbled": () => redirect("https://[s3cret"),
       "blobs/endless": () => new Response(pieces(Infinity, gone.resolve)),
       "blobs/cut": () => new Response(pieces(3)),
       "blobs/silent": () => silence.promise,
@@ -220,6 +221,7 @@ Deno.test("TokenRelay hands a refusal back without its challenge when the token 
 const FAILURES: readonly [path: string, says: RegExp][] = [
   ["blobs/circle", /^127\.0\.0\.1:\d+ redirects more than 10 times$/],
   ["blobs/nowhere", /^127\.0\.0\.1:2 cannot be asked: .*refused/],
+  ["blobs/garbled", /redirects to an address that is not of the web$/],
   ["blobs/file", /redirects to an address that is not of the web$/],
 ];
 
