@@ -8,6 +8,12 @@ export const PROGRAMS = ["apptainer", "skopeo", "ssh"] as const;
 /** More of them for containers on this node; what else happens there happens below these. */
 const NODE_PROGRAMS = ["crun", "nsenter", "perl", "sh"] as const;
 
+/** Where the node keeps certificates of registries (containers-certs.d(5)), docker's place last. */
+export const CERTIFICATE_DIRECTORIES = [
+  "/etc/containers/certs.d",
+  "/etc/docker/certs.d",
+] as const;
+
 /** Where systemd leaves the sign that it is the init system (sd_booted(3)). */
 export const SYSTEMD_SIGN = "/run/systemd/system";
 
@@ -116,6 +122,7 @@ export function permissionFlags(config: Config, clusters: Clusters): string[] {
     kubeletPods,
     ...network.read,
     SYSTEMD_SIGN,
+    ...CERTIFICATE_DIRECTORIES,
     ...[config.clustersFile, config.registryCredentials].filter((path) => path !== undefined),
   ];
   return [

@@ -4,6 +4,17 @@ import type { AuthConfig } from "../cri/api.generated.ts";
 /** One registry's entry of a containers-auth.json(5) file. */
 export type RegistryAuth = { auth: string } | { auth: string; identitytoken: string };
 
+/** A bearer token (RFC 6750) that a registry takes as it is. */
+export interface BearerToken {
+  registryToken: string;
+}
+
+/** What a registry is shown. */
+export type RegistryCredentials = RegistryAuth | BearerToken;
+
+/** What may stand in an Authorization header (RFC 6750, section 2.1). */
+const TOKEN = /^[A-Za-z0-9._~+/-]+=*$/;
+
 /**
  * The credentials that may be sent to `registry`, undefined for none.
  *
@@ -11,22 +22,23 @@ export type RegistryAuth = { auth: string } | { auth: string; identitytoken: str
  * which server they are for, so they go to docker.io and nowhere else: whoever names an image must not be
  * able to have the node's Docker Hub password sent to a registry of his own.
  *
- * @throws CriError INVALID_ARGUMENT for forms that no client can use.
+ * @throws CriError INVALID_ARGUMENT for a bearer token that no client can send.
  */
 export function credentialsFor(
   registry: string,
   prefixed: boolean,
   auth: AuthConfig | undefined,
-): RegistryAuth | undefined {
+): RegistryCredentials | undefined {
   if (auth === undefined) return undefined;
   const server = serverHost(auth.serverAddress);
   if (server !== "" && server !== registry) return undefined;
   if (prefixed && server === "" && registry !== "docker.io") return undefined;
   if (auth.registryToken !== "") {
+    if (TOKEN.test(auth.registryToken)) return { registryToken: auth.registryToken };
     throw new CriError(
       "INVALID_ARGUMENT",
-      `Cannot use a bearer token (registry_token) for ${registry}, as skopeo takes one only on its command line, ` +
-        "where others could read it: give username and password, auth, or identity_token.",
+      `Cannot use the bearer token (registry_token) for ${registry} as it must be letters, digits and ._~+/- with = at ` +
+        "its end: it has other characters.",
     );
   }
   if (auth.identityToken !== "") {
@@ -49,4 +61,9 @@ function serverHost(address: string): string {
 
 function base64(text: string): string {
   return new TextEncoder().encode(text).toBase64();
+}
+
+/** Whether it is a bearer token. */
+export function isBearerToken(auth: RegistryCredentials | undefined): auth is BearerToken {
+  return auth !== undefined && "registryToken" in auth;
 }

@@ -54,9 +54,24 @@ for (const [username, auth] of [["", "PHRva2VuPjo="], ["ü→", "w7zihpI6"]] as 
   });
 }
 
-Deno.test("credentialsFor() refuses a bearer token without repeating it", () => {
-  const auth = AuthConfig.fromPartial({ registryToken: "bearer-secret" });
-  const error = assertThrows(() => credentialsFor("r.example", false, auth), CriError);
-  assertEquals([error.code, error.message.includes("bearer-secret")], ["INVALID_ARGUMENT", false]);
-  assertEquals(credentialsFor("r.example", true, auth), undefined);
-});
+const BEARERS: readonly [prefixed: boolean, auth: Auth, sent: boolean][] = [
+  [false, { registryToken: "eyJ.a-b_c~d+/e==" }, true],
+  [false, { registryToken: "token", username: "u", password: "p" }, true],
+  [false, { registryToken: "token", serverAddress: "other.example" }, false],
+  [true, { registryToken: "token" }, false],
+];
+
+for (const [prefixed, auth, sent] of BEARERS) {
+  Deno.test(`credentialsFor() sends ${sent ? "the" : "no"} bearer token when given ${JSON.stringify([prefixed, auth])}`, () => {
+    const wanted = sent ? { registryToken: auth.registryToken ?? "" } : undefined;
+    assertEquals(credentialsFor("r.example", prefixed, AuthConfig.fromPartial(auth)), wanted);
+  });
+}
+
+for (const registryToken of ["bearer secret", "bearer\r\nsecret", "secret→", "=secret"]) {
+  Deno.test(`credentialsFor() refuses the bearer token ${JSON.stringify(registryToken)} without repeating it`, () => {
+    const auth = AuthConfig.fromPartial({ registryToken });
+    const error = assertThrows(() => credentialsFor("r.example", false, auth), CriError);
+    assertEquals([error.code, error.message.includes("secret")], ["INVALID_ARGUMENT", false]);
+  });
+}

@@ -2,7 +2,8 @@ import { createHash } from "node:crypto";
 import { join } from "@std/path";
 import { CriError } from "../base/error.ts";
 import type { Executor, RunResult } from "../executors/executor.ts";
-import type { RegistryAuth } from "./credentials.ts";
+import { isBearerToken, type RegistryCredentials } from "./credentials.ts";
+import { TokenRelay } from "./token_relay.ts";
 import { diskIsFull, DOWNLOAD_TIMEOUT_MS, fullDiskError, lastWords } from "./tool_error.ts";
 
 /** A manifest must arrive at once. */
@@ -18,7 +19,7 @@ export interface RegistryImage {
 
 /** How a registry is asked. */
 export interface RegistryAccess {
-  auth: RegistryAuth | undefined;
+  auth: RegistryCredentials | undefined;
   /** For the file with the credentials, which goes again. */
   workDir: string;
   signal: AbortSignal;
@@ -90,20 +91,35 @@ export class Skopeo {
     const useNodeFile = auth === undefined && this.nodeAuthFile !== undefined;
     // A file is always named, so that skopeo never falls back to credentials of the root user.
     const authFile = useNodeFile ? this.nodeAuthFile ?? "" : join(workDir, "auth.json");
-    if (!useNodeFile) {
-      const auths = auth === undefined ? {} : { [image.registry]: auth };
-      await Deno.writeTextFile(authFile, JSON.stringify({ auths }), { mode: 0o600 });
-    }
+    const registriesFile = join(workDir, "registries.conf");
+    const { registry, repository } = image;
+    await using relay = isBearerToken(auth)
+      ? await TokenRelay.open(registry, repository, auth.registryToken)
+      : undefined;
+    const auths = relay !== undefined
+      ? { [relay.address]: relay.login }
+      : auth === undefined
+      ? {}
+      : { [registry]: auth };
     try {
-      const result = await this.executor.run([this.program, ...args], {
+      if (!useNodeFile) {
+        await Deno.writeTextFile(authFile, JSON.stringify({ auths }), { mode: 0o600 });
+      }
+      const toRelay = [];
+      if (relay !== undefined) {
+        await Deno.writeTextFile(registriesFile, relay.registriesConf(registry));
+        toRelay.push("--registries-conf", registriesFile);
+      }
+      const result = await this.executor.run([this.program, ...toRelay, ...args], {
         env: { REGISTRY_AUTH_FILE: authFile },
         timeoutMs,
         signal,
       });
-      if (result.code !== 0) throw pullError(image, result);
+      if (result.code !== 0) throw pullError(image, result, relay);
       return result;
     } finally {
       if (!useNodeFile) await Deno.remove(authFile);
+      if (relay !== undefined) await Deno.remove(registriesFile);
     }
   }
 }
@@ -118,12 +134,20 @@ const REFUSED =
   /unauthorized|authentication required|(?<!permission )denied|forbidden|status(?: code)?\D{0,20}\b40[13]\b/i;
 
 /** Says what skopeo's error means to a client, naming registry and repository only. */
-function pullError(image: RegistryImage, result: RunResult): CriError {
-  const words = lastWords(result);
+function pullError(image: RegistryImage, result: RunResult, relay?: TokenRelay): CriError {
+  const words = relay === undefined
+    ? lastWords(result)
+    : lastWords(result).replaceAll(relay.address, image.registry);
   const name = `${image.repository}${
     image.digest ? `@${image.digest}` : `:${image.tag ?? "latest"}`
   }`;
   if (diskIsFull(words)) return fullDiskError(`pull ${name} from ${image.registry}`);
+  if (relay?.failure !== undefined) {
+    return new CriError(
+      "UNAVAILABLE",
+      `Cannot pull ${name} from ${image.registry}: ${relay.failure}.`,
+    );
+  }
   if (NO_SUCH_IMAGE.test(words)) {
     return new CriError(
       "NOT_FOUND",

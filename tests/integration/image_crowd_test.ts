@@ -1,12 +1,12 @@
 /** Fifty pods with one image on a cluster that has none: one download, one upload, and no secret anywhere. */
 import { assert, assertEquals } from "@std/assert";
+import { sampleCommandLines } from "./command_lines.ts";
 import { Harness } from "./harness.ts";
 
 const PODS = 50;
 /** Large enough for its upload to be told in a container's log. */
 const IMAGE_BYTES = 20 * 1000 * 1000;
 const REPOSITORY = "crowd/large";
-const SAMPLE_MS = 5;
 
 Deno.test("fifty pods with one private image cause one download and one upload", async () => {
   const harness = await Harness.start({ name: "crowd" });
@@ -97,18 +97,4 @@ async function sentBytes({ lab }: Harness): Promise<number> {
   return stdout.split("\n").filter((line) => /^\s*(?!lo:)\w+:/.test(line))
     .map((line) => Number(line.split(":")[1]?.trim().split(/\s+/)[8]))
     .reduce((sum, bytes) => sum + bytes, 0);
-}
-
-/** Command lines of all processes of the machine, the lab's included, until `signal` aborts. */
-async function sampleCommandLines(signal: AbortSignal): Promise<string[]> {
-  const lines = new Set<string>();
-  while (!signal.aborted) {
-    for await (const { name } of Deno.readDir("/proc")) {
-      if (!/^\d+$/.test(name)) continue;
-      const line = await Deno.readTextFile(`/proc/${name}/cmdline`).catch(() => "");
-      lines.add(line.replaceAll("\0", " "));
-    }
-    await new Promise((resolve) => setTimeout(resolve, SAMPLE_MS));
-  }
-  return [...lines];
 }

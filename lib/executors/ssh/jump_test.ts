@@ -37,7 +37,7 @@ async function withJump(
 Deno.test("ClusterSession.run() goes through the jump host, and pins both host keys", () =>
   withJump(async (session, cluster, gate) => {
     assertEquals((await session.run("exit 6")).code, 6);
-    await session.writeFile(`${cluster.folder}/file`, new Uint8Array(100_000), { mode: 0o600 });
+    await Deno.writeFile(`${cluster.folder}/file`, new Uint8Array(100_000));
     assertEquals((await session.stat(`${cluster.folder}/file`))?.sizeBytes, 100_000);
     assertEquals([cluster.server.connections, gate.server.connections], [1, 1]);
     assertEquals([cluster.server.commands, gate.server.commands], [1, 0]);

@@ -4,10 +4,10 @@ import { CriError, messageOf } from "../../base/error.ts";
 import { type SftpChannel, SftpStatus, SftpStatusError } from "./sftp_channel.ts";
 
 /** Pieces of a file on the wire; OpenSSH's server takes up to 255 KiB. */
-export const CHUNK_BYTES = 128 * 1024;
+const CHUNK_BYTES = 128 * 1024;
 
 /** Pieces of one file in flight: 2 MiB, the window of an sshd channel; others find room beside them. */
-export const CHUNKS_IN_FLIGHT = 16;
+const CHUNKS_IN_FLIGHT = 16;
 
 /** What `stat` tells of a file. */
 export interface RemoteStat {
@@ -159,7 +159,7 @@ async function readPiece(
 }
 
 /** Closes in the background: nothing depends on it, and a closed channel has closed its handles. */
-export function closeHandle(sftp: SftpChannel, handle: Buffer): void {
+function closeHandle(sftp: SftpChannel, handle: Buffer): void {
   sftp.request<void>((wrapper, done) => wrapper.close(handle, done)).catch(() => {});
 }
 
@@ -168,7 +168,7 @@ function isMissing(error: unknown): boolean {
 }
 
 /** Puts the server's "no" into words; `verb` is what was tried with `path`. */
-export function translate(sftp: SftpChannel, error: unknown, verb: string, path: string): CriError {
+function translate(sftp: SftpChannel, error: unknown, verb: string, path: string): CriError {
   if (!(error instanceof SftpStatusError)) return CriError.from(error);
   const what = `Cannot ${verb} ${path} on ${sftp.name} as `;
   switch (error.status) {
@@ -187,8 +187,7 @@ export function translate(sftp: SftpChannel, error: unknown, verb: string, path:
         "FAILED_PRECONDITION",
         `${what}the file system must allow it: ${
           messageOf(error)
-        } (sftp gives no reason; a full disk, ` +
-          `an exceeded quota or a directory in its place are the usual ones)`,
+        } (sftp gives no reason; a directory in its place is the usual one)`,
         { cause: error },
       );
   }

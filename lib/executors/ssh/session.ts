@@ -17,7 +17,6 @@ import {
   removeFile,
   statFile,
 } from "./remote_files.ts";
-import { inPieces, replaceFile } from "./replace_file.ts";
 import { FileSender, type SendOptions } from "./send_file.ts";
 import type { SessionState } from "./session_state.ts";
 import type { SftpChannel } from "./sftp_channel.ts";
@@ -188,16 +187,6 @@ export class ClusterSession {
   /** The names of what a folder holds, in no order; undefined when there is none. */
   async list(path: string): Promise<string[] | undefined> {
     return await listFolder(await this.#sftp(), path);
-  }
-
-  /**
-   * Replaces a file as a whole: written as `<path>.<8 hex digits>.part`, then renamed. Its folder must
-   * exist.
-   * @throws CriError NOT_FOUND without its folder, PERMISSION_DENIED, FAILED_PRECONDITION when the file
-   * system refuses (sftp does not say why), UNKNOWN when the connection was lost while renaming.
-   */
-  async writeFile(path: string, bytes: Uint8Array, options: { mode: number }): Promise<void> {
-    await replaceFile(await this.#sftp(), path, inPieces(bytes), options);
   }
 
   /**

@@ -1,31 +1,22 @@
 import { assert, assertEquals } from "@std/assert";
 import type { CriCode } from "../../base/error.ts";
 import { MAX_REQUESTS_IN_FLIGHT } from "./sftp_channel.ts";
-import {
-  assertFails,
-  assertSameBytes,
-  everyByte,
-  startTestSession,
-  text,
-  until,
-} from "./test_session.ts";
+import { assertFails, assertSameBytes, everyByte, startTestSession } from "./test_session.ts";
 
 /** Around the sizes where a piece, a wave of pieces or a packet of a small server ends. */
 const SIZES_BYTES = [0, 1, 30_720, 30_721, 131_072, 131_073, 2_228_224, 2_228_225, 5_000_000];
 
-Deno.test("ClusterSession.writeFile() and readFile() keep every byte when files have any size", async (t) => {
+Deno.test("ClusterSession.readFile() keeps every byte when files have any size", async (t) => {
   await using test = await startTestSession();
   const path = `${test.folder}/file`;
   for (const size of SIZES_BYTES) {
     await t.step(`${size} bytes`, async () => {
       const bytes = everyByte(size);
-      await test.session.writeFile(path, bytes, { mode: 0o600 });
-      assertSameBytes(await Deno.readFile(path), bytes);
+      await Deno.writeFile(path, bytes);
       assertSameBytes(await test.session.readFile(path, size), bytes);
       assertEquals((await test.session.stat(path))?.sizeBytes, size);
     });
   }
-  assertEquals(partFiles(test.folder), []);
 });
 
 Deno.test("ClusterSession.readLink() tells where a link leads, and nothing of what is none", async () => {
@@ -97,27 +88,12 @@ Deno.test("ClusterSession.stat() gives size, time and mode when a file is there"
   });
 });
 
-Deno.test("ClusterSession.writeFile() replaces a file when there is one", async () => {
-  await using test = await startTestSession();
-  const path = `${test.folder}/file`;
-  await test.session.writeFile(path, new TextEncoder().encode("old and long"), { mode: 0o600 });
-  await test.session.writeFile(path, new TextEncoder().encode("new"), { mode: 0o600 });
-  assertEquals(await Deno.readTextFile(path), "new");
-});
-
 const FAILURES: {
   when: string;
   work: (test: Awaited<ReturnType<typeof startTestSession>>) => Promise<unknown>;
   code: CriCode;
   message: RegExp;
 }[] = [
-  {
-    when: "the folder does not exist",
-    work: (test) =>
-      test.session.writeFile(`${test.folder}/no/file`, new Uint8Array(1), { mode: 0o600 }),
-    code: "NOT_FOUND",
-    message: /^Cannot write \S+\/no\/file on user@127\S+ as it and its folder must exist/,
-  },
   {
     when: "a folder is in the file's place",
     work: (test) => test.session.readFile(test.folder, 100),
@@ -139,7 +115,6 @@ for (const { when, work, code, message } of FAILURES) {
   Deno.test(`ClusterSession fails with ${code} when ${when}`, async () => {
     await using test = await startTestSession();
     await assertFails(() => work(test), code, message);
-    await until(() => partFiles(test.folder).length === 0);
   });
 }
 
@@ -194,40 +169,3 @@ Deno.test("ClusterSession opens sftp anew on the same connection when the server
   assert(await test.session.stat("/") !== undefined);
   assertEquals(test.server.connections, 1);
 });
-
-Deno.test("ClusterSession.writeFile() cannot tell the outcome when the connection is lost at the rename", async () => {
-  await using test = await startTestSession();
-  test.server.faults.onSftp = (request) => {
-    if (request !== "RENAME") return "serve";
-    test.server.cutAll();
-    return "stall";
-  };
-  await assertFails(
-    () => test.session.writeFile(`${test.folder}/file`, new Uint8Array(9), { mode: 0o600 }),
-    "UNKNOWN",
-    /Cannot tell whether \S+ was replaced.*Lost the connection/,
-  );
-});
-
-Deno.test("ClusterSession.writeFile() changes nothing when the connection is lost before the rename", async () => {
-  await using test = await startTestSession();
-  await Deno.writeTextFile(`${test.folder}/file`, "old");
-  test.server.faults.onSftp = (request) => {
-    if (request !== "WRITE") return "serve";
-    test.server.cutAll();
-    return "stall";
-  };
-  await assertFails(
-    () => test.session.writeFile(`${test.folder}/file`, new Uint8Array(9), { mode: 0o600 }),
-    "UNAVAILABLE",
-    /Lost the connection/,
-  );
-  assertEquals(text(await Deno.readFile(`${test.folder}/file`)), "old");
-});
-
-/** What a write that has not ended, or left something behind, is told by. */
-function partFiles(folder: string): string[] {
-  return [...Deno.readDirSync(folder)].map((entry) => entry.name).filter((n) =>
-    n.endsWith(".part")
-  );
-}

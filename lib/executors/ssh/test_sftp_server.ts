@@ -2,7 +2,7 @@ import { Buffer } from "node:buffer";
 // @ts-types="@types/ssh2"
 import { type Attributes, type SFTPWrapper, utils } from "ssh2";
 
-const { STATUS_CODE, OPEN_MODE } = utils.sftp;
+const { STATUS_CODE } = utils.sftp;
 
 /** What becomes of a request: it is served, never answered, or it closes the channel. */
 export type SftpFault = (request: string) => "serve" | "stall" | "close";
@@ -11,8 +11,8 @@ export type SftpFault = (request: string) => "serve" | "stall" | "close";
 const ENTRIES_AT_ONCE = 2;
 
 /**
- * Serves this machine's files, for tests. It offers no extensions and small packets only, so a client must
- * do without posix-rename and gets large transfers in parts.
+ * Serves this machine's files to who reads them, for tests. It offers small packets only, so a client gets large
+ * transfers in parts.
  */
 export function serveSftp(sftp: SFTPWrapper, fault: SftpFault): void {
   const files = new Map<string, Deno.FsFile>();
@@ -35,16 +35,9 @@ export function serveSftp(sftp: SFTPWrapper, fault: SftpFault): void {
     if (file === undefined) throw new Error("no such handle");
     return file;
   };
-  on("OPEN", (requestId, path: string, flags: number, attributes: { mode?: number }) => {
-    const writable = (flags & OPEN_MODE.WRITE) !== 0;
-    const file = Deno.openSync(path, {
-      read: !writable,
-      write: writable,
-      createNew: (flags & OPEN_MODE.EXCL) !== 0,
-      ...(writable ? { mode: attributes.mode ?? 0o644 } : {}),
-    });
+  on("OPEN", (requestId, path: string) => {
     const handle = String(++lastHandle);
-    files.set(handle, file);
+    files.set(handle, Deno.openSync(path, { read: true }));
     sftp.handle(requestId, Buffer.from(handle));
   });
   on("READ", (requestId, handle: Buffer, offset: number, length: number) => {
@@ -55,15 +48,6 @@ export function serveSftp(sftp: SFTPWrapper, fault: SftpFault): void {
     if (count === null) sftp.status(requestId, STATUS_CODE.EOF);
     else sftp.data(requestId, Buffer.from(buffer.subarray(0, count)));
   });
-  on("WRITE", (requestId, handle: Buffer, offset: number, data: Buffer) => {
-    const file = fileOf(handle);
-    file.seekSync(offset, Deno.SeekMode.Start);
-    for (let bytes: Uint8Array = data; bytes.length > 0;) {
-      bytes = bytes.subarray(file.writeSync(bytes));
-    }
-    sftp.status(requestId, STATUS_CODE.OK);
-  });
-  on("FSETSTAT", (requestId) => sftp.status(requestId, STATUS_CODE.OK));
   on("CLOSE", (requestId, handle: Buffer) => {
     if (!folders.delete(handle.toString())) {
       fileOf(handle).close();
@@ -104,15 +88,6 @@ export function serveSftp(sftp: SFTPWrapper, fault: SftpFault): void {
   on("REMOVE", (requestId, path: string) => {
     Deno.removeSync(path);
     sftp.status(requestId, STATUS_CODE.OK);
-  });
-  on("RENAME", (requestId, from: string, to: string) => {
-    try {
-      Deno.lstatSync(to);
-      sftp.status(requestId, STATUS_CODE.FAILURE);
-    } catch {
-      Deno.renameSync(from, to);
-      sftp.status(requestId, STATUS_CODE.OK);
-    }
   });
   const closeAll = () => {
     for (const file of files.values()) file.close();
