@@ -76,7 +76,8 @@ async function runOnce(
   try {
     await runtime.adapter.pods.run(id, config);
   } catch (error) {
-    await runtime.networks?.detach(id);
+    // What fails of this, the next server does.
+    await runtime.networks?.detach(id).catch(() => {});
     throw error;
   }
   runtime.store.sandboxes.put({
