@@ -52,6 +52,9 @@ Deno.test.afterAll(async () => {
   await nothingLeft(lab);
 });
 
+/** The clients' connections stay open from test to test. */
+const SHARED_CLIENTS = { sanitizeOps: false, sanitizeResources: false };
+
 for (const { name, ask, answer, containerd } of [...VERB_EXPECTATIONS, ...FIELD_EXPECTATIONS]) {
   const itsAnswer = containerd?.answer ?? answer;
   const answers = {
@@ -60,7 +63,7 @@ for (const { name, ask, answer, containerd } of [...VERB_EXPECTATIONS, ...FIELD_
     multicri: answer,
   };
   for (const [runtime, expected] of Object.entries(answers)) {
-    Deno.test(`a runtime ${name}: ${runtime}`, async () => {
+    Deno.test(`a runtime ${name}: ${runtime}`, SHARED_CLIENTS, async () => {
       const client = clients[runtime];
       if (client === undefined) throw new Error(`${runtime} is not there.`);
       assertEquals(await ask(client), expected);

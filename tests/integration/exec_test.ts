@@ -272,8 +272,9 @@ Deno.test("a command is refused when its container is created, ended or unknown"
   await harness.server.crictlOk(["start", made.container]);
   await harness.exited(made.container);
   assertMatch((await refused()).join(), /^9,.*it is exited/);
+  const unknown = await failure(execSync("0".repeat(64), ["true"]));
+  assertMatch(unknown.join(), /^5,.*there is none/);
   await harness.removeCleanly(made);
-  assertMatch((await refused()).join(), /^5,.*there is none/);
 });
 
 Deno.test("a command ends when its container does", () =>
