@@ -118,8 +118,9 @@ export class Containers {
   async remove({ id, imageId }: ContainerRecord): Promise<void> {
     await this.#running.get(id)?.close();
     this.#running.delete(id);
-    await this.runtime.delete(id);
-    await removeBundle(this.place, id, imageId);
+    const hasEnded = await this.#hasEnd(id);
+    if (!hasEnded) await this.runtime.delete(id);
+    await removeBundle(this.place, id, imageId, hasEnded);
     await this.#removeFiles(id);
   }
 
@@ -183,12 +184,8 @@ export class Containers {
   async #takeUp(container: ContainerRecord): Promise<void> {
     const { clock } = this.means;
     const { id, state } = container;
-    const hasEnd = async () =>
-      await Deno.stat(`${this.place.places.container(id).files}.exit`).then(
-        () => true,
-        () => false,
-      );
-    const isThere = async () => await this.runtime.state(id) !== undefined || await hasEnd();
+    const isThere = async () =>
+      await this.runtime.state(id) !== undefined || await this.#hasEnd(id);
     if (!await isThere()) {
       await clock.sleep(LATE_START_MS);
       if (!await isThere()) {
@@ -238,6 +235,12 @@ export class Containers {
     over.abort();
     signal.throwIfAborted();
     return outcome;
+  }
+
+  /** Whether its supervisor has written down its end. */
+  async #hasEnd(id: string): Promise<boolean> {
+    const path = `${this.place.places.container(id).files}.exit`;
+    return await Deno.stat(path).then(() => true, () => false);
   }
 
   async #removeFiles(id: string): Promise<void> {
