@@ -30,7 +30,6 @@ const LATE_START_MS = 2_000;
 export class Containers {
   readonly #running = new Map<string, RunningContainer>();
   readonly #watcher: Deno.FsWatcher;
-  readonly #watching: Promise<void>;
 
   constructor(
     private readonly means: NodeMeans,
@@ -38,7 +37,9 @@ export class Containers {
     private readonly runtime: OciRuntime,
   ) {
     this.#watcher = Deno.watchFs(place.places.folders.files, { recursive: false });
-    this.#watching = this.#watch();
+    this.#watch().catch((error) => {
+      means.log.error("Output is looked for by the clock alone", { error: messageOf(error) });
+    });
   }
 
   /** @throws CriError FAILED_PRECONDITION for a container that does not run. */
@@ -174,9 +175,11 @@ export class Containers {
     await clock.sleep(0);
   }
 
+  /**
+   * Leaves the containers alone. The watch of the folder ends with the process: with Deno 2.9.3 close() of it blocks
+   * for ever once a pipe in the folder was written.
+   */
   async close(): Promise<void> {
-    this.#watcher.close();
-    await this.#watching;
     await Promise.all([...this.#running.values()].map((running) => running.close()));
   }
 
