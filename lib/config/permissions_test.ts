@@ -115,6 +115,25 @@ Deno.test("permissionFlags() permits any host only when no clusters are named", 
   assertEquals(await permitted(flagsFor([]), hosts), hosts);
 });
 
+Deno.test("permissionFlags() permits containers on the node their programs, and no host but its own", async () => {
+  const flags = flagsFor(["--adapter-name=singularity"]);
+  const allowed = [
+    "run:sh",
+    "run:perl",
+    "run:crun",
+    "run:nsenter",
+    "net:127.0.0.1:10010",
+    "sys:hostname",
+  ];
+  const refused = [
+    "run:env",
+    "net:login.example:22",
+    "read:/proc/self/environ",
+    "read:/etc/shadow",
+  ];
+  assertEquals(await permitted(flags, [...refused, ...allowed]), allowed);
+});
+
 Deno.test("HELP_PERMISSION_FLAGS permit no file, program or host", async () => {
   const tries = ["read:/etc/passwd", "write:/tmp/x", "run:sh", "net:a:22", "env:PATH"];
   assertEquals(await permitted(HELP_PERMISSION_FLAGS, tries), ["env:PATH"]);

@@ -9,18 +9,18 @@ import { EXCEPTIONS } from "./critest_singularity.ts";
 const lab = new Lab();
 const server = new NodeServer(lab, { name: "onnode", flags: ["--adapter-name", "singularity"] });
 
-Deno.test.beforeAll(async () => {
-  await prepareNode(lab, () => {});
-  await server.forget();
-  await server.start();
-});
+Deno.test.beforeAll(() => prepareNode(lab, () => {}));
 Deno.test.afterAll(() => server.stop());
 
 Deno.test("critest passes on the node itself, but for the specs on the list", async () => {
+  await server.forget();
+  await server.start();
   // It would wait a minute for what cannot come.
   const skip = ["port mapping with host port"];
   assertOutcome(await runCritest(lab, { socketPath: server.socketPath, skip }), EXCEPTIONS);
   assertEquals(await server.crictlOk(["pods", "--quiet"]), "");
+  // Images stay mounted for a moment, and no longer than the server runs.
+  await server.stop();
   const left = [
     "sh",
     "-c",

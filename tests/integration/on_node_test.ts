@@ -31,6 +31,8 @@ async function onNode(
     for (const podSandboxId of await client.pods({})) {
       await client.call("removePodSandbox", { podSandboxId });
     }
+    // Images stay mounted for a moment, and no longer than the server runs.
+    await server.stop();
     assertEquals(await leftovers(server), before);
   } finally {
     client.close();

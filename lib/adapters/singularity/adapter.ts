@@ -66,7 +66,7 @@ export class SingularityAdapter implements Adapter {
       places,
       facts: await node.facts(),
       pods: new Pods(node, places, means.networkOf, means.nodeName),
-      imageRoots: new ImageRoots(executor, node, places),
+      imageRoots: new ImageRoots(executor, node, places, means.clock, means.log),
       containers: store.containers,
       systemdCgroups,
     });
@@ -186,6 +186,7 @@ export class SingularityAdapter implements Adapter {
 
   async close(): Promise<void> {
     await this.#containers.close();
+    await this.place.imageRoots.close();
   }
 
   #command(id: string, argv: readonly string[], timeoutMs: number): NodeCommand {

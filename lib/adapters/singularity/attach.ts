@@ -101,7 +101,13 @@ async function passInput(
       await send("w", new TextEncoder().encode(`${width} ${height}`));
     }
   };
-  // What a stream throws means that its client is gone; what the pipe throws, that the program is.
-  await Promise.allSettled([passBytes(), passSizes()]);
+  const over = Promise.withResolvers<void>();
+  const onAbort = () => over.resolve();
+  signal.addEventListener("abort", onAbort, { once: true });
+  if (signal.aborted) over.resolve();
+  // What a stream throws means that its client is gone; what the pipe throws, that the program is. Nobody waits for a
+  // client that says nothing.
+  await Promise.race([Promise.allSettled([passBytes(), passSizes()]), over.promise]);
+  signal.removeEventListener("abort", onAbort);
   await promisify(close)(file);
 }

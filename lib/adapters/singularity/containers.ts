@@ -30,7 +30,6 @@ const LATE_START_MS = 2_000;
 export class Containers {
   readonly #running = new Map<string, RunningContainer>();
   readonly #watcher: Deno.FsWatcher;
-  readonly #watching: Promise<void>;
 
   constructor(
     private readonly means: NodeMeans,
@@ -38,7 +37,9 @@ export class Containers {
     private readonly runtime: OciRuntime,
   ) {
     this.#watcher = Deno.watchFs(place.places.folders.files, { recursive: false });
-    this.#watching = this.#watch();
+    this.#watch().catch((error) => {
+      means.log.error("Output is looked for by the clock alone", { error: messageOf(error) });
+    });
   }
 
   /** @throws CriError FAILED_PRECONDITION for a container that does not run. */
@@ -118,8 +119,9 @@ export class Containers {
   async remove({ id, imageId }: ContainerRecord): Promise<void> {
     await this.#running.get(id)?.close();
     this.#running.delete(id);
-    await this.runtime.delete(id);
-    await removeBundle(this.place, id, imageId);
+    const hasEnded = await this.#hasEnd(id);
+    if (!hasEnded) await this.runtime.delete(id);
+    await removeBundle(this.place, id, imageId, hasEnded);
     await this.#removeFiles(id);
   }
 
@@ -173,9 +175,11 @@ export class Containers {
     await clock.sleep(0);
   }
 
+  /**
+   * Leaves the containers alone. The watch of the folder ends with the process: with Deno 2.9.3 close() of it blocks
+   * for ever once a pipe in the folder was written.
+   */
   async close(): Promise<void> {
-    this.#watcher.close();
-    await this.#watching;
     await Promise.all([...this.#running.values()].map((running) => running.close()));
   }
 
@@ -183,12 +187,8 @@ export class Containers {
   async #takeUp(container: ContainerRecord): Promise<void> {
     const { clock } = this.means;
     const { id, state } = container;
-    const hasEnd = async () =>
-      await Deno.stat(`${this.place.places.container(id).files}.exit`).then(
-        () => true,
-        () => false,
-      );
-    const isThere = async () => await this.runtime.state(id) !== undefined || await hasEnd();
+    const isThere = async () =>
+      await this.runtime.state(id) !== undefined || await this.#hasEnd(id);
     if (!await isThere()) {
       await clock.sleep(LATE_START_MS);
       if (!await isThere()) {
@@ -238,6 +238,12 @@ export class Containers {
     over.abort();
     signal.throwIfAborted();
     return outcome;
+  }
+
+  /** Whether its supervisor has written down its end. */
+  async #hasEnd(id: string): Promise<boolean> {
+    const path = `${this.place.places.container(id).files}.exit`;
+    return await Deno.stat(path).then(() => true, () => false);
   }
 
   async #removeFiles(id: string): Promise<void> {

@@ -1,6 +1,8 @@
 import { join } from "@std/path";
-import { CriError } from "../../base/error.ts";
+import type { Clock } from "../../base/clock.ts";
+import { CriError, messageOf } from "../../base/error.ts";
 import { KeyedMutex } from "../../base/keyed_mutex.ts";
+import type { Logger } from "../../base/log.ts";
 import type { Executor } from "../../executors/executor.ts";
 import type { ImageRecord } from "../../store/records.ts";
 import { lastWords } from "./oci_runtime.ts";
@@ -8,6 +10,8 @@ import type { Node } from "./node.ts";
 import type { Places } from "./places.ts";
 
 const MOUNT_TIMEOUT_MS = 60_000;
+/** So long an image stays mounted for the next container: mounting takes as long as all else of its creation. */
+const IDLE_MS = 10_000;
 
 /** Unmounts what Apptainer mounted, uppermost first, and removes its bundle. What is not mounted does not matter. */
 const UNMOUNT = `
@@ -15,18 +19,23 @@ for path in "$1/rootfs" "$1/rootfs" "$1/overlay"; do umount -l -- "$path" 2>/dev
 rm -rf --one-file-system -- "$1"`;
 
 /**
- * The files of images, each mounted once by Apptainer, whatever the number of its containers, and only as long as there
- * are any.
+ * The files of images, each mounted once by Apptainer, whatever the number of its containers, and not much longer than
+ * there are any.
  */
 export class ImageRoots {
   readonly #turns = new KeyedMutex();
   /** Containers that use an image, by its id. */
   readonly #users = new Map<string, Set<string>>();
+  /** What is mounted and not used; aborted when somebody uses it. */
+  readonly #idle = new Map<string, AbortController>();
+  readonly #unmounts = new Set<Promise<void>>();
 
   constructor(
     private readonly executor: Executor,
     private readonly node: Node,
     private readonly places: Places,
+    private readonly clock: Clock,
+    private readonly log: Logger,
   ) {}
 
   /**
@@ -37,7 +46,10 @@ export class ImageRoots {
     const bundle = this.places.image(image.id);
     await this.#turns.runExclusive(image.id, async () => {
       const users = this.#users.get(image.id) ?? new Set();
-      if (users.size === 0) await this.#mount(image, bundle);
+      const idle = this.#idle.get(image.id);
+      this.#idle.delete(image.id);
+      idle?.abort();
+      if (users.size === 0 && idle === undefined) await this.#mount(image, bundle);
       this.#users.set(image.id, users.add(containerId));
     });
     return join(bundle, "rootfs");
@@ -54,7 +66,31 @@ export class ImageRoots {
       const users = this.#users.get(imageId);
       if (users === undefined || !users.delete(containerId) || users.size > 0) return;
       this.#users.delete(imageId);
+      const idle = new AbortController();
+      this.#idle.set(imageId, idle);
+      const unmount = this.#unmountLater(imageId, idle).finally(() =>
+        this.#unmounts.delete(unmount)
+      );
+      this.#unmounts.add(unmount);
+      await Promise.resolve();
+    });
+  }
+
+  /** Unmounts what is not used. */
+  async close(): Promise<void> {
+    for (const idle of this.#idle.values()) idle.abort();
+    await Promise.all(this.#unmounts);
+  }
+
+  async #unmountLater(imageId: string, idle: AbortController): Promise<void> {
+    await this.clock.sleep(IDLE_MS, idle.signal).catch(() => {});
+    await this.#turns.runExclusive(imageId, async () => {
+      // Somebody may have taken it meanwhile.
+      if (this.#idle.get(imageId) !== idle) return;
+      this.#idle.delete(imageId);
       await this.#unmount(this.places.image(imageId));
+    }).catch((error) => {
+      this.log.warning("Cannot unmount an image", { image: imageId, error: messageOf(error) });
     });
   }
 

@@ -60,6 +60,9 @@ for path in pid ipc uts shm empty; do umount -l "$path" 2>/dev/null || true; don
 
 /** Pods on this node: namespaces and files that their containers share. */
 export class Pods implements PodAdapter {
+  /** Those that this process has ended. */
+  readonly #stopped = new Set<string>();
+
   constructor(
     private readonly node: Node,
     private readonly places: Places,
@@ -106,7 +109,9 @@ export class Pods implements PodAdapter {
   }
 
   async stop(id: string): Promise<void> {
+    if (this.#stopped.has(id)) return;
     await this.node.script("end a pod", END, [this.places.pod(id)]);
+    this.#stopped.add(id);
   }
 
   async remove(id: string): Promise<void> {
@@ -114,6 +119,7 @@ export class Pods implements PodAdapter {
     await Deno.remove(this.places.pod(id), { recursive: true }).catch((error) => {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
     });
+    this.#stopped.delete(id);
   }
 
   /** Removes pods that a crash left without a record. */

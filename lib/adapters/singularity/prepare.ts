@@ -38,15 +38,15 @@ mount -t overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work$3" multicri "
 const OWNERS_ALONE = ",metacopy=on";
 const SHIFT_OWNERS = nodeProgram + shiftOwners;
 
-/**
- * Removes the layer $1, and of the container $2 the cgroups that crun has left, because a process of it was not quite
- * gone. What is not there does not matter.
- */
+/** Removes the layer $1. What is not there does not matter. */
 const REMOVE_LAYER = `
 umount -l -- "$1/rootfs" 2>/dev/null || true
-rm -rf --one-file-system -- "$1"
+rm -rf --one-file-system -- "$1"`;
+
+/** Removes the cgroups of the container $1 that crun has left, because a process of it was not quite gone. */
+const REMOVE_CGROUPS = `
 for try in 1 2 3; do
-  left=$(find /sys/fs/cgroup -type d -name "$2" -prune -print 2>/dev/null) || true
+  left=$(find /sys/fs/cgroup -type d -name "$1" -prune -print 2>/dev/null) || true
   [ -n "$left" ] || exit 0
   for group in $left; do find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.05; done
 done`;
@@ -124,7 +124,7 @@ export async function prepareBundle(
       stopSignal: image.config.stopSignal,
     };
   } catch (error) {
-    await removeBundle(place, id, image.id);
+    await removeBundle(place, id, image.id, true);
     throw error;
   }
 }
@@ -140,14 +140,16 @@ async function giveTo(node: Node, root: string, { uids, gids }: UserNamespace): 
   ]);
 }
 
-/** Removes all that `prepareBundle` made. */
+/** Removes all that `prepareBundle` made; of a container that has ended in order its supervisor has removed the rest. */
 export async function removeBundle(
   { node, places, imageRoots }: Pick<PreparePlace, "node" | "places" | "imageRoots">,
   id: string,
   imageId: string,
+  hasEnded = false,
 ): Promise<void> {
   const { bundle, layer } = places.container(id);
-  await node.script("remove the container's root", REMOVE_LAYER, [layer, id]);
+  await node.script("remove the container's root", REMOVE_LAYER, [layer]);
+  if (!hasEnded) await node.script("remove the container's cgroups", REMOVE_CGROUPS, [id]);
   await Deno.remove(bundle, { recursive: true }).catch((error) => {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   });

@@ -76,7 +76,7 @@ export class RunningContainer {
     while (!signal.aborted) {
       const change = this.change;
       try {
-        if (await this.#look()) return;
+        if (await this.#look()) return await this.log.close();
       } catch (error) {
         this.logger.warning("Cannot copy a container's output", {
           container: this.id,
