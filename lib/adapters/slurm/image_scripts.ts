@@ -51,14 +51,18 @@ exit 0
 `;
 }
 
-/** Ends the right of `holder`, and what he has brought of the image; nothing when it is another's by now. */
+/**
+ * Ends the right of `holder`, and what he has brought of the image; nothing when it is another's by now. Where users
+ * share the directory, anyone of them can make the link, and it may lead anywhere: only parts of the image are removed.
+ */
 export function releaseImageScript(directory: string, name: string, holder: string): string {
   const lock = quoteShell(`${name}.lock`);
   const part = quoteShell(holder);
+  const isPart = holder.startsWith(`${name}.`) && holder.endsWith(".part") && !holder.includes("/");
   return `
 cd ${quoteShell(directory)} || exit 0
 [ "$(readlink ${lock} 2>/dev/null)" = ${part} ] || exit 0
-rm -f ${lock} ${part} ${part}.*
+rm -f ${lock}${isPart ? ` ${part} ${part}.*` : ""}
 `;
 }
 
