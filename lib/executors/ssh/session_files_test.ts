@@ -88,7 +88,7 @@ Deno.test("ClusterSession.list() stops asking when a folder is very large", asyn
   });
   const folder = `${test.folder}/folder`;
   await Deno.mkdir(folder);
-  for (let i = 0; i < MAX_LISTED_NAMES + 10; i++) Deno.writeTextFileSync(`${folder}/${i}`, "");
+  for (let i = 0; i < MAX_LISTED_NAMES + 10; i++) await Deno.writeTextFile(`${folder}/${i}`, "");
   assertEquals((await test.session.list(folder))?.length, MAX_LISTED_NAMES);
   assertEquals(requests, MAX_LISTED_NAMES / 2);
 });
