@@ -66,6 +66,9 @@ rm -f ${lock}${isPart ? ` ${part} ${part}.*` : ""}
 `;
 }
 
+/** Exit code of `receiveImageScript` when somebody else has removed what arrived, since he has the right now. */
+export const TAKEN_OVER_EXIT = 74;
+
 /**
  * Takes an image from stdin and lands it under its name if its bytes are right; fails and removes it if they are not.
  * They are hashed from the page cache when all are there: on their way a pipe more would cost as much.
@@ -81,6 +84,7 @@ cd ${quoteShell(directory)} || exit 1
 umask 077
 cat >${quoteShell(part)} || { rm -f ${quoteShell(part)}; exit 1; }
 ${whileAlive(part, `sum=$(sha256sum <${quoteShell(part)})`)}
+[ -e ${quoteShell(part)} ] || exit ${TAKEN_OVER_EXIT}
 if [ "\${sum%% *}" != ${sha256} ]; then
   rm -f ${quoteShell(part)}
   echo 'what arrived is not what was sent' >&2
