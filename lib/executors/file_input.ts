@@ -7,6 +7,9 @@ import { OutputCollector } from "./output.ts";
 /** What a program that reads a whole file says of it. */
 const MAX_OUTPUT_BYTES = 16 * 1024 * 1024;
 
+/** Exit code of a program that a signal ended, which Node names and does not number. */
+export const KILLED_EXIT_CODE = 128;
+
 /**
  * Runs a program of this machine whose stdin is a file, which no byte of goes through this process: that would cost as
  * much as encrypting it. Deno.Command has only pipes, so this is Node's way.
@@ -56,7 +59,7 @@ export async function runWithFile(
         });
       });
       if (failure !== undefined) throw failure;
-      return { code: code ?? KILLED, stdout: stdout.bytes(), stderr: stderr.bytes() };
+      return { code: code ?? KILLED_EXIT_CODE, stdout: stdout.bytes(), stderr: stderr.bytes() };
     } finally {
       signal.removeEventListener("abort", onAbort);
     }
@@ -64,9 +67,6 @@ export async function runWithFile(
     closeSync(fd);
   }
 }
-
-/** Exit code of a program that a signal ended, which Node names and does not number. */
-const KILLED = 128;
 
 function openFile(path: string): number {
   try {

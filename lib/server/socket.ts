@@ -10,7 +10,7 @@ const PRIVATE_UMASK = 0o077;
 
 /** A socket that this process listens on. */
 export interface OwnedSocket {
-  /** The next connection, undefined once it is closed. Rejects when one cannot be had now. */
+  /** The next connection, undefined once it is closed. Rejects when one cannot be had now. One call at a time. */
   accept(): Promise<Deno.UnixConn | undefined>;
   /** Takes no more connections, and removes the socket's file, unless that belongs to another server by now. */
   close(): Promise<void>;
@@ -77,12 +77,21 @@ export async function bindSocket(path: string, listen = listenOn): Promise<Owned
   }
   await Deno.chmod(path, SOCKET_MODE);
   const mine = await Deno.lstat(path);
-  const closed = Promise.withResolvers<undefined>();
+  let closed = false;
+  let endAccept = () => {};
   return {
-    accept: () => Promise.race([listener.accept(), closed.promise]),
+    accept() {
+      // Not a race with one promise for all: that would keep what every connection leaves to it.
+      return new Promise((resolve, reject) => {
+        endAccept = () => resolve(undefined);
+        if (closed) endAccept();
+        else listener.accept().then(resolve, reject);
+      });
+    },
     async close() {
       const current = await lstat(path);
-      closed.resolve(undefined);
+      closed = true;
+      endAccept();
       if (current === undefined || (current.dev === mine.dev && current.ino === mine.ino)) {
         listener.close();
       } else {

@@ -22,7 +22,7 @@ const NO_MEANS = { prerun: "", launcher: [] };
 
 /**
  * Uploads of images, by OpenSSH's client and without it, beside scp of the same file. Ours ask for the right to bring
- * the image, hash it on its way, compare and land it; scp only copies.
+ * the image, hash it when it is there, compare and land it; scp only copies.
  */
 export async function benchUpload(lab: Lab): Promise<void> {
   const directory = await Deno.makeTempDir({ prefix: "bench-upload-" });

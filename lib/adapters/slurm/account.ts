@@ -21,7 +21,7 @@ export const NO_ANSWER = /Unable to contact|timed out|refused|not responding/i;
 
 /** One account on one cluster: its session, what is known of the place, and the images that lie there. */
 export class ClusterAccount {
-  /** Commands in containers take turns, so that submitting, watching and stopping always find a channel. */
+  /** Commands in containers take turns, and those without a time limit leave some to probes. */
   readonly execTurns = new ExecTurns();
   readonly clusterClock: ClusterClock;
   readonly #images: ClusterImages;

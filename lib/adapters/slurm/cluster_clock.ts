@@ -36,7 +36,9 @@ export class ClusterClock {
     this.#wasHeard = true;
     const [seconds = ""] = output.split("\n", 1);
     const answeredMs = this.clock.now();
-    if (!/^\d{1,12}$/.test(seconds) || answeredMs - askedMs > MAX_ANSWER_MS) return;
+    const tookMs = answeredMs - askedMs;
+    // Less than nothing: our own clock was set meanwhile.
+    if (!/^\d{1,12}$/.test(seconds) || tookMs > MAX_ANSWER_MS || tookMs < 0) return;
     const toldMs = Number(seconds) * 1_000;
     const least = toldMs - answeredMs;
     const most = toldMs + RESOLUTION_MS - askedMs;

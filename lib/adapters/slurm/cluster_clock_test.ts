@@ -17,6 +17,7 @@ const CASES: [when: string, heard: [aheadMs: number, answerMs: number][], aheadM
   ["it is heard again, a little otherwise", [[HOUR_MS, 0], [HOUR_MS - 1_000, 0]], HOUR_MS + 500],
   ["it was set right", [[HOUR_MS, 0], [0, 0]], 500],
   ["the answer took too long", [[HOUR_MS, 6_000]], 0],
+  ["ours was set back while it answered", [[0, -HOUR_MS]], 0],
 ];
 for (const [when, heard, aheadMs] of CASES) {
   Deno.test(`ClusterClock takes the cluster's clock to be ${aheadMs} ms ahead when ${when}`, async () => {

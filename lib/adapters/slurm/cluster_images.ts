@@ -14,6 +14,7 @@ import {
   IMAGE_IS_THERE,
   receiveImageScript,
   releaseImageScript,
+  TAKEN_OVER_EXIT,
   VOLUME_FILE_EXIT,
   volumeFileScript,
 } from "./image_scripts.ts";
@@ -204,15 +205,19 @@ export class ClusterImages {
         const arrived = await this.session.stat(join(directory, part));
         return `${arrived?.sizeBytes} ${arrived?.mtimeMs}`;
       },
-      stalled: () =>
-        new CriError(
-          "UNAVAILABLE",
-          `Cannot upload the image to ${this.session.name}: nothing of it arrived for ${
-            DEAD_AFTER_MS / 1000
-          } s.`,
-        ),
+      stalled: () => this.#stalled("nothing of it arrived"),
     }, (signal) => this.session.send(script, sif.path, signal));
+    if (result.code === TAKEN_OVER_EXIT) {
+      throw this.#stalled("another server took over when nothing of it had arrived");
+    }
     this.#succeeded(result, `upload the image ${join(directory, name)}`);
+  }
+
+  #stalled(what: string): CriError {
+    return new CriError(
+      "UNAVAILABLE",
+      `Cannot upload the image to ${this.session.name}: ${what} for ${DEAD_AFTER_MS / 1000} s.`,
+    );
   }
 
   /** A file of the container's volume, else of the site's directory. */

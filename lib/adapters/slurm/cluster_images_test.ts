@@ -203,6 +203,12 @@ test("gives an upload up of which nothing arrives for a minute", async ({ cluste
   assertEquals([(await refused).code, names()], ["UNAVAILABLE", []]);
 });
 
+test("can be tried again when another server has taken an upload over", async ({ cluster, provide }) => {
+  await cluster.program("sha256sum", '\nrm -f ./*.part; exec /usr/bin/sha256sum "$@"');
+  const error = await assertRejects(provide, CriError, "another server took over");
+  assertEquals(error.code, "UNAVAILABLE");
+});
+
 test("uploads four images at a time", async ({ cluster, image, provide }) => {
   const [four, all] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
   let sending = 0;

@@ -50,6 +50,8 @@ sub read_output {
     }
     my $piece;
     my $length = sysread $file{$letter}, $piece, $PIECE_BYTES;
+    # Such as of a file that its server replaced: the next step opens it anew, and the files are followed meanwhile.
+    exit 0 if !defined $length && $! != $EINTR;
     next if !$length;
     frame($letter, $piece);
     $any = 1;

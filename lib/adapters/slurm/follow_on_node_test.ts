@@ -70,3 +70,13 @@ Deno.test("follow.pl begins at the offsets that it is given, and tells what a jo
     assertEquals(step.output.stderr, "");
     await step.abandon();
   }));
+
+Deno.test("follow.pl ends when a file cannot be read any more", () =>
+  withJob(async (directory, follow) => {
+    await Deno.writeTextFile(join(directory, "stdout"), "one\n");
+    // What can be opened and gives an error when it is read.
+    await Deno.mkdir(join(directory, "stderr"));
+    const step = follow();
+    await step.ended;
+    assertEquals(step.frames.map(({ kind }) => kind), ["started"]);
+  }));

@@ -51,16 +51,23 @@ exit 0
 `;
 }
 
-/** Ends the right of `holder`, and what he has brought of the image; nothing when it is another's by now. */
+/**
+ * Ends the right of `holder`, and what he has brought of the image; nothing when it is another's by now. Where users
+ * share the directory, anyone of them can make the link, and it may lead anywhere: only parts of the image are removed.
+ */
 export function releaseImageScript(directory: string, name: string, holder: string): string {
   const lock = quoteShell(`${name}.lock`);
   const part = quoteShell(holder);
+  const isPart = holder.startsWith(`${name}.`) && holder.endsWith(".part") && !holder.includes("/");
   return `
 cd ${quoteShell(directory)} || exit 0
 [ "$(readlink ${lock} 2>/dev/null)" = ${part} ] || exit 0
-rm -f ${lock} ${part} ${part}.*
+rm -f ${lock}${isPart ? ` ${part} ${part}.*` : ""}
 `;
 }
+
+/** Exit code of `receiveImageScript` when somebody else has removed what arrived, since he has the right now. */
+export const TAKEN_OVER_EXIT = 74;
 
 /**
  * Takes an image from stdin and lands it under its name if its bytes are right; fails and removes it if they are not.
@@ -77,6 +84,7 @@ cd ${quoteShell(directory)} || exit 1
 umask 077
 cat >${quoteShell(part)} || { rm -f ${quoteShell(part)}; exit 1; }
 ${whileAlive(part, `sum=$(sha256sum <${quoteShell(part)})`)}
+[ -e ${quoteShell(part)} ] || exit ${TAKEN_OVER_EXIT}
 if [ "\${sum%% *}" != ${sha256} ]; then
   rm -f ${quoteShell(part)}
   echo 'what arrived is not what was sent' >&2

@@ -80,6 +80,21 @@ test("releaseImageScript() ends the right of its holder only", async ({ director
   assertEquals((await run(claimImageScript(directory, SIF, HIS)) as string[])[0], HIS);
 });
 
+for (const holder of ["../precious.part", "precious.part", "i.sif.x/../../precious.part"]) {
+  test(`releaseImageScript() removes nothing but the link when that leads to ${holder}`, async ({ cluster, directory, write, names, run }) => {
+    for (const name of ["../precious.part", "precious.part"]) await write(name, "");
+    await Deno.mkdir(join(directory, "i.sif.x"));
+    await Deno.symlink(holder, join(directory, "i.sif.lock"));
+    assertEquals(
+      (await run(claimImageScript(directory, SIF, MINE)) as string[])[0],
+      holder,
+    );
+    await run(releaseImageScript(directory, SIF, holder));
+    assertEquals(names(), ["i.sif.x", "precious.part"]);
+    assertEquals(await Deno.readTextFile(join(cluster.home, "precious.part")), "");
+  });
+}
+
 async function sha256(text: string): Promise<string> {
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
   return new Uint8Array(digest).toHex();

@@ -2,7 +2,7 @@ import type { WatchedJob } from "./watched_job.ts";
 
 /**
  * How often a job's files are looked at, where there are few jobs: half of the delay of logs and ends. A look costs
- * three requests, together 0.1 ms of sftp.
+ * two requests, together 0.1 ms of sftp.
  */
 export const LOOK_INTERVAL_MS = 150;
 

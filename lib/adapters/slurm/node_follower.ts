@@ -9,8 +9,10 @@ import { encodeFields, FOLLOW_PROGRAM, type Frame } from "./exec_frames.ts";
 import type { OutputFollower } from "./follow.ts";
 import { newNonce, runStep } from "./step.ts";
 
-/** Pause before the next step when one has ended: the job may have ended with it, or the node lacks perl. */
+/** Pause before the next step when one has ended: the job may have ended with it. */
 const RETRY_MS = 5_000;
+/** It doubles up to this while none begins, as on nodes without perl: each try costs Slurm a step. */
+const MAX_RETRY_MS = 60_000;
 /** How often it is looked whether a full log was rotated. */
 const FULL_LOG_MS = 500;
 
@@ -84,6 +86,7 @@ export class NodeFollower {
 
   async #run(): Promise<void> {
     const signal = this.#stop.signal;
+    let pauseMs = RETRY_MS;
     while (!signal.aborted) {
       try {
         await this.#follow(signal);
@@ -95,10 +98,11 @@ export class NodeFollower {
             error: messageOf(error),
           });
         }
-      } finally {
-        this.#live = false;
       }
-      await this.clock.sleep(RETRY_MS, signal).catch(() => {});
+      if (this.#live) pauseMs = RETRY_MS;
+      this.#live = false;
+      await this.clock.sleep(pauseMs, signal).catch(() => {});
+      pauseMs = Math.min(pauseMs * 2, MAX_RETRY_MS);
     }
   }
 

@@ -122,6 +122,20 @@ followerTest("leaves what has not all come to those who read the files", async (
   assertEquals(await lines(), ["stdout F unfinished"]);
 });
 
+followerTest("asks ever more seldom while no step begins", async (place) => {
+  const { node, clock, follower } = place;
+  for (const [step, pauseMs] of [5_000, 10_000, 20_000, 40_000].entries()) {
+    node.end();
+    await clock.sleeping(pauseMs);
+    clock.advance(pauseMs);
+    await node.asked(step + 2);
+  }
+  await node.say(frame("s"));
+  assertEquals(follower.live, true);
+  node.end();
+  await clock.sleeping(5_000);
+});
+
 followerTest("waits while the log is full, and lets go when it is stopped", async (place) => {
   const { node, follower, log, clock, lines } = place;
   let passed = 0;

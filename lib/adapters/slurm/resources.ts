@@ -48,7 +48,7 @@ export function countingResources(
   };
 }
 
-/** @throws CriError INVALID_ARGUMENT for what no job could be asked for; \`whose\` is it. */
+/** @throws CriError INVALID_ARGUMENT for what no job could be asked for; `whose` is it. */
 export function checkResources(
   resources: LinuxContainerResources | undefined,
   whose: string,

@@ -12,6 +12,8 @@ export class PlayedNode {
   /** Connections over which every step is this one. */
   readonly lines: StreamLines = new StreamLines(() => ({ run: this.#run }) as never, () => {});
   readonly requests: string[][] = [];
+  /** How many steps have not ended. */
+  steps = 0;
   #say: ((text: string) => Promise<void>) | undefined;
   #end: (() => void) | undefined;
 
@@ -31,7 +33,9 @@ export class PlayedNode {
     begun = nonce;
     this.requests.push(fields.slice(0, 3));
     signal?.addEventListener("abort", () => ended.resolve());
+    this.steps++;
     await Promise.race([ended.promise, frames.next()]);
+    this.steps--;
     return { code: 1, stdout: new Uint8Array(), stderr: new Uint8Array() };
   };
 

@@ -213,6 +213,8 @@ export class JobWatch {
 
   async #ask(job: WatchedJob, entry: QueueEntry | undefined): Promise<void> {
     await lookAtQueue(this.#place, job, entry);
+    // Removed meanwhile: nobody else would end what follows it on its node.
+    if (this.#jobs.get(job.containerId) !== job) return await job.onNode?.stop();
     if (job.end !== undefined) await this.#look(job, false);
   }
 

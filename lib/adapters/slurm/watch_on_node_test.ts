@@ -1,5 +1,6 @@
 /** Jobs that are followed on their nodes, where their files are seen late. */
 import { assertEquals } from "@std/assert";
+import { delay } from "@std/async/delay";
 import { frame, PlayedNode } from "./test_played_node.ts";
 import { exit, START, watchTest } from "./test_watched.ts";
 
@@ -49,3 +50,23 @@ watchTest("asks another node when Slurm runs a job again", async (watched) => {
   await watched.pass(200);
   assertEquals(watched.end(), [0, "Completed"]);
 }, second);
+
+const third = new PlayedNode();
+watchTest("follows no job that was removed while Slurm was asked", async (watched) => {
+  const { containers } = watched.records.store;
+  const update = containers.update.bind(containers);
+  let removal: Promise<void> | undefined;
+  // What squeue says of the job is being taken in.
+  containers.update = (id, change) => {
+    removal ??= watched.watch.remove("c1");
+    return update(id, change);
+  };
+  await watched.cluster.fake("partition", "other");
+  await watched.queue("RUNNING|N/A|10|n1|None");
+  await watched.pass();
+  assertEquals(watched.watch.watches("c1"), false);
+  await removal;
+  await third.asked(1);
+  await delay(20);
+  assertEquals(third.steps, 0);
+}, third);

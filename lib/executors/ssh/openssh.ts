@@ -3,7 +3,7 @@ import { join } from "@std/path";
 import { messageOf } from "../../base/error.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Executor, RunResult } from "../executor.ts";
-import { runWithFile } from "../file_input.ts";
+import { KILLED_EXIT_CODE, runWithFile } from "../file_input.ts";
 import type { ClusterLogin, JumpLogin } from "./login.ts";
 import { keyForOpenSsh } from "./private_key.ts";
 import { quoteShell } from "../../../wasm/core.ts";
@@ -39,6 +39,8 @@ const OPTIONS = [
   // Only a host whose key the session's own connection has pinned.
   "StrictHostKeyChecking=yes",
   "GlobalKnownHostsFile=/dev/null",
+  // Before 8.5 it would add addresses to our file of pins, and refuse a login host whose address had another name.
+  "CheckHostIP=no",
   "UpdateHostKeys=no",
   // Nothing of the node's administrator, who is not the cluster's user.
   "IdentitiesOnly=yes",
@@ -202,7 +204,8 @@ function outcomeOf({ code, stdout, stderr }: RunResult, marker: string): OpenSsh
   const why = new TextDecoder().decode(errors ?? stderr).trim().split("\n").at(-1) ||
     `exit code ${code}`;
   if (output === undefined) return { kind: "notBegun", why };
-  if (code === CONNECTION_FAILED) return { kind: "lost", why };
+  // Killed by this node, for its memory for example.
+  if (code === CONNECTION_FAILED || code === KILLED_EXIT_CODE) return { kind: "lost", why };
   return { kind: "ended", result: { code, stdout: output, stderr: errors ?? stderr } };
 }
 

@@ -71,20 +71,39 @@ export async function readWholeFile(
   return bytes;
 }
 
-/** The names of what a folder holds, in no order; undefined when there is none. */
+/**
+ * The names of what a folder holds, in no order; undefined when there is none. No more are asked for when `maxNames` have
+ * come: whoever fills folders on the cluster fills no memory here.
+ */
 export async function listFolder(
   sftp: SftpChannel,
   path: string,
+  maxNames: number,
 ): Promise<string[] | undefined> {
+  let handle: Buffer;
   try {
-    const entries = await sftp.request<{ filename: string }[]>((wrapper, done) =>
-      wrapper.readdir(path, done)
-    );
-    return entries.map(({ filename }) => filename);
+    handle = await sftp.request<Buffer>((wrapper, done) => wrapper.opendir(path, done));
   } catch (error) {
     if (isMissing(error)) return undefined;
     throw translate(sftp, error, "list", path);
   }
+  const names: string[] = [];
+  try {
+    for (let room = maxNames; room > 0;) {
+      const entries = await sftp.request<{ filename: string }[]>((wrapper, done) =>
+        wrapper.readdir(handle, done)
+      );
+      names.push(...entries.map(({ filename }) => filename));
+      // A server may go on for ever without naming anything.
+      room -= Math.max(1, entries.length);
+    }
+  } catch (error) {
+    const isEnd = error instanceof SftpStatusError && error.status === SftpStatus.endOfFile;
+    if (!isEnd) throw translate(sftp, error, "list", path);
+  } finally {
+    closeHandle(sftp, handle);
+  }
+  return names;
 }
 
 /** The target of a symbolic link; undefined when there is nothing, or something else. */

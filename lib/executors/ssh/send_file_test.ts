@@ -181,6 +181,68 @@ test("cannot tell the outcome when OpenSSH's connection is lost", {}, async (pla
   await sending;
 });
 
+test(
+  "cannot tell the outcome when OpenSSH's client is killed",
+  {},
+  async ({ session, file, test }) => {
+    const ssh = await standIn(test.folder, 'echo $$ >"$0.pid"; exec "$REAL" "$@"');
+    try {
+      await Deno.writeTextFile(file, "data");
+      const sending = assertFails(
+        () => session.send(`touch ${file}.begun; sleep 60`, file, NEVER),
+        "UNKNOWN",
+        /^Cannot tell how a command on user@\S+ ended/,
+      );
+      await until(() => Deno.stat(`${file}.begun`).then(() => true, () => false));
+      Deno.kill(Number(await Deno.readTextFile(`${ssh.path}.pid`)), "SIGKILL");
+      await sending;
+    } finally {
+      ssh.restore();
+    }
+  },
+);
+
+test("goes by the pinned keys alone, whatever is usual for OpenSSH's client", {}, async (place) => {
+  const { session, file, test } = place;
+  // What a configuration sets in place of the defaults, the options have to set otherwise.
+  const usual = "CheckHostIP yes\nUpdateHostKeys yes\nHashKnownHosts yes\nIdentityAgent /agent\n";
+  await Deno.writeTextFile(`${test.folder}/usual`, usual);
+  const ssh = await standIn(
+    test.folder,
+    'shift 2; "$REAL" -G -F "${0%/*}/../usual" "$@" >"$0.used"; exec "$REAL" -F /dev/null "$@"',
+  );
+  try {
+    await Deno.writeTextFile(file, "data");
+    assertEquals(text((await session.send("cat", file, NEVER)).stdout), "data");
+    const used = (await Deno.readTextFile(`${ssh.path}.used`)).split("\n");
+    const wanted = [
+      "checkhostip no",
+      "updatehostkeys false",
+      "identityagent none",
+      "stricthostkeychecking true",
+      "globalknownhostsfile /dev/null",
+      `userknownhostsfile ${test.hostKeys.path}`,
+    ];
+    assertEquals(wanted.filter((line) => !used.includes(line)), []);
+  } finally {
+    ssh.restore();
+  }
+});
+
+/** Puts a script for ssh(1) before the others in PATH, which knows the real one as $REAL, until `restore`. */
+async function standIn(
+  folder: string,
+  script: string,
+): Promise<{ path: string; restore: () => void }> {
+  const before = Deno.env.get("PATH") ?? "";
+  const path = `${folder}/stand-in/ssh`;
+  await Deno.mkdir(`${folder}/stand-in`);
+  const find = `REAL=$(PATH='${before}' command -v ssh)`;
+  await Deno.writeTextFile(path, `#!/bin/sh\n${find}\n${script}\n`, { mode: 0o755 });
+  Deno.env.set("PATH", `${folder}/stand-in:${before}`);
+  return { path, restore: () => Deno.env.set("PATH", before) };
+}
+
 for (const openSsh of [true, false]) {
   const way = openSsh ? "by OpenSSH" : "over the session";
   test(`ends ${way} when it is cancelled`, { openSsh }, async ({ session, file, secrets }) => {

@@ -27,6 +27,9 @@ export const DEFAULT_RUN_TIMEOUT_MS = 120_000;
 /** Enough for any listing; bulk data goes through files. */
 const DEFAULT_MAX_OUTPUT_BYTES = 16 * 1024 * 1024;
 
+/** More than an account has jobs; some hundred requests. */
+export const MAX_LISTED_NAMES = 10_000;
+
 /** What a session is made from. */
 export interface SessionOptions extends SendOptions {
   hostKeys: HostKeys;
@@ -184,9 +187,11 @@ export class ClusterSession {
     return await readWholeFile(await this.#sftp(), path, maxBytes);
   }
 
-  /** The names of what a folder holds, in no order; undefined when there is none. */
+  /**
+   * The names of what a folder holds, in no order, of a large one some MAX_LISTED_NAMES; undefined when there is none.
+   */
   async list(path: string): Promise<string[] | undefined> {
-    return await listFolder(await this.#sftp(), path);
+    return await listFolder(await this.#sftp(), path, MAX_LISTED_NAMES);
   }
 
   /**

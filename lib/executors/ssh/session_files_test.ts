@@ -1,5 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import type { CriCode } from "../../base/error.ts";
+import { MAX_LISTED_NAMES } from "./session.ts";
 import { MAX_REQUESTS_IN_FLIGHT } from "./sftp_channel.ts";
 import { assertFails, assertSameBytes, everyByte, startTestSession } from "./test_session.ts";
 
@@ -74,6 +75,23 @@ Deno.test("ClusterSession.list() names all that a folder holds when it takes sev
   assertEquals((await test.session.list(folder))?.toSorted(), names.toSorted());
   assertEquals(await test.session.list(`${folder}/sub`), []);
   assertEquals(await test.session.list(`${test.folder}/none`), undefined);
+});
+
+Deno.test("ClusterSession.list() stops asking when a folder is very large", async () => {
+  let requests = 0;
+  await using test = await startTestSession({
+    faults: {
+      onSftp: (request) => {
+        if (request === "READDIR") requests++;
+        return "serve";
+      },
+    },
+  });
+  const folder = `${test.folder}/folder`;
+  await Deno.mkdir(folder);
+  for (let i = 0; i < MAX_LISTED_NAMES + 10; i++) await Deno.writeTextFile(`${folder}/${i}`, "");
+  assertEquals((await test.session.list(folder))?.length, MAX_LISTED_NAMES);
+  assertEquals(requests, MAX_LISTED_NAMES / 2);
 });
 
 Deno.test("ClusterSession.stat() gives size, time and mode when a file is there", async () => {

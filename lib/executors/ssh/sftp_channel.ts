@@ -18,7 +18,7 @@ export const MAX_WAITING_REQUESTS = 16_384;
 export const SFTP_TIMEOUT_MS = 20_000;
 
 /** SSH_FX codes (draft-ietf-secsh-filexfer-02, 7). */
-export const SftpStatus = { noSuchFile: 2, permissionDenied: 3, failure: 4 } as const;
+export const SftpStatus = { endOfFile: 1, noSuchFile: 2, permissionDenied: 3, failure: 4 } as const;
 
 /** What the server answered to a request: no. */
 export class SftpStatusError extends Error {
