@@ -8,6 +8,8 @@ import net from "node:net";
 import { Duplex } from "node:stream";
 
 const READ_BYTES = 64 * 1024;
+/** How long an end waits for a reader; who does not read for so long has stopped. */
+const LAST_BYTES_MS = 1_000;
 
 type Done = (error?: Error | null) => void;
 
@@ -16,6 +18,8 @@ export class UnixStream extends Duplex {
   readonly #buffer = new Uint8Array(READ_BYTES);
   #connection: Deno.UnixConn | undefined;
   #sentBytes = 0;
+  /** The timer of an end that waits for what is still to be sent. */
+  #lastBytes: ReturnType<typeof setTimeout> | undefined;
 
   constructor(connection?: Deno.UnixConn) {
     // HTTP/2 has no half of a connection: when one side ends, all of it does.
@@ -42,6 +46,22 @@ export class UnixStream extends Duplex {
 
   /** There is no delay on a unix socket. */
   setNoDelay(): this {
+    return this;
+  }
+
+  /**
+   * HTTP/2 destroys the socket of a session that has ended, while the session's last bytes are on their way: those of
+   * node:net are with the kernel by then. So without an error what was written is sent first, for LAST_BYTES_MS at most.
+   */
+  override destroy(error?: Error): this {
+    const hasMore = this.#connection !== undefined && this.writableLength > 0;
+    if (error !== undefined || !hasMore || this.#lastBytes !== undefined || this.destroyed) {
+      clearTimeout(this.#lastBytes);
+      return super.destroy(error);
+    }
+    this.#lastBytes = setTimeout(() => this.destroy(), LAST_BYTES_MS);
+    this.once("finish", () => this.destroy());
+    if (!this.writableEnded) this.end();
     return this;
   }
 

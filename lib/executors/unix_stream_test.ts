@@ -74,6 +74,29 @@ Deno.test("UnixStream closes, and ends no process, when the other end goes in th
     );
   }));
 
+Deno.test("UnixStream.destroy() sends first what was written, to one that reads", () =>
+  withSocket(async (path) => {
+    const { near, far } = await connected(path);
+    const bytes = 4 * 1024 * 1024;
+    near.write(new Uint8Array(bytes));
+    near.write("last");
+    near.destroy();
+    let came = 0;
+    far.on("data", (piece: Uint8Array) => came += piece.length);
+    await Promise.all([closed(near), closed(far)]);
+    assertEquals(came, bytes + 4);
+  }));
+
+Deno.test("UnixStream.destroy() ends nevertheless when the other end does not read", () =>
+  withSocket(async (path) => {
+    const { near, far } = await connected(path);
+    near.write(new Uint8Array(4 * 1024 * 1024));
+    near.destroy();
+    await closed(near);
+    far.destroy();
+    await closed(far);
+  }));
+
 Deno.test("connectByUnixStream() says in node's words why there is no connection", () =>
   withSocket(async (path) => {
     connectByUnixStream();

@@ -7,6 +7,7 @@ import {
   setLogVerbosity,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
+import { once } from "node:events";
 import type { Clock } from "../base/clock.ts";
 import { CriError, messageOf } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
@@ -83,14 +84,17 @@ export async function serveCri(options: ServeOptions): Promise<CriServer> {
     },
   });
   const socket = await bindSocket(socketPath);
-  const accepting = acceptAll(socket, server, options);
+  const connections = new Set<UnixStream>();
+  const accepting = acceptAll(socket, server, connections, options);
   log.info("Listening", { socket: socketPath });
 
   const close = async () => {
     await socket.close();
     await accepting;
-    const connectionsClosed = new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
-    const drained = Promise.all([connectionsClosed, openCalls.idle()]);
+    // It calls back before the last answers have left.
+    server.tryShutdown(() => {});
+    const closed = [...connections].map((connection) => once(connection, "close"));
+    const drained = Promise.all([...closed, openCalls.idle()]);
     openCalls.abort((method) => method.responseStream, shuttingDown());
     if (!await within(drained, DRAIN_GRACE_MS, clock)) {
       openCalls.abort(() => true, shuttingDown());
@@ -131,18 +135,22 @@ function wireOf(method: CriMethod) {
   };
 }
 
-/** Gives connections to the server until the socket is closed. */
+/** Gives connections to the server until the socket is closed; those that are open are in `connections`. */
 async function acceptAll(
   socket: OwnedSocket,
   server: Server,
+  connections: Set<UnixStream>,
   { log, clock, socketPath }: ServeOptions,
 ): Promise<void> {
-  const connections = server.createConnectionInjector(ServerCredentials.createInsecure());
+  const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
   for (;;) {
     try {
-      const connection = await socket.accept();
-      if (connection === undefined) return;
-      connections.injectConnection(new UnixStream(connection));
+      const accepted = await socket.accept();
+      if (accepted === undefined) return;
+      const connection = new UnixStream(accepted);
+      connections.add(connection);
+      connection.once("close", () => connections.delete(connection));
+      injector.injectConnection(connection);
     } catch (error) {
       // Such as too many open files: others will be closed.
       log.error("Cannot accept a connection", { socket: socketPath, error: messageOf(error) });
