@@ -140,6 +140,12 @@ export interface Adapter {
   /** Removes what an ended or never started container left behind, secrets included. */
   removeContainer(container: ContainerRecord, signal: AbortSignal): Promise<void>;
 
+  /**
+   * Removes what the containers of a sandbox shared; all of them have been removed.
+   * @throws CriError UNAVAILABLE when that cannot be done now.
+   */
+  removeSandbox(id: string): Promise<void>;
+
   /** Continues the log in a new file, after the old one was renamed away. */
   reopenLog(id: string): Promise<void>;
 

@@ -60,7 +60,7 @@ export const FLAGS: readonly Flag[] = [
     name: "kubelet-root-dir",
     value: "dir",
     default: "/var/lib/kubelet",
-    help: "The kubelet's own root; termination messages are written below its pods directory.",
+    help: "The kubelet's own root; below its pods directory volumes are read and messages written.",
   },
   {
     name: "map-resources",

@@ -81,8 +81,11 @@ export function permissionFlags(config: Config, clusters: Clusters): string[] {
     ]
       .join(",")
   }`;
+  // Volumes that the kubelet writes for pods, which their jobs get copies of; termination messages are written there.
+  const kubeletPods = `${config.kubeletRootDir}/pods`;
   const read = [
     ...paths,
+    kubeletPods,
     SYSTEMD_SIGN,
     ...[config.clustersFile, config.registryCredentials].filter((path) => path !== undefined),
   ];
@@ -90,8 +93,7 @@ export function permissionFlags(config: Config, clusters: Clusters): string[] {
     "--no-prompt",
     `--allow-net${net}`,
     `--allow-read=${read.join(",")}`,
-    // Below the kubelet's root: termination messages.
-    `--allow-write=${[...paths, `${config.kubeletRootDir}/pods`].join(",")}`,
+    `--allow-write=${[...paths, kubeletPods].join(",")}`,
     `--allow-run=${PROGRAMS.join(",")}`,
     ENVIRONMENT_FLAG,
     "--allow-sys=networkInterfaces",

@@ -18,5 +18,6 @@ export async function removePodSandbox(
   for (const container of runtime.store.containers.all()) {
     if (container.sandboxId === sandbox.id) await removeContainer(runtime, container.id, signal);
   }
+  await runtime.adapter.removeSandbox(sandbox.id);
   runtime.store.sandboxes.delete(sandbox.id);
 }

@@ -148,6 +148,7 @@ Deno.test("removePodSandbox() stops and removes what is left and may be repeated
     await removePodSandbox(runtime, pod, NEVER);
     assertEquals([store.sandboxes.all(), store.containers.all()], [[], []]);
     assertEquals(adapter.calls.slice(-2), [`stop ${container} 0`, `remove ${container}`]);
+    assertEquals(adapter.removedSandboxes, [pod]);
     const status = () => podSandboxStatus(runtime, pod, false);
     assertEquals(assertThrows(status, CriError).code, "NOT_FOUND");
   }));

@@ -34,6 +34,7 @@ export class TestAdapter implements Adapter {
   readonly failures: Partial<
     Record<"abandon" | "prepare" | "start" | "stop" | "update" | "open" | "remove", Error>
   > = {};
+  readonly removedSandboxes: string[] = [];
   /** A start waits for this. */
   startGate: Promise<void> = Promise.resolve();
   /** A stop waits for this. */
@@ -98,6 +99,11 @@ export class TestAdapter implements Adapter {
       stderr: new Uint8Array([2]),
       exitCode: 3,
     });
+  }
+
+  removeSandbox(id: string): Promise<void> {
+    this.removedSandboxes.push(id);
+    return Promise.resolve();
   }
 
   usage(id: string): ContainerUsage | undefined {

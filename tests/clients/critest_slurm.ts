@@ -178,13 +178,13 @@ export const EXCEPTIONS: readonly Exceptions[] = [
   },
   {
     reason: NODE_PATHS,
-    message: /it is a path of the Kubernetes node/,
+    message: /is a path of the Kubernetes node/,
     under: VOLUME,
     specs: [" [Conformance]", " when host path is a symlink [Conformance]"],
   },
   {
     reason: NODE_PATHS,
-    message: /it is a path of the Kubernetes node/,
+    message: /is a path of the Kubernetes node/,
     under: READ_ONLY_MOUNTS,
     specs: ["support non-recursive readonly mounts"],
   },

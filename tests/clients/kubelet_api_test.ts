@@ -5,6 +5,17 @@ import { Kubelet, NODE_NAME, type PodStatus } from "../../scripts/lab/kubelet.ts
 import { Lab } from "../../scripts/lab/lab.ts";
 import { NodeServer } from "../../scripts/lab/node_server.ts";
 import {
+  INIT_SCRIPTS,
+  MAIN_SCRIPT,
+  mainOutput,
+  settings,
+  VOLUME_MOUNTS,
+  volumeFields,
+  volumeObjects,
+  WORK_MOUNT,
+} from "./volume_pod.ts";
+import {
+  container,
   jobsOf,
   nothingLeft,
   onCluster,
@@ -61,6 +72,37 @@ Deno.test("a kubelet runs a pod of the API that names the RuntimeClass", async (
   // By the kubelet's own server, as a user reads it.
   const log = await plane.kubectlOk(["logs", name]);
   assertEquals(log.split("\n").filter((line) => !line.startsWith("multicri: ")), ["out"]);
+  await plane.kubectlOk(["delete", "pod", name, "--wait"]);
+  await untilGone(kubelet, name);
+});
+
+Deno.test("a kubelet's init containers run in order and its volumes reach the job, also new versions of them", async () => {
+  const name = `volumes-${RUN}`;
+  const objects = (items: unknown[]) =>
+    plane.kubectlOk(
+      ["apply", "-f", "-"],
+      JSON.stringify({ apiVersion: "v1", kind: "List", items }),
+    );
+  const [main] = podSpec(lab, [{ name: "main", script: MAIN_SCRIPT, more: VOLUME_MOUNTS }])
+    .containers as Record<string, unknown>[];
+  const initContainers = INIT_SCRIPTS.map((script, index) =>
+    container(lab, { name: `init-${index}`, script, more: WORK_MOUNT })
+  );
+  const spec = classedSpec({ name: "main", script: "" }, "Never");
+  const made = pod(name, { ...spec, ...volumeFields(RUN), initContainers, containers: [main] });
+  const metadata = { name, namespace: "default", labels: { app: "volumes" } };
+  await objects([...volumeObjects(RUN), { ...made, metadata }]);
+  await untilPod(kubelet, name, "running", ({ status }) => status.phase === "Running");
+  await objects([settings(RUN, "two")]);
+  await plane.kubectlOk(["annotate", "pod", name, "note=new"]);
+  const found = await untilEnded(kubelet, name);
+  assertEquals(found.status.phase, "Succeeded");
+  assertEquals(await outputOf(lab, found), {
+    stdout: mainOutput(RUN),
+    stderr: ["/bin/sh: line 6: can't create /settings/x: Read-only file system"],
+  });
+  const ended = [...found.status.initContainerStatuses ?? []].map(({ state }) => state.terminated);
+  assertEquals(ended.map((end) => end?.exitCode), [0, 0]);
   await plane.kubectlOk(["delete", "pod", name, "--wait"]);
   await untilGone(kubelet, name);
 });

@@ -24,7 +24,7 @@ export interface JobSpec {
   containerAnnotations?: Record<string, string>;
   /** LinuxContainerConfig, as crictl reads it. */
   linux?: Record<string, unknown>;
-  mounts?: { host_path: string; container_path: string }[];
+  mounts?: { host_path: string; container_path: string; readonly?: boolean }[];
   stdin?: boolean;
   stdinOnce?: boolean;
   /** Replaces fields of crictl's files. */

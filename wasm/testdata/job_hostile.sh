@@ -249,6 +249,8 @@ multicri_time=$(date +%s.%N)
     fi
     # shellcheck source=/dev/null
     . ./env || multicri_refuse 125 "the file env with the container's variables cannot be read"
+    # shellcheck source=/dev/null
+    [[ ! -e volumes.sh ]] || . ./volumes.sh || multicri_refuse 125 "volumes.sh cannot be read"
     multicri_runtime=$(type -P apptainer || type -P singularity) ||
       multicri_refuse 125 "neither apptainer nor singularity is in PATH ($PATH) on $HOSTNAME"
     # Older ones lack --no-eval, without which a shell evaluates the values of variables.

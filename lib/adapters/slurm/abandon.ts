@@ -2,6 +2,7 @@ import { messageOf } from "../../base/error.ts";
 import { markExited } from "../../store/container_state.ts";
 import type { ActiveContainers } from "./active.ts";
 import { LOST_EXIT_CODE } from "./queue.ts";
+import { readSecrets } from "./secrets.ts";
 import { changeState, withWorkload, workloadOf } from "./workload.ts";
 
 /**
@@ -21,6 +22,10 @@ export async function abandonContainer(containers: ActiveContainers, id: string)
       error: messageOf(error),
     })
   );
+  const secrets = await readSecrets(store.secrets, id);
+  if (container !== undefined && secrets !== undefined) {
+    await containers.places.forget(container.sandboxId, secrets.cluster);
+  }
   const { account, directory, jobId } = container === undefined
     ? { account: "", directory: undefined, jobId: undefined }
     : workloadOf(container);

@@ -8,8 +8,8 @@ import { ExecTurns } from "./exec_turns.ts";
 import type { ContainerSettings } from "./settings.ts";
 import type { StreamLines } from "./stream_lines.ts";
 import { type Announce, ClusterImages } from "./cluster_images.ts";
-import { quoteShell } from "../../../wasm/core.ts";
 import { PROBE_SCRIPT } from "./cluster_scripts.ts";
+import { volumeScript } from "./volume_scripts.ts";
 
 /** A Slurm command that takes longer waits for a controller that is away. */
 export const SLURM_COMMAND_TIMEOUT_MS = 60_000;
@@ -54,14 +54,18 @@ export class ClusterAccount {
 
   /**
    * The directory of a claim's volume, absolute on the cluster: what a pod's volume `multicri` holds.
+   * @param made Called when it was not there, so that nothing can be mounted on it.
    * @throws CriError as `containerDirectory`.
    */
-  async volumeDirectory(claim: string): Promise<string> {
+  async volumeDirectory(
+    claim: string,
+    made: (directory: string) => Promise<void>,
+  ): Promise<string> {
     const directory = join(await this.#workingDirectory(), claim);
-    const { code, stderr } = await this.session.run(
-      `umask 077; mkdir -p ${quoteShell(directory)}`,
-      { timeoutMs: SLURM_COMMAND_TIMEOUT_MS },
-    );
+    const { code, stdout, stderr } = await this.session.run(volumeScript(directory), {
+      timeoutMs: SLURM_COMMAND_TIMEOUT_MS,
+    });
+    if (stdout.length > 0) await made(directory);
     if (code === 0) return directory;
     throw new CriError(
       "FAILED_PRECONDITION",

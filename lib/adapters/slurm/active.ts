@@ -10,6 +10,8 @@ import { ContainerLog } from "../../logs/container_log.ts";
 import type { Store } from "../../store/store.ts";
 import { ClusterAccount } from "./account.ts";
 import { OutputFollower } from "./follow.ts";
+import { VolumeRefresh } from "./refresh.ts";
+import { SandboxPlaces } from "./sandbox_places.ts";
 import { readSecrets } from "./secrets.ts";
 import { loginOf } from "./settings.ts";
 import { StreamLines } from "./stream_lines.ts";
@@ -22,6 +24,7 @@ export interface ActiveContainer {
   readonly id: string;
   readonly account: ClusterAccount;
   readonly watch: JobWatch;
+  readonly refresh: VolumeRefresh;
   readonly log: ContainerLog;
   /** A start in progress; `settled` never rejects. */
   launch?: { abort: AbortController; settled: Promise<void> };
@@ -30,11 +33,13 @@ export interface ActiveContainer {
 /** The containers in use, and the accounts they share. */
 export class ActiveContainers {
   readonly #containers = new Map<string, Promise<ActiveContainer>>();
+  /** Where sandboxes left volumes. */
+  readonly places: SandboxPlaces;
   /** Of ended containers too, until their records go. */
   readonly usages: JobUsages;
   readonly #accounts = new Map<
     string,
-    { account: ClusterAccount; watch: JobWatch; users: number }
+    { account: ClusterAccount; watch: JobWatch; refresh: VolumeRefresh; users: number }
   >();
 
   constructor(
@@ -45,6 +50,7 @@ export class ActiveContainers {
     readonly clock: Clock,
     readonly log: Logger,
   ) {
+    this.places = new SandboxPlaces(store.secrets, clusters, sessions, log);
     this.usages = new JobUsages(config.usageIntervalSeconds * 1000, clock);
     store.containers.onChange((change) => {
       if (change.kind === "deleted") this.usages.forget(change.before.id);
@@ -69,14 +75,15 @@ export class ActiveContainers {
     const promise = this.#containers.get(id);
     if (promise === undefined) return;
     this.#containers.delete(id);
-    const { account, log, watch } = await promise;
+    const { account, log, watch, refresh } = await promise;
     watch.remove(id);
+    refresh.remove(id);
     await log.close();
     const shared = this.#accounts.get(account.session.key);
     this.sessions.release(account.session);
     if (shared === undefined || --shared.users > 0) return;
     this.#accounts.delete(account.session.key);
-    await watch.close();
+    await Promise.all([watch.close(), refresh.close()]);
   }
 
   /** As `release`, for a container that is being removed and may still be starting. */
@@ -102,6 +109,7 @@ export class ActiveContainers {
     const { directory } = workloadOf(container);
     if (directory === undefined || container.state.phase === "exited") return;
     const output = new OutputFollower(directory, active.log);
+    active.refresh.add(container, directory);
     active.watch.add({ containerId: active.id, directory, jobId, log: active.log, output });
   }
 
@@ -146,6 +154,7 @@ export class ActiveContainers {
       id,
       account: shared.account,
       watch: shared.watch,
+      refresh: shared.refresh,
       log: new ContainerLog(id, path, this.store.logPositions, this.clock, this.config.maxLogBytes),
     };
   }
@@ -157,7 +166,7 @@ export class ActiveContainers {
     );
   }
 
-  #share(account: ClusterAccount): { account: ClusterAccount; watch: JobWatch; users: number } {
+  #share(account: ClusterAccount) {
     const watch = new JobWatch(
       account,
       this.store.containers,
@@ -167,7 +176,9 @@ export class ActiveContainers {
       this.clock,
       this.log,
     );
-    const shared = { account, watch, users: 0 };
+    const { store, config, clock, log } = this;
+    const refresh = new VolumeRefresh(account, store, config.kubeletRootDir, clock, log);
+    const shared = { account, watch, refresh, users: 0 };
     this.#accounts.set(account.session.key, shared);
     return shared;
   }

@@ -26,12 +26,13 @@ import { describeJob } from "./describe.ts";
 import { streamExec } from "./exec_stream.ts";
 import { execSync } from "./exec_sync.ts";
 import { renderJob } from "./job.ts";
-import { checkMounts } from "./mounts.ts";
+import { planMounts } from "./mounts.ts";
 import { openPortForward } from "./port_forward.ts";
 import { execRequest, runningSoon } from "./running_job.ts";
 import { forgetEnvironment, writeSecrets } from "./secrets.ts";
 import { refuseUnavailable } from "./security.ts";
 import { loginOf, readSettings } from "./settings.ts";
+import { stageMounts } from "./staging.ts";
 import { launch } from "./start.ts";
 import { cleanContainer, stopContainer } from "./stop.ts";
 import { updateJob } from "./update.ts";
@@ -65,7 +66,9 @@ export class SlurmAdapter implements Adapter {
     const { config, sandbox } = request;
     const settings = readSettings(config.envs, sandbox, this.clusters);
     refuseUnavailable(config, sandbox);
-    checkMounts(config, this.config.kubeletRootDir);
+    const mounts = planMounts(config, sandbox, this.config.kubeletRootDir);
+    // Read once to refuse now what could not be copied later; the place does not matter yet.
+    const staging = await stageMounts(mounts, { directory: "/x/x", volume: "/x" });
     checkLogPath(sandbox, config, this.config.podLogsDir);
     // Rendered once to refuse now what could not be rendered later; the paths do not matter yet.
     renderJob({
@@ -79,6 +82,8 @@ export class SlurmAdapter implements Adapter {
       usageSeconds: this.config.usageIntervalSeconds,
       directory: "/x",
       imagePath: "/x",
+      results: "/x",
+      staging,
     });
     await writeSecrets(this.store.secrets, request.id, {
       cluster: settings.cluster,
@@ -132,6 +137,10 @@ export class SlurmAdapter implements Adapter {
 
   async abandonContainer(id: string): Promise<void> {
     await abandonContainer(this.#active, id);
+  }
+
+  async removeSandbox(id: string): Promise<void> {
+    await this.#active.places.clean(id);
   }
 
   async updateResources(container: ContainerRecord, change: ResourceChange): Promise<void> {
@@ -232,7 +241,8 @@ export class SlurmAdapter implements Adapter {
    */
   async recover(): Promise<void> {
     for (const id of await this.store.secrets.ids()) {
-      if (this.store.containers.get(id) === undefined) await this.store.secrets.delete(id);
+      const { containers, sandboxes, secrets } = this.store;
+      if (!containers.get(id) && !sandboxes.get(id)) await secrets.delete(id);
     }
     for (const { id, state, workload } of this.store.containers.all()) {
       if (state.phase !== "starting" && state.phase !== "running") continue;

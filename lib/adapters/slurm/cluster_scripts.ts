@@ -3,11 +3,14 @@
  * quoted by `quoteShell`, data by stdin.
  */
 import type { Variable } from "./settings.ts";
+import type { MadeDirectory } from "./staging.ts";
+import { makeDirectoriesScript } from "./volume_scripts.ts";
 import { quoteShell } from "../../../wasm/core.ts";
 
 /** Files that are ours in a container's directory; the rest belongs to the program. */
 const OWN_FILES =
-  "env job.sh prerun.sh stdio.pl stdin jobid jobid.part attempted lock status slurm.log stdout stderr termination-log";
+  "env job.sh prerun.sh stdio.pl stdin jobid jobid.part attempted lock status slurm.log stdout stderr " +
+  "termination-log volumes volumes.sh hosts hosts.pod";
 
 /**
  * Options of ours that a variable of the login shell would override (sbatch(1), INPUT ENVIRONMENT VARIABLES: they
@@ -61,6 +64,8 @@ export function submitScript(
     jobName: string;
     optionNames: readonly string[];
     environment: readonly Variable[];
+    /** What must be there beside the container's directory. */
+    made?: readonly MadeDirectory[];
   },
 ): string {
   const overriding = [...OWN_SBATCH_VARIABLES, ...options.optionNames].map((name) =>
@@ -71,11 +76,12 @@ export function submitScript(
   );
   return `${enterDirectory(options.directory)}
 [ "$(readlink status/claim 2>/dev/null)" != ${STOPPED_CLAIM} ] || exit ${SUBMIT_EXIT.STOPPED}
+${makeDirectoriesScript(options.made ?? [], SUBMIT_EXIT.FILES)}
 if [ -e attempted ]; then
   cat >/dev/null
   ${findJob(options.jobName)} || exit ${SUBMIT_EXIT.TRY_AGAIN}
 else
-  tar -xf - || exit ${SUBMIT_EXIT.FILES}
+  tar -xpf - || exit ${SUBMIT_EXIT.FILES}
   : >attempted || exit ${SUBMIT_EXIT.FILES}
   job=
 fi
@@ -272,21 +278,25 @@ exit 0
 `;
 }
 
-/** Removes our files; the directory and its parent go too unless the program left results. */
-export function cleanScript(directory: string): string {
-  return `
+/**
+ * Removes our files; the directory and its parent go too unless the program left results.
+ * @param results The directory of results where that is not the container's own; it and its parent go if they are empty.
+ */
+export function cleanScript(directory: string, results?: string): string {
+  return `${results === undefined ? "" : `${removeEmpty(results)}\n`}
 cd ${quoteShell(directory)} 2>/dev/null || exit 0
 rm -rf ${OWN_FILES} || exit 1
 rmdir results 2>/dev/null
-cd .. && rmdir ${quoteShell(baseName(directory))} 2>/dev/null && cd .. && rmdir ${
-    quoteShell(baseName(parentName(directory)))
-  } 2>/dev/null
+${removeEmpty(directory)}
 exit 0
 `;
 }
 
-function baseName(path: string): string {
-  return path.slice(path.lastIndexOf("/") + 1);
+/** A line that removes a directory and then its parent, if they are empty. */
+function removeEmpty(directory: string): string {
+  return `rmdir ${quoteShell(directory)} 2>/dev/null && rmdir ${
+    quoteShell(parentName(directory))
+  } 2>/dev/null`;
 }
 
 function parentName(path: string): string {

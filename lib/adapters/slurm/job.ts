@@ -9,7 +9,9 @@ import { joinCommand, renderEnvironment, renderJobScript } from "../../../wasm/c
 import { countingResources, resourceOptions } from "./resources.ts";
 import type { ContainerSettings, Variable } from "./settings.ts";
 import { hasStdio, stdioProgram } from "./job_stdio.ts";
-import { VOLUME_PATH, volumeMount } from "./volume.ts";
+import type { ArchiveEntry } from "./archive.ts";
+import { bindArguments } from "./binds.ts";
+import { COPIES, type MadeDirectory, PREPARATION_FILE, type Staging } from "./staging.ts";
 import { TERMINATION_FILE, terminationMount, withTermination } from "./termination.ts";
 
 /** Where the program finds the directory whose files outlive the container. */
@@ -24,8 +26,10 @@ export interface JobFiles {
   /** Names of the variables that env(1) sets in the container, so that their values stand in its arguments. */
   viaArgv: readonly string[];
   directory: string;
-  /** File name to content; all are written with mode 0600. */
-  files: Record<string, string>;
+  /** The files, and what its volumes hold. */
+  entries: readonly ArchiveEntry[];
+  /** What must be there beside the directory. */
+  made: readonly MadeDirectory[];
 }
 
 export interface JobRequest {
@@ -43,8 +47,9 @@ export interface JobRequest {
   /** Absolute paths on the cluster. */
   directory: string;
   imagePath: string;
-  /** The directory of the container's volume, if it mounts one. */
-  volume?: string | undefined;
+  /** Where results go; a directory that the job's script does not make must be in `staging.made`. */
+  results: string;
+  staging: Staging;
 }
 
 /** The name by which a container's job is found again in Slurm, also when its id was never learnt. */
@@ -62,7 +67,7 @@ export function workingDirectory(
 
 /** Renders everything that is submitted. @throws CriError INVALID_ARGUMENT for what cannot be passed on. */
 export function renderJob(request: JobRequest): JobFiles {
-  const { config, settings, directory } = request;
+  const { config, settings, directory, staging } = request;
   const image = request.image.config;
   const environment = renderEnvironment([
     ...imageVariables(image),
@@ -98,9 +103,8 @@ export function renderJob(request: JobRequest): JobFiles {
       "--containall",
       "--pwd",
       workingDirectory(config, image),
-      "--bind",
-      `${directory}/results:${RESULTS_PATH}`,
-      ...volumeArguments(request),
+      ...bindArguments({ source: request.results, destination: RESULTS_PATH, readonly: false }),
+      ...staging.binds.flatMap(bindArguments),
       ...hostnameArguments(request.sandbox),
       ...runtimeArguments,
     ],
@@ -112,14 +116,32 @@ export function renderJob(request: JobRequest): JobFiles {
     optionNames: options.map(({ name }) => name),
     viaArgv: environment.viaArgv,
     directory,
-    files: {
-      "job.sh": script,
-      env: environment.file,
-      ...(termination === undefined ? {} : { [TERMINATION_FILE]: "" }),
-      ...(settings.prerun === "" ? {} : { "prerun.sh": settings.prerun }),
-      ...(hasStdio(config) ? { "stdio.pl": stdioProgram(config) } : {}),
-    },
+    entries: [
+      ...privateFiles({
+        "job.sh": script,
+        env: environment.file,
+        ...(termination === undefined ? {} : { [TERMINATION_FILE]: "" }),
+        ...(settings.prerun === "" ? {} : { "prerun.sh": settings.prerun }),
+        ...(hasStdio(config) ? { "stdio.pl": stdioProgram(config) } : {}),
+        ...(staging.preparation === "" ? {} : { [PREPARATION_FILE]: staging.preparation }),
+      }),
+      ...(staging.entries.length === 0 ? [] : [COPIES_DIRECTORY]),
+      ...staging.entries,
+    ],
+    made: staging.made,
   };
+}
+
+/** Nobody else enters it, whatever the modes of the copies in it. */
+const COPIES_DIRECTORY: ArchiveEntry = { kind: "directory", name: COPIES, mode: 0o700 };
+
+function privateFiles(files: Record<string, string>): ArchiveEntry[] {
+  return Object.entries(files).map(([name, content]) => ({
+    kind: "file",
+    name,
+    mode: 0o600,
+    content,
+  }));
 }
 
 /**
@@ -157,12 +179,6 @@ function imageVariables(image: OciImageConfig): Variable[] {
     const at = entry.indexOf("=");
     return { name: entry.slice(0, at), value: entry.slice(at + 1) };
   });
-}
-
-function volumeArguments({ config, volume }: JobRequest): string[] {
-  if (volume === undefined) return [];
-  const mode = volumeMount(config)?.readonly ? ":ro" : "";
-  return ["--bind", `${volume}:${VOLUME_PATH}${mode}`];
 }
 
 /** The pod's own name, as on any node; with the node's network it is the compute node's. */

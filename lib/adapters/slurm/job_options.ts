@@ -7,12 +7,16 @@ const ANNOTATION_PREFIX = "multicri.io/";
 /** The pod's annotation that names a cluster of `--clusters-file`. */
 export const CLUSTER_ANNOTATION = `${ANNOTATION_PREFIX}cluster`;
 
+/** The pod's annotation that names the directory of the cluster which its volume `/multicri` is. */
+export const VOLUME_ANNOTATION = `${ANNOTATION_PREFIX}volume`;
+
 /** The time limit of a pod's jobs; in an UpdateContainerResources, another one. */
 export const TIME_LIMIT_ANNOTATION = `${ANNOTATION_PREFIX}time-limit`;
 
 /** Annotations of ours that are no setting of a job. */
 const OTHER_ANNOTATIONS: readonly string[] = [
   CLUSTER_ANNOTATION,
+  VOLUME_ANNOTATION,
   `${ANNOTATION_PREFIX}runtime-handler`,
 ];
 

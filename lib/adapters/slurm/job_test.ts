@@ -1,7 +1,8 @@
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { CriError } from "../../base/error.ts";
 import { ContainerConfig, PodSandboxConfig } from "../../cri/api.generated.ts";
-import { type JobRequest, programArgv, renderJob } from "./job.ts";
+import { type JobFiles, type JobRequest, programArgv, renderJob } from "./job.ts";
+import { nothingStaged } from "./staging.ts";
 
 const IMAGE = {
   user: "",
@@ -35,8 +36,16 @@ function request(changes: Partial<JobRequest> = {}): JobRequest {
     usageSeconds: 10,
     directory: "/home/u/it's/s1/c1",
     imagePath: "/home/u/.images/i.sif",
+    results: "/home/u/it's/s1/c1/results",
+    staging: nothingStaged(),
     ...changes,
   };
+}
+
+/** The text of a file of the job; empty when there is none. */
+function fileOf({ entries }: JobFiles, name: string): string {
+  const found = entries.find((entry) => entry.name === name);
+  return found?.kind === "file" ? String(found.content) : "";
 }
 
 /** What of a job script is not the same in every job. */
@@ -53,7 +62,7 @@ multicri_directory='/home/u/it'\\''s/s1/c1'
 multicri_image='/home/u/.images/i.sif'
 multicri_prerun=no
 multicri_usage_seconds=10
-multicri_runtime_arguments=('--no-eval' '--containall' '--pwd' '/srv' '--bind' '/home/u/it'\\''s/s1/c1/results:/.multicri/results')
+multicri_runtime_arguments=('--no-eval' '--containall' '--pwd' '/srv' '--mount' 'type=bind,source=/home/u/it'\\''s/s1/c1/results,destination=/.multicri/results')
 multicri_program=('/entry' 'by' 'default')
 multicri_job=\${SLURM_JOB_ID:-none}
 export SLURM_DEBUG='1'
@@ -62,8 +71,8 @@ export SLURM_DEBUG='1'
 Deno.test("renderJob() puts options, paths and the program into the script and no values", () => {
   const job = renderJob(request());
   assertEquals([job.name, job.directory], ["multicri-c1", "/home/u/it's/s1/c1"]);
-  assertEquals(Object.keys(job.files), ["job.sh", "env"]);
-  const script = job.files["job.sh"] ?? "";
+  assertEquals(job.entries.map(({ name }) => name), ["job.sh", "env"]);
+  const script = fileOf(job, "job.sh");
   assertEquals(script.split("# From here on")[0], HEAD);
   for (const secret of ["cluster password", "token's value", "/bin'"]) {
     assertEquals(script.includes(secret), false);
@@ -71,7 +80,7 @@ Deno.test("renderJob() puts options, paths and the program into the script and n
 });
 
 Deno.test("renderJob() lets the pod's variables win over the image's and adds the results directory", () => {
-  const env = renderJob(request()).files["env"] ?? "";
+  const env = fileOf(renderJob(request()), "env");
   const names = [...env.matchAll(/APPTAINERENV_(\w+)=/g)].map(([, name]) => name);
   assertEquals(names.toSorted(), [
     "EMPTY",
@@ -89,16 +98,16 @@ Deno.test("renderJob() lets the pod's variables win over the image's and adds th
 Deno.test("renderJob() writes the prerun as a file of its own", () => {
   const { settings } = request();
   const job = renderJob(request({ settings: { ...settings, prerun: "module load x\n" } }));
-  assertEquals(job.files["prerun.sh"], "module load x\n");
+  assertEquals(fileOf(job, "prerun.sh"), "module load x\n");
 });
 
 for (const asked of [{ stdin: true }, { tty: true }, { stdin: true, stdinOnce: true, tty: true }]) {
   Deno.test(`renderJob() adds stdio.pl when the container has ${Object.keys(asked).join(", ")}`, () => {
     const { stdin, stdinOnce, tty } = { stdin: false, stdinOnce: false, tty: false, ...asked };
     const config = ContainerConfig.fromPartial({ command: ["x"], ...asked });
-    const text = renderJob(request({ config })).files["stdio.pl"] ?? "";
+    const text = fileOf(renderJob(request({ config })), "stdio.pl");
     assertStringIncludes(text, `= (${[stdin, stdinOnce, tty].map(Number).join(", ")});`);
-    assertEquals(renderJob(request()).files["stdio.pl"], undefined);
+    assertEquals(fileOf(renderJob(request()), "stdio.pl"), "");
   });
 }
 
@@ -114,7 +123,7 @@ for (const [workingDir, imageDir, used] of DIRECTORIES) {
       config: ContainerConfig.fromPartial({ workingDir }),
       image: { config: { ...IMAGE, workingDir: imageDir }, hasShell: true },
     }));
-    assertStringIncludes(job.files["job.sh"] ?? "", `'--pwd' '${used}' '--bind'`);
+    assertStringIncludes(fileOf(job, "job.sh"), `'--pwd' '${used}' '--mount'`);
   });
 }
 

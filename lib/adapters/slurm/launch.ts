@@ -1,3 +1,4 @@
+import { dirname } from "@std/path";
 import type { Clock } from "../../base/clock.ts";
 import { type CriCode, CriError, messageOf } from "../../base/error.ts";
 import type { Logger } from "../../base/log.ts";
@@ -8,10 +9,11 @@ import type { ClusterAccount } from "./account.ts";
 import { endPredecessors } from "./predecessors.ts";
 import { type JobFiles, jobName, renderJob } from "./job.ts";
 import { countingResources } from "./resources.ts";
-import type { ContainerSettings } from "./settings.ts";
+import type { ClusterChoice, ContainerSettings } from "./settings.ts";
 import { findJob, submitJob } from "./submit.ts";
-import { volumeClaim, volumeMount } from "./volume.ts";
-import { withWorkload, workloadOf } from "./workload.ts";
+import { planMounts } from "./mounts.ts";
+import { stageMounts, stageResults } from "./staging.ts";
+import { containerOf, resultsOf, withWorkload, workloadOf } from "./workload.ts";
 import type { PodSandboxConfig } from "../../cri/api.generated.ts";
 
 /** Pauses between the tries of a submission whose outcome is not known. */
@@ -42,6 +44,8 @@ export interface LaunchRequest {
   usageSeconds: number;
   kubeletRootDir: string;
   account: ClusterAccount;
+  /** Remembers where the sandbox has volumes that its containers share. */
+  keepPlace: (cluster: ClusterChoice, sandboxDirectory: string) => Promise<void>;
   /** Writes a line into the container's log. */
   note: (message: string) => Promise<void>;
   /** Whether an earlier process may have submitted the job already. */
@@ -161,10 +165,12 @@ async function prepare(
   };
   store.jobTags.put(tag);
   await endPredecessors(tag, account, store, log);
-  const mount = volumeMount(container.config);
-  const volume = mount === undefined
-    ? undefined
-    : await account.volumeDirectory(volumeClaim(mount, request.kubeletRootDir));
+  const mounts = planMounts(container.config, sandbox, request.kubeletRootDir);
+  const mount = mounts.find((one) => one.kind === "volume");
+  const volume = mount && await account.volumeDirectory(
+    mount.claim,
+    (made) => request.note(`the volume's directory ${made} was not there and was made`),
+  );
   const imagePath = await account.provideImage(
     image,
     volume,
@@ -172,6 +178,12 @@ async function prepare(
     request.signal,
     request.note,
   );
+  const staging = await stageMounts(mounts, { directory, volume });
+  if (staging.shares) await request.keepPlace(settings.cluster, dirname(directory));
+  if (mount && volume !== undefined && !mount.readonly) {
+    const results = stageResults(staging, volume, container.sandboxId, container.id);
+    store.containers.update(container.id, withWorkload((workload) => ({ ...workload, results })));
+  }
   const job = renderJob({
     containerId: container.id,
     sandbox,
@@ -183,7 +195,8 @@ async function prepare(
     usageSeconds: request.usageSeconds,
     directory,
     imagePath,
-    volume,
+    results: resultsOf(workloadOf(containerOf(store, container.id))) ?? "",
+    staging,
   });
   return { settings, job };
 }

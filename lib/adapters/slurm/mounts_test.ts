@@ -1,80 +1,133 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { CriError } from "../../base/error.ts";
 import { ContainerConfig, Mount } from "../../cri/api.generated.ts";
-import { checkMounts } from "./mounts.ts";
+import { planMounts } from "./mounts.ts";
 
 const KUBELET = "/var/lib/kubelet";
-const VOLUME = `${KUBELET}/pods/u/volumes/kubernetes.io~empty-dir/data`;
-const MOUNTS: readonly [mount: Partial<Mount>, code?: string, words?: string][] = [
-  [{ containerPath: "/etc/hosts" }],
-  [{
-    containerPath: "/multicri",
-    hostPath: `${KUBELET}/pods/u/volumes/kubernetes.io~nfs/results`,
-  }],
-  [{ containerPath: "/multicri", hostPath: VOLUME }, "INVALID_ARGUMENT", "persistent volume"],
-  [{ containerPath: "/var/run/secrets/kubernetes.io/serviceaccount" }],
-  ...[
-    "/data",
-    "/etc/hosts/x",
-    "/x/etc/hosts",
-    "/var/run/secrets/kubernetes.io/serviceaccount/token",
-    "",
-  ]
-    .map((containerPath): [Partial<Mount>, string, string] => [
-      { containerPath, hostPath: VOLUME },
-      "UNIMPLEMENTED",
-      `Cannot mount "${containerPath}" into the container: volumes are not available`,
-    ]),
-  [{ containerPath: "/image", hostPath: "" }, "UNIMPLEMENTED", "volumes are not available"],
-  ...["/srv/data", `${KUBELET}-x/y`, `${KUBELET}/../x`, KUBELET]
-    .map((hostPath): [Partial<Mount>, string, string] => [
-      { containerPath: "/data", hostPath },
-      "INVALID_ARGUMENT",
-      `Cannot mount "${hostPath}" at "/data" into the container: it is a path of the Kubernetes node`,
-    ]),
+const POD = `${KUBELET}/pods/u`;
+const VOLUMES = `${POD}/volumes`;
+
+function plan(mounts: readonly Partial<Mount>[], annotations: Record<string, string> = {}) {
+  const config = { annotations, mounts: mounts.map((mount) => Mount.fromPartial(mount)) };
+  const metadata = { name: "p", namespace: "ns", uid: "u", attempt: 0 };
+  return planMounts(ContainerConfig.fromPartial(config), { annotations: {}, metadata }, KUBELET);
+}
+
+const SOURCES: readonly [mount: Partial<Mount>, source: Record<string, unknown>][] = [
+  [{ hostPath: `${POD}/etc-hosts` }, { kind: "hosts", hostPath: `${POD}/etc-hosts` }],
+  ...["configmap", "secret", "projected", "downward-api"].map((
+    plugin,
+  ): [Partial<Mount>, Record<string, unknown>] => {
+    const hostPath = `${VOLUMES}/kubernetes.io~${plugin}/my.volume`;
+    return [{ hostPath }, { kind: "copied", hostPath }];
+  }),
+  [
+    { hostPath: `${VOLUMES}/kubernetes.io~empty-dir/scratch` },
+    { kind: "shared", volume: "scratch" },
+  ],
+  [
+    { hostPath: `${POD}/volume-subpaths/config/main/3` },
+    {
+      kind: "part",
+      volume: "config",
+      hostPath: `${POD}/volume-subpaths/config/main/3`,
+      podDirectory: POD,
+    },
+  ],
 ];
+for (const [mount, source] of SOURCES) {
+  Deno.test(`planMounts() knows what is at ${mount.hostPath}`, () => {
+    const planned = plan([{ containerPath: "/data", readonly: true, ...mount }]);
+    assertEquals(planned, [{ destination: "/data", readonly: true, ...source }] as typeof planned);
+  });
+}
 
-const check = (mounts: Partial<Mount>[], annotations: Record<string, string> = {}) =>
-  checkMounts(
-    ContainerConfig.fromPartial({ annotations, mounts: mounts.map((m) => Mount.fromPartial(m)) }),
-    KUBELET,
-  );
+const SCRATCH = `${VOLUMES}/kubernetes.io~empty-dir/scratch`;
+const DESTINATIONS: readonly [containerPath: string, destination: string][] = [
+  ["/data/", "/data"],
+  ["/a/../b", "/b"],
+  ["/../../b", "/b"],
+  ["data", "/data"],
+  [`/it's "my", a:b $(id)`, `/it's "my", a:b $(id)`],
+  ["/dev/shm", "/dev/shm"],
+  ["/devices", "/devices"],
+];
+for (const [containerPath, destination] of DESTINATIONS) {
+  Deno.test(`planMounts() mounts at ${destination} what is asked for at ${containerPath}`, () => {
+    const [planned] = plan([{ containerPath, hostPath: SCRATCH }]);
+    assertEquals(planned?.destination, destination);
+  });
+}
 
-for (const [mount, code, words] of MOUNTS) {
-  Deno.test(`checkMounts() ${code === undefined ? "accepts" : "refuses"} ${JSON.stringify(mount)}`, () => {
-    const mounts = [{ containerPath: "/etc/hosts" }, mount];
-    if (code === undefined) return assertEquals(check(mounts), undefined);
-    const error = assertThrows(() => check(mounts), CriError, words) as CriError;
-    assertEquals(error.code, code);
+Deno.test("planMounts() puts first what would hide others", () => {
+  const mounts = ["/a/b/c", "/a", "/x/y", "/a/b"].map((containerPath) => ({
+    containerPath,
+    hostPath: SCRATCH,
+  }));
+  const order = plan(mounts).map(({ destination }) => destination);
+  assertEquals(order, ["/a", "/x/y", "/a/b", "/a/b/c"]);
+});
+
+Deno.test("planMounts() finds the volume that the cluster has", () => {
+  const hostPath = `${VOLUMES}/kubernetes.io~nfs/nfs-vol1`;
+  for (const containerPath of ["multicri", "/multicri"]) {
+    assertEquals(plan([{ containerPath, hostPath }]), [
+      { destination: "/multicri", readonly: false, kind: "volume", claim: "nfs-vol1" },
+    ]);
+  }
+});
+
+const REFUSALS: readonly [mount: Partial<Mount>, words: string][] = [
+  ...["/srv/data", `${KUBELET}-x/pods/u/etc-hosts`, `${KUBELET}/pods/u/../v/etc-hosts`, KUBELET, ""]
+    .map((
+      hostPath,
+    ): [Partial<Mount>, string] => [{ hostPath }, "is a path of the Kubernetes node"]),
+  [
+    { hostPath: `${KUBELET}/pods/other/volumes/kubernetes.io~secret/s` },
+    "belongs to another pod",
+  ],
+  ...[
+    `${VOLUMES}/kubernetes.io~csi/pvc-1/mount`,
+    `${VOLUMES}/kubernetes.io~nfs/results`,
+    `${VOLUMES}/kubernetes.io~secret/s/token`,
+    `${POD}/plugins/x`,
+    POD,
+  ].map((hostPath): [Partial<Mount>, string] => [
+    { hostPath },
+    "is a volume whose files only the node has",
+  ]),
+  [{ hostPath: SCRATCH, propagation: 1 }, "mountPropagation"],
+  [{ hostPath: SCRATCH, recursiveReadOnly: true }, "recursiveReadOnly"],
+  [{ hostPath: SCRATCH, image: { image: "x" } as Mount["image"] }, "an image as a volume"],
+  [{ hostPath: SCRATCH, uidMappings: [{ hostId: 0, containerId: 0, length: 1 }] }, "mapped users"],
+  [{ hostPath: SCRATCH, containerPath: "/multicri" }, "a persistent volume"],
+  ...["", "/", "/..", "/dev", "/dev/sda", "/proc/1", "/sys", "/.multicri/results"].map((
+    containerPath,
+  ): [Partial<Mount>, string] => [{ hostPath: SCRATCH, containerPath }, "Cannot mount"]),
+  [{ hostPath: SCRATCH, containerPath: "/a\nb" }, "no control characters"],
+];
+for (const [mount, words] of REFUSALS) {
+  Deno.test(`planMounts() refuses ${JSON.stringify(mount)}`, () => {
+    const error = assertThrows(
+      () => plan([{ containerPath: "/data", ...mount }]),
+      CriError,
+      words,
+    ) as CriError;
+    assertEquals(error.code, "INVALID_ARGUMENT");
   });
 }
 
 const OWN_PATH = { "io.kubernetes.container.terminationMessagePath": "/out/message" };
-const FILE = `${KUBELET}/pods/u/containers/main/1a2b`;
-const TERMINATIONS: readonly [Partial<Mount>, Record<string, string>, string | undefined][] = [
-  [{ containerPath: "/dev/termination-log", hostPath: FILE }, {}, undefined],
-  [{ containerPath: "/out/message", hostPath: FILE }, OWN_PATH, undefined],
-  [
-    { containerPath: "/dev/termination-log", hostPath: FILE },
-    OWN_PATH,
-    "volumes are not available",
-  ],
-  [{ containerPath: "/dev/termination-log", hostPath: "/etc/passwd" }, {}, "--kubelet-root-dir"],
-  [
-    { containerPath: "/dev/termination-log", hostPath: `${KUBELET}/pods/../x` },
-    {},
-    "--kubelet-root-dir",
-  ],
-  [
-    { containerPath: "/a:b", hostPath: FILE },
-    { "io.kubernetes.container.terminationMessagePath": "/a:b" },
-    "without colons",
-  ],
-];
-for (const [mount, annotations, refusal] of TERMINATIONS) {
-  const outcome = refusal === undefined ? "accepts" : "refuses";
-  Deno.test(`checkMounts() ${outcome} a termination message when it is ${JSON.stringify([mount, annotations])}`, () => {
-    if (refusal === undefined) return assertEquals(check([mount], annotations), undefined);
-    assertThrows(() => check([mount], annotations), CriError, refusal);
+const FILE = `${POD}/containers/main/1a2b`;
+Deno.test("planMounts() mounts a termination message, but not below /dev", () => {
+  assertEquals(plan([{ containerPath: "/dev/termination-log", hostPath: FILE }]), []);
+  assertEquals(plan([{ containerPath: "/out/message", hostPath: FILE }], OWN_PATH), [
+    { destination: "/out/message", readonly: false, kind: "termination" },
+  ]);
+});
+for (const hostPath of ["/etc/passwd", `${KUBELET}/pods/../x`]) {
+  Deno.test(`planMounts() refuses a termination message when its file is ${hostPath}`, () => {
+    const mount = { containerPath: "/out/message", hostPath };
+    assertThrows(() => plan([mount], OWN_PATH), CriError, "--kubelet-root-dir");
   });
 }

@@ -1,8 +1,10 @@
+import { basename, dirname } from "@std/path";
 import { CriError } from "../../base/error.ts";
 import type { Logger } from "../../base/log.ts";
 import type { JobTagRecord } from "../../store/records.ts";
 import type { Store } from "../../store/store.ts";
 import { type ClusterAccount, SLURM_COMMAND_TIMEOUT_MS } from "./account.ts";
+import { cleanSandboxScript } from "./volume_scripts.ts";
 import { cleanScript, endJobScript } from "./cluster_scripts.ts";
 import { jobName } from "./job.ts";
 import { settleJob } from "./submit.ts";
@@ -46,6 +48,10 @@ export async function endPredecessors(
       });
     }
     await account.session.run(cleanScript(old.directory));
+    const sandboxDirectory = dirname(old.directory);
+    if (store.sandboxes.get(basename(sandboxDirectory)) === undefined) {
+      await account.session.run(cleanSandboxScript(sandboxDirectory));
+    }
     store.jobTags.delete(old.id);
   }
 }

@@ -1,9 +1,9 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { join } from "@std/path";
+import { basename, dirname, join } from "@std/path";
 import { CriError } from "../../base/error.ts";
 import { createLogger } from "../../base/log.ts";
 import type { JobTagRecord } from "../../store/records.ts";
-import { containerRecord, TestStore } from "../../store/test_store.ts";
+import { containerRecord, sandboxRecord, TestStore } from "../../store/test_store.ts";
 import { ClusterAccount } from "./account.ts";
 import { jobName } from "./job.ts";
 import { endPredecessors } from "./predecessors.ts";
@@ -50,12 +50,10 @@ function test(name: string, use: (place: Place) => Promise<void>): void {
       tag,
       submitOld: async () => {
         const name = jobName("old");
-        const files = { "job.sh": `#!/bin/bash\n#SBATCH --job-name="${name}"\n` };
-        await submitJob(
-          account,
-          { name, optionNames: [], viaArgv: [], directory: directory("old"), files },
-          [],
-        );
+        const content = `#!/bin/bash\n#SBATCH --job-name="${name}"\n`;
+        const job = { name, optionNames: [], viaArgv: [], directory: directory("old"), made: [] };
+        const entries = [{ kind: "file" as const, name: "job.sh", mode: 0o600, content }];
+        await submitJob(account, { ...job, entries }, []);
       },
       end: () =>
         endPredecessors(
@@ -76,6 +74,18 @@ test("ends the job of an attempt from before a reboot and removes its files", as
   assertEquals(await place.cluster.job("101"), "CANCELLED|N/A|10||None");
   assertEquals(await place.cluster.stat(place.directory("old")), undefined);
   assertEquals(place.kept(), ["c1"]);
+});
+
+test("removes what that attempt's containers shared, unless the sandbox is still known", async (place) => {
+  const shared = join(dirname(place.directory("old")), "volumes");
+  for (const known of [true, false]) {
+    await Deno.mkdir(join(shared, "data"), { recursive: true });
+    if (known) place.records.store.sandboxes.put(sandboxRecord({ id: basename(dirname(shared)) }));
+    else place.records.store.sandboxes.delete(basename(dirname(shared)));
+    place.records.store.jobTags.put(place.tag());
+    await place.end();
+    assertEquals(await place.cluster.stat(shared) !== undefined, known);
+  }
 });
 
 test("finds that job when its id was never written down", async (place) => {

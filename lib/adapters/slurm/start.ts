@@ -11,7 +11,7 @@ import { forgetEnvironment, readSecrets } from "./secrets.ts";
 import { leftOut } from "./security.ts";
 import { readSettings } from "./settings.ts";
 import { cleanContainer } from "./stop.ts";
-import { changeState, containerOf, workloadOf } from "./workload.ts";
+import { changeState, containerOf, resultsOf, workloadOf } from "./workload.ts";
 
 /** How a launch goes about it; see `LaunchRequest`. */
 export interface LaunchManner {
@@ -60,6 +60,8 @@ async function launchNow(
         usageSeconds: config.usageIntervalSeconds,
         kubeletRootDir: config.kubeletRootDir,
         account: active.account,
+        keepPlace: (cluster, directory) =>
+          containers.places.add(containerOf(store, id).sandboxId, cluster, directory),
         note: (message) => containers.note(active, message),
       },
       store,
@@ -67,10 +69,10 @@ async function launchNow(
       log,
     );
     await forgetEnvironment(store.secrets, id);
-    const { directory } = workloadOf(containerOf(store, id));
+    const results = resultsOf(workloadOf(containerOf(store, id)));
     await containers.note(
       active,
-      `job ${jobId} submitted to ${active.account.name}, results in ${directory}/results`,
+      `job ${jobId} submitted to ${active.account.name}, results in ${results}`,
     );
     for (const line of notes) await containers.note(active, line);
     containers.watchJob(active, jobId);

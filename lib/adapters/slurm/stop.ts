@@ -71,7 +71,8 @@ export async function cleanContainer(
     const jobId = await settleJob(active.account, directory, jobName(active.id));
     if (jobId !== undefined) await tellSlurm(active.account, killScript(jobId));
   }
-  const result = await active.account.session.run(cleanScript(directory));
+  const { results } = workloadOf(containerOf(store, active.id));
+  const result = await active.account.session.run(cleanScript(directory, results));
   if (result.code === 0) return;
   throw new CriError(
     "UNAVAILABLE",

@@ -1,5 +1,5 @@
-import { pack } from "tar-stream";
 import { CriError } from "../../base/error.ts";
+import { archiveOf } from "./archive.ts";
 import { findJobScript, settleScript, SUBMIT_EXIT, submitScript } from "./cluster_scripts.ts";
 import { type ClusterAccount, SLURM_COMMAND_TIMEOUT_MS } from "./account.ts";
 import type { JobFiles } from "./job.ts";
@@ -33,8 +33,9 @@ export async function submitJob(
       jobName: job.name,
       optionNames: job.optionNames,
       environment,
+      made: job.made,
     }),
-    { stdin: await tarOf(job.files), timeoutMs: SLURM_COMMAND_TIMEOUT_MS },
+    { stdin: await archiveOf(job.entries), timeoutMs: SLURM_COMMAND_TIMEOUT_MS },
   );
   const words = new TextDecoder().decode(result.stderr).replaceAll("sbatch: error: ", "").trim()
     .replaceAll(/\s*\n\s*/g, "; ");
@@ -121,16 +122,4 @@ function jobIdOf(text: string, account: ClusterAccount): string {
     "INTERNAL",
     `sbatch on ${account.name} answered ${JSON.stringify(id)} where a job id was expected.`,
   );
-}
-
-/** A tar archive of small text files, for the owner only. */
-async function tarOf(files: Record<string, string>): Promise<Uint8Array> {
-  const archive = pack();
-  for (const [name, content] of Object.entries(files)) {
-    archive.entry({ name, mode: 0o600 }, content);
-  }
-  archive.finalize();
-  const chunks: BlobPart[] = [];
-  for await (const chunk of archive) chunks.push(chunk as Uint8Array<ArrayBuffer>);
-  return new Uint8Array(await new Blob(chunks).arrayBuffer());
 }

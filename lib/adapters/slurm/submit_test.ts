@@ -14,12 +14,18 @@ function place(cluster: TestCluster) {
     imageRemoteMount: undefined,
   }, cluster.lines);
   const files = { "job.sh": `#!/bin/bash\n#SBATCH --job-name="${JOB_NAME}"\n`, env: "# ünï\n" };
+  const entries = Object.entries(files).map(([name, content]) => ({
+    kind: "file" as const,
+    name,
+    mode: 0o600,
+    content,
+  }));
   return {
     directory,
     submit: () =>
       submitJob(
         account,
-        { name: JOB_NAME, optionNames: [], viaArgv: [], directory, files },
+        { name: JOB_NAME, optionNames: [], viaArgv: [], directory, entries, made: [] },
         [],
       ),
     find: () => findJob(account, directory, JOB_NAME),

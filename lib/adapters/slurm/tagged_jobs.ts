@@ -1,8 +1,10 @@
 /** Jobs and directories of ours on a cluster, found there and not in any record. */
+import { dirname } from "@std/path";
 import { CriError } from "../../base/error.ts";
 import type { SlurmSettings } from "../../config/slurm_settings.ts";
 import type { ClusterSession } from "../../executors/ssh/session.ts";
 import { SLURM_COMMAND_TIMEOUT_MS } from "./account.ts";
+import { cleanSandboxScript } from "./volume_scripts.ts";
 import { cleanScript, endJobScript, taggedJobsScript } from "./cluster_scripts.ts";
 
 /** The state of what has files on the cluster and is not in Slurm's queue. */
@@ -79,7 +81,10 @@ export async function endTaggedJob(session: ClusterSession, job: TaggedJob): Pro
       );
     }
   }
-  const { code, stderr } = await session.run(cleanScript(job.directory), options);
+  const script = `(${cleanScript(job.directory)}) && (${
+    cleanSandboxScript(dirname(job.directory))
+  })`;
+  const { code, stderr } = await session.run(script, options);
   if (code === 0) return;
   const words = new TextDecoder().decode(stderr).trim();
   throw new CriError(

@@ -1,6 +1,7 @@
 import { join } from "@std/path";
 import { CriError } from "../../base/error.ts";
 import type { ContainerConfig, Mount } from "../../cri/api.generated.ts";
+import { bindArguments } from "./binds.ts";
 import type { ClusterSession } from "../../executors/ssh/session.ts";
 
 /** The kubelet's annotation of a container with its terminationMessagePath, and that path's default. */
@@ -25,7 +26,8 @@ export function terminationMount(
 }
 
 /**
- * The runtime's arguments and the program for a container that may leave a message at `path`.
+ * The runtime's arguments and the program for a container that may leave a message at `path`. Outside of /dev that is
+ * a mount like any other (`planMounts`).
  *
  * A file cannot be bound into the container's own /dev, so a link is put there by the image's shell just before
  * the program; an image without a shell gets none (`hasShell`).
@@ -36,14 +38,11 @@ export function withTermination(
   argv: readonly string[],
   hasShell: boolean,
 ): { runtimeArguments: string[]; argv: string[] } {
-  const file = join(directory, TERMINATION_FILE);
-  if (!path.startsWith("/dev/")) {
-    return { runtimeArguments: ["--bind", `${file}:${path}`], argv: [...argv] };
-  }
-  if (!hasShell) return { runtimeArguments: [], argv: [...argv] };
+  if (!path.startsWith("/dev/") || !hasShell) return { runtimeArguments: [], argv: [...argv] };
   const script = `ln -s ${BOUND_PATH} "$1" 2>/dev/null; shift; exec "$@"`;
+  const source = join(directory, TERMINATION_FILE);
   return {
-    runtimeArguments: ["--bind", `${file}:${BOUND_PATH}`],
+    runtimeArguments: bindArguments({ source, destination: BOUND_PATH, readonly: false }),
     argv: ["/bin/sh", "-c", script, "sh", path, ...argv],
   };
 }
@@ -63,14 +62,11 @@ export async function copyTerminationMessage(
   await Deno.writeFile(hostPath, message);
 }
 
-/** @throws CriError INVALID_ARGUMENT for a path that cannot stand in a bind, or a file outside the kubelet's root. */
+/** @throws CriError INVALID_ARGUMENT for a path that is not absolute, or a file outside the kubelet's root. */
 export function checkTermination(mount: Mount, kubeletRootDir: string): void {
   const place = `the termination message ${JSON.stringify(mount.containerPath)}`;
-  if (/[:,\\]/.test(mount.containerPath) || !mount.containerPath.startsWith("/")) {
-    throw new CriError(
-      "INVALID_ARGUMENT",
-      `Cannot mount ${place}: its path must be absolute and without colons, commas and backslashes.`,
-    );
+  if (!mount.containerPath.startsWith("/")) {
+    throw new CriError("INVALID_ARGUMENT", `Cannot mount ${place}: its path must be absolute.`);
   }
   if (!mount.hostPath.startsWith(`${kubeletRootDir}/pods/`) || mount.hostPath.includes("/../")) {
     throw new CriError(

@@ -218,6 +218,11 @@ export class TestCluster implements AsyncDisposable {
     }
   }
 
+  async readLink(path: string): Promise<string | undefined> {
+    this.#assertOnline();
+    return await Deno.readLink(path).catch(() => undefined);
+  }
+
   async remove(path: string): Promise<boolean> {
     this.#assertOnline();
     return await Deno.remove(path).then(() => true, () => false);

@@ -33,7 +33,10 @@ export class Place {
 
   #makeAdapter(): SlurmAdapter {
     const invocation = parseInvocation(
-      [`--pod-logs-dir=${this.records.directory}`],
+      [
+        `--pod-logs-dir=${this.records.directory}`,
+        `--kubelet-root-dir=${this.records.path("kubelet")}`,
+      ],
       () => undefined,
     );
     if (invocation.kind !== "serve") throw new Error("expected a configuration");
@@ -47,8 +50,11 @@ export class Place {
     );
   }
 
-  /** A container as CreateContainer leaves it, with more variables if `more` holds some. */
-  async create(more: Record<string, string> = {}): Promise<void> {
+  /** A container as CreateContainer leaves it, with more variables if `more` holds some, and with mounts. */
+  async create(
+    more: Record<string, string> = {},
+    mounts: readonly { containerPath: string; hostPath: string; readonly?: boolean }[] = [],
+  ): Promise<void> {
     const { store } = this.records;
     const sif = this.records.path("image.sif");
     await Deno.writeTextFile(sif, "sif");
@@ -68,6 +74,7 @@ export class Place {
     const config = ContainerConfig.fromPartial({
       metadata: { name: "main" },
       logPath: "main.log",
+      mounts: [...mounts],
       envs: Object.entries(variables).map(([key, value]) => ({
         key,
         value: new TextEncoder().encode(value),

@@ -1,5 +1,6 @@
 import { CriError } from "../../base/error.ts";
-import type { ContainerConfig, Mount } from "../../cri/api.generated.ts";
+import type { ContainerConfig, Mount, PodSandboxConfig } from "../../cri/api.generated.ts";
+import { unusable, VOLUME_ANNOTATION } from "./job_options.ts";
 
 /** Where the volume is in the container: `mountPath: multicri` of the seed's manifests. */
 export const VOLUME_PATH = "/multicri";
@@ -8,8 +9,12 @@ export const VOLUME_PATH = "/multicri";
 const NODE_PLUGINS =
   /^kubernetes\.io~(empty-dir|configmap|secret|projected|downward-api|git-repo)$/;
 
-/** A directory's name; what begins otherwise is ours (`.images`). */
+/** The name of a persistent volume; what begins otherwise is ours (`.images`). */
 const CLAIM = /^[A-Za-z0-9][\w.-]{0,252}$/;
+
+/** What a pod may call a directory of the cluster: one name, which needs no more than quoting. */
+// deno-lint-ignore no-control-regex
+const DIRECTORY_NAME = /^[^./\x00-\x1f\x7f][^/\x00-\x1f\x7f]{0,252}$/;
 
 /** The container's volume on the cluster, if it mounts one. */
 export function volumeMount(config: Pick<ContainerConfig, "mounts">): Mount | undefined {
@@ -19,11 +24,24 @@ export function volumeMount(config: Pick<ContainerConfig, "mounts">): Mount | un
 }
 
 /**
- * The name of the volume's directory on the cluster: of the persistent volume, as the kubelet's path on the node has it
- * (`pods/<uid>/volumes/<plugin>/<name>`, of CSI volumes with `/mount` behind).
- * @throws CriError INVALID_ARGUMENT for a volume that only the node has.
+ * The name of the volume's directory on the cluster: what the pod's annotation says, else that of the persistent
+ * volume, as the kubelet's path on the node has it (`pods/<uid>/volumes/<plugin>/<name>`, of CSI volumes with `/mount`
+ * behind).
+ * @throws CriError INVALID_ARGUMENT for a volume that only the node has, or a name that is none.
  */
-export function volumeClaim(mount: Mount, kubeletRootDir: string): string {
+export function volumeClaim(
+  mount: Mount,
+  sandbox: Pick<PodSandboxConfig, "annotations">,
+  kubeletRootDir: string,
+): string {
+  const annotated = Object.hasOwn(sandbox.annotations, VOLUME_ANNOTATION)
+    ? sandbox.annotations[VOLUME_ANNOTATION] ?? ""
+    : undefined;
+  if (annotated !== undefined) {
+    if (DIRECTORY_NAME.test(annotated)) return annotated;
+    const expected = "the name of a directory, without slashes and not beginning with a dot";
+    throw unusable(`the annotation ${VOLUME_ANNOTATION}`, expected, annotated);
+  }
   const pods = `${kubeletRootDir}/pods/`;
   const parts = mount.hostPath.startsWith(pods) ? mount.hostPath.slice(pods.length).split("/") : [];
   const [, volumes, plugin = "", claim = "", csi, ...rest] = parts;
@@ -36,6 +54,7 @@ export function volumeClaim(mount: Mount, kubeletRootDir: string): string {
     `Cannot mount ${
       JSON.stringify(mount.hostPath)
     } at ${VOLUME_PATH}: it must be a persistent volume whose files ` +
-      "the cluster has as well (without subPath), of NFS for example.",
+      `the cluster has as well (without subPath), of NFS for example; or name the cluster's directory in the pod's ` +
+      `annotation ${VOLUME_ANNOTATION}.`,
   );
 }

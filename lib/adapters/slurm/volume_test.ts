@@ -24,7 +24,7 @@ for (
   ] as const
 ) {
   Deno.test(`volumeClaim() ${claim === undefined ? "refuses" : "finds"} it when the path is ${hostPath}`, () => {
-    const find = () => volumeClaim(Mount.fromPartial({ hostPath }), KUBELET);
+    const find = () => volumeClaim(Mount.fromPartial({ hostPath }), { annotations: {} }, KUBELET);
     if (claim !== undefined) return assertEquals(find(), claim);
     const error = assertThrows(find, CriError, "a persistent volume") as CriError;
     assertEquals(error.code, "INVALID_ARGUMENT");
@@ -41,3 +41,24 @@ Deno.test("volumeMount() takes the seed's relative path for the same", () => {
     undefined,
   );
 });
+
+for (
+  const [annotation, claim] of [
+    ["nfs-vol1", "nfs-vol1"],
+    [`my "own" vol's, a:b\\c`, `my "own" vol's, a:b\\c`],
+    ["..", undefined],
+    ["../x", undefined],
+    [".images", undefined],
+    ["a/b", undefined],
+    ["a\nb", undefined],
+    ["", undefined],
+  ] as const
+) {
+  Deno.test(`volumeClaim() ${claim === undefined ? "refuses" : "takes"} the annotation when it is ${JSON.stringify(annotation)}`, () => {
+    const mount = Mount.fromPartial({ hostPath: `${VOLUMES}/kubernetes.io~nfs/results` });
+    const annotations = { "multicri.io/volume": annotation };
+    const find = () => volumeClaim(mount, { annotations }, KUBELET);
+    if (claim !== undefined) return assertEquals(find(), claim);
+    assertThrows(find, CriError, "multicri.io/volume");
+  });
+}

@@ -18,6 +18,8 @@ export interface SlurmWorkload {
   readonly account: string;
   /** The container's directory on the cluster, absolute. */
   readonly directory?: string;
+  /** Where the program's results stay, absolute, when that is not in the container's directory but in its volume. */
+  readonly results?: string;
   /** Which of the container's Kubernetes resources the job was asked for. */
   readonly counts?: CountingResources;
   readonly jobId?: string;
@@ -40,6 +42,14 @@ export interface SlurmWorkload {
   /** An administrator gave it up: nothing more is done on the cluster. */
   readonly abandoned?: boolean;
 }
+
+/** The directory of a container's results; undefined as long as it has no directory. */
+export function resultsOf({ directory, results }: SlurmWorkload): string | undefined {
+  return results ?? (directory === undefined ? undefined : `${directory}/${RESULTS_DIRECTORY}`);
+}
+
+/** Where results are in a container's directory. */
+export const RESULTS_DIRECTORY = "results";
 
 /** @throws TypeError for a record without a workload, which no prepared container is. */
 export function workloadOf(container: ContainerRecord): SlurmWorkload {

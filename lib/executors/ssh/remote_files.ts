@@ -71,6 +71,18 @@ export async function readWholeFile(
   return bytes;
 }
 
+/** The target of a symbolic link; undefined when there is nothing, or something else. */
+export async function readLink(sftp: SftpChannel, path: string): Promise<string | undefined> {
+  try {
+    return await sftp.request<string>((wrapper, done) => wrapper.readlink(path, done));
+  } catch (error) {
+    // OpenSSH's server answers "failure" for what is no link.
+    const isOther = error instanceof SftpStatusError && error.status === SftpStatus.failure;
+    if (isOther || isMissing(error)) return undefined;
+    throw translate(sftp, error, "read the link", path);
+  }
+}
+
 /** Removes a file or link. False when there was none. */
 export async function removeFile(sftp: SftpChannel, path: string): Promise<boolean> {
   try {

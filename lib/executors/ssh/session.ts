@@ -12,6 +12,7 @@ import { type ClusterLogin, type JumpLogin, loginKey, loginName } from "./login.
 import { parsePrivateKey } from "./private_key.ts";
 import {
   readFileAt,
+  readLink,
   readWholeFile,
   type RemoteStat,
   removeFile,
@@ -211,6 +212,11 @@ export class ClusterSession {
       mode,
       onWritten: (sentBytes) => onProgress?.(sentBytes, file.sizeBytes),
     });
+  }
+
+  /** Where a symbolic link leads; undefined when there is no link. */
+  async readLink(path: string): Promise<string | undefined> {
+    return await readLink(await this.#sftp(), path);
   }
 
   /** Removes a file; false when there was none. */

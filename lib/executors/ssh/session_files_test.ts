@@ -50,6 +50,16 @@ Deno.test("ClusterSession.upload() keeps every byte and tells its progress when 
   }
 });
 
+Deno.test("ClusterSession.readLink() tells where a link leads, and nothing of what is none", async () => {
+  await using test = await startTestSession();
+  await Deno.symlink("..2026/it's ü", `${test.folder}/link`);
+  await Deno.writeTextFile(`${test.folder}/file`, "");
+  const targets = await Promise.all(
+    ["link", "file", "missing"].map((name) => test.session.readLink(`${test.folder}/${name}`)),
+  );
+  assertEquals(targets, ["..2026/it's ü", undefined, undefined]);
+});
+
 const RANGES = [
   { when: "it is in the middle", offset: 100, max: 50, start: 100, end: 150 },
   { when: "it crosses the end", offset: 900_000, max: 500_000, start: 900_000, end: 1_000_000 },

@@ -1,6 +1,6 @@
 import { Buffer } from "node:buffer";
 // @ts-types="@types/ssh2"
-import { type SFTPWrapper, utils } from "ssh2";
+import { type Attributes, type SFTPWrapper, utils } from "ssh2";
 
 const { STATUS_CODE, OPEN_MODE } = utils.sftp;
 
@@ -76,6 +76,10 @@ export function serveSftp(sftp: SFTPWrapper, fault: SftpFault): void {
       atime: 0,
       mtime: Math.floor((info.mtime?.getTime() ?? 0) / 1000),
     });
+  });
+  on("READLINK", (requestId, path: string) => {
+    const filename = Deno.readLinkSync(path);
+    sftp.name(requestId, [{ filename, longname: filename, attrs: {} as Attributes }]);
   });
   on("REMOVE", (requestId, path: string) => {
     Deno.removeSync(path);

@@ -1,0 +1,114 @@
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import { basename, dirname, join } from "@std/path";
+import { SUBMIT_EXIT, submitScript } from "./cluster_scripts.ts";
+import {
+  archive,
+  JOB_NAME,
+  namesIn,
+  type ScriptPlace,
+  testInShells,
+  text,
+} from "./test_scripts.ts";
+import { cleanSandboxScript, refreshScript, volumeScript } from "./volume_scripts.ts";
+
+/** A copied volume of a container, with a version as the kubelet makes it. */
+async function volumeOf(place: ScriptPlace): Promise<string> {
+  const directory = join(place.directory, "volumes/0");
+  await Deno.mkdir(join(directory, "..2026_1"), { recursive: true });
+  await Deno.writeTextFile(join(directory, "..2026_1/token"), "first");
+  await Deno.writeTextFile(join(directory, "..2026_1/old"), "first");
+  await Deno.symlink("..2026_1", join(directory, "..data"));
+  for (const name of ["token", "old"]) {
+    await Deno.symlink(`..data/${name}`, join(directory, name));
+  }
+  return directory;
+}
+
+const LINKS = ["token", "it's new"].map((name) => ({ name, target: `..data/${name}` }));
+
+async function refresh(place: ScriptPlace, directory: string, version: string) {
+  const stdin = await archive({ [`${version}/token`]: version, [`${version}/it's new`]: "x" });
+  return await place.cluster.run(refreshScript(directory, version, LINKS), { stdin });
+}
+
+testInShells({
+  "refreshScript() shows the new version, and keeps the one before until the next": async (
+    place,
+  ) => {
+    const directory = await volumeOf(place);
+    assertEquals((await refresh(place, directory, "..2026_2")).code, 0);
+    assertEquals(await Deno.readTextFile(join(directory, "token")), "..2026_2");
+    assertEquals(await Deno.readTextFile(join(directory, "it's new")), "x");
+    assertEquals(namesIn(directory), ["..2026_1", "..2026_2", "..data", "it's new", "token"]);
+    assertEquals((await refresh(place, directory, "..2026_3")).code, 0);
+    assertEquals(namesIn(directory), ["..2026_2", "..2026_3", "..data", "it's new", "token"]);
+  },
+
+  "refreshScript() changes nothing when the version is there, or the container gone": async (
+    place,
+  ) => {
+    const directory = await volumeOf(place);
+    assertEquals((await refresh(place, directory, "..2026_1")).code, 0);
+    assertEquals(await Deno.readTextFile(join(directory, "token")), "first");
+    await Deno.remove(dirname(directory), { recursive: true });
+    assertEquals((await refresh(place, directory, "..2026_2")).code, 0);
+    assertEquals(namesIn(dirname(directory)), undefined);
+  },
+
+  "refreshScript() leaves the version before when the new one arrives in part": async (place) => {
+    const directory = await volumeOf(place);
+    const stdin = (await archive({ "..2026_2/token": "x".repeat(2000) })).subarray(0, 1000);
+    const script = refreshScript(directory, "..2026_2", LINKS);
+    assertEquals((await place.cluster.run(script, { stdin })).code, 74);
+    assertEquals(await Deno.readTextFile(join(directory, "token")), "first");
+    assertEquals((await refresh(place, directory, "..2026_2")).code, 0);
+    assertEquals(await Deno.readTextFile(join(directory, "token")), "..2026_2");
+  },
+
+  "submitScript() makes directories with their modes, and leaves what is there": async (place) => {
+    const root = join(dirname(place.directory), "volumes");
+    const made = [
+      { path: root, mode: 0o700 },
+      { path: join(root, "it's b"), mode: 0o777 },
+      { path: join(root, "it's b/file"), mode: 0o755, isFile: true },
+    ];
+    const submit = async () => {
+      const { directory } = place;
+      const options = { directory, jobName: JOB_NAME, optionNames: [], environment: [], made };
+      const stdin = await archive({ "job.sh": `#SBATCH --job-name="${JOB_NAME}"\n` });
+      return await place.cluster.run(submitScript(options), { stdin });
+    };
+    assertEquals(text((await submit()).stdout), "101\n");
+    const modes = await Promise.all(made.map(async ({ path }) => (await Deno.stat(path)).mode));
+    assertEquals(modes, [0o40700, 0o40777, 0o100600]);
+    await Deno.writeTextFile(join(root, "it's b/file"), "kept");
+    assertEquals((await submit()).code, 0);
+    assertEquals(await Deno.readTextFile(join(root, "it's b/file")), "kept");
+    await Deno.remove(join(root, "it's b"), { recursive: true });
+    await Deno.symlink("/etc", join(root, "it's b"));
+    const refused = await submit();
+    assertEquals(refused.code, SUBMIT_EXIT.FILES);
+    assertStringIncludes(text(refused.stderr), "it's b is a link");
+  },
+
+  "cleanSandboxScript() removes what is shared when no container is there": async (place) => {
+    const sandbox = dirname(place.directory);
+    await place.submit();
+    await Deno.mkdir(join(sandbox, "volumes/data"), { recursive: true });
+    const clean = () => place.cluster.run(cleanSandboxScript(sandbox));
+    assertEquals((await clean()).code, 0);
+    assertEquals(namesIn(sandbox), [basename(place.directory), "volumes"]);
+    await Deno.remove(join(place.directory, "job.sh"));
+    assertEquals((await clean()).code, 0);
+    // Results of a container that was removed.
+    assertEquals(namesIn(sandbox), [basename(place.directory)]);
+    await Deno.remove(place.directory, { recursive: true });
+    assertEquals((await clean()).code, 0);
+    assertEquals([namesIn(sandbox), (await clean()).code], [undefined, 0]);
+  },
+
+  "volumeScript() says when it made the directory": async (place) => {
+    const run = async () => text((await place.cluster.run(volumeScript(place.directory))).stdout);
+    assertEquals([await run(), await run(), place.names()], ["made\n", "", []]);
+  },
+});
