@@ -205,6 +205,10 @@ export interface JobScript {
   image: string;
   /** The program in the container and its arguments. */
   argv: readonly string[];
+  /** What starts the ranks of an MPI job, and its own arguments; empty: the program runs once. */
+  launcher: readonly string[];
+  /** The module that has the launcher, or its version alone; empty: none is loaded. */
+  module: string;
 }
 
 /**
@@ -236,6 +240,7 @@ export function renderJobScript(job: JobScript): string {
   request.list(job.runtimeArguments, (word) => request.string(word));
   request.string(job.image);
   request.list(job.argv, (word) => request.string(word));
+  request.list(job.launcher, (word) => request.string(word)).string(job.module);
   return perform(Operation.renderJobScript, request).string();
 }
 

@@ -82,6 +82,8 @@ export class TestJob implements AsyncDisposable {
       runtimeArguments: ["--no-eval"],
       image,
       argv: ["program"],
+      launcher: [],
+      module: "",
       ...options.job,
     });
     await Deno.writeTextFile(join(root, "job.sh"), script);

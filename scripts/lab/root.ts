@@ -24,6 +24,8 @@ export const LAB_ROOT: RootRecipe = {
     // For the Kubernetes node: another CRI runtime, and the API server's store.
     ...["containerd", "etcd-server"],
     ...["docker-registry", "skopeo", "umoci", "busybox-static"],
+    // What clusters differ in: MPI, modules, and login shells beside bash and dash.
+    ...["openmpi-bin", "environment-modules", "zsh", "tcsh", "fish"],
   ],
 };
 

@@ -67,6 +67,8 @@ async function submit(
     usageSeconds: 1,
     runtimeArguments: ["--no-eval", "--containall"],
     image: `${home}/busybox.sif`,
+    launcher: [],
+    module: "",
     ...job,
   });
   const place = quoteShell(directory);

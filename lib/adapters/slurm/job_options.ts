@@ -10,6 +10,9 @@ export const CLUSTER_ANNOTATION = `${ANNOTATION_PREFIX}cluster`;
 /** The pod's annotation that names the directory of the cluster which its volume `/multicri` is. */
 export const VOLUME_ANNOTATION = `${ANNOTATION_PREFIX}volume`;
 
+/** The pod's annotation that says what starts the ranks of its MPI jobs: `mpirun`, or a type of srun(1), `--mpi`. */
+export const MPI_ANNOTATION = `${ANNOTATION_PREFIX}mpi`;
+
 /** The time limit of a pod's jobs; in an UpdateContainerResources, another one. */
 export const TIME_LIMIT_ANNOTATION = `${ANNOTATION_PREFIX}time-limit`;
 
@@ -17,6 +20,7 @@ export const TIME_LIMIT_ANNOTATION = `${ANNOTATION_PREFIX}time-limit`;
 const OTHER_ANNOTATIONS: readonly string[] = [
   CLUSTER_ANNOTATION,
   VOLUME_ANNOTATION,
+  MPI_ANNOTATION,
   `${ANNOTATION_PREFIX}runtime-handler`,
 ];
 
