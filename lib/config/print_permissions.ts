@@ -13,6 +13,7 @@ import {
   imagesPermissionFlags,
   jobsPermissionFlags,
   permissionFlags,
+  sitePermissionFlags,
 } from "./permissions.ts";
 
 try {
@@ -35,6 +36,8 @@ function flagsOf(invocation: Invocation): readonly string[] {
       return imagesPermissionFlags(invocation.config, readClusters(invocation.config));
     case "jobs":
       return jobsPermissionFlags(invocation.config, readClusters(invocation.config));
+    case "site":
+      return sitePermissionFlags(invocation.config, readClusters(invocation.config));
     default:
       return invocation satisfies never;
   }
