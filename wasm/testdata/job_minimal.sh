@@ -311,7 +311,9 @@ multicri_prepare() {
     done
   fi
   [[ -r $multicri_image ]] || multicri_refuse 125 "the image $multicri_image cannot be read on $HOSTNAME"
-  multicri_words=("$runtime" --silent exec "${multicri_home[@]}" "${multicri_runtime_arguments[@]}" "$multicri_image")
+  multicri_words=("$runtime" --silent exec "${multicri_home[@]}")
+  multicri_can_mount "$runtime" "$version" || multicri_words+=(--unsquash)
+  multicri_words+=("${multicri_runtime_arguments[@]}" "$multicri_image")
   # shellcheck disable=SC2154 # set by env
   if ((${#multicri_argv_environment[@]} > 0)); then
     multicri_words+=(env -- "${multicri_argv_environment[@]}")
@@ -319,6 +321,14 @@ multicri_prepare() {
   multicri_words+=("${multicri_program[@]}")
   # What other container runtimes give a program.
   umask 022
+}
+
+# multicri_can_mount RUNTIME VERSION: false where Apptainer could only fail to mount an image: users may not use FUSE,
+# and it is not installed setuid, by which the kernel mounts. SingularityCE sees that by itself.
+multicri_can_mount() {
+  [[ ! -r /dev/fuse || ! -w /dev/fuse ]] && [[ $2 == apptainer* ]] || return 0
+  [[ $("$1" buildcfg 2>/dev/null) =~ LIBEXECDIR=([^$'\n']+) ]] || return 0
+  [[ -u ${BASH_REMATCH[1]}/apptainer/bin/starter-suid ]]
 }
 
 multicri_runtime_pid=
