@@ -12,6 +12,14 @@ export interface RootRecipe {
   /** Part of the folder's name. */
   name: string;
   packages: string[];
+  /** Debian's name of the release; the lab's own unless told. */
+  suite?: string;
+  /** What is done to the root when its packages are there. */
+  finish?: {
+    /** Changes whenever the work does. */
+    origin: string;
+    run: (root: string) => Promise<void>;
+  };
 }
 
 /** What the lab's hosts run. Changing this list makes a new root. */
@@ -36,10 +44,18 @@ const RECIPE_REVISION = 1;
 const DEBOOTSTRAP_TIMEOUT_MS = 900_000;
 
 /** Twelve hexadecimal digits that change whenever the recipe does. */
-export async function rootHash({ packages }: RootRecipe): Promise<string> {
-  const recipe = JSON.stringify([RECIPE_REVISION, SUITE, packages]);
+export async function rootHash(
+  { packages, suite = SUITE, finish }: RootRecipe,
+): Promise<string> {
+  const work = finish === undefined ? [] : [finish.origin];
+  const recipe = JSON.stringify([RECIPE_REVISION, suite, packages, ...work]);
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(recipe));
   return new Uint8Array(digest).toHex().slice(0, 12);
+}
+
+/** The folder of a root in the cache. */
+export async function rootPath(recipe: RootRecipe, cache: string): Promise<string> {
+  return `${cache}/root-${recipe.name}-${await rootHash(recipe)}`;
 }
 
 /**
@@ -54,7 +70,7 @@ export async function ensureRoot(
   cache: string,
   progress: Progress,
 ): Promise<string> {
-  const root = `${cache}/root-${recipe.name}-${await rootHash(recipe)}`;
+  const root = await rootPath(recipe, cache);
   if (await exists(root)) return root;
   return await withLock(`${cache}/root.lock`, progress, async () => {
     if (await exists(root)) return root;
@@ -83,7 +99,7 @@ async function makeDebianRoot(
     // Namespaces of its own: its mounts and processes end with it, however it ends.
     ...["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"],
     ...["debootstrap", "--variant=minbase", `--include=${recipe.packages.join(",")}`],
-    ...[SUITE, partial, mirror],
+    ...[recipe.suite ?? SUITE, partial, mirror],
   ];
   const command = `exec ${argv.map(shellWord).join(" ")} >${shellWord(log)} 2>&1`;
   try {
@@ -98,6 +114,7 @@ async function makeDebianRoot(
   const unwanted = "var/cache/apt/archives/*.deb var/lib/apt/lists/* " +
     "etc/ssh/ssh_host_* etc/munge/munge.key";
   await runOk(["sh", "-c", `cd "$1" && rm -rf ${unwanted}`, "sh", partial]);
+  await recipe.finish?.run(partial);
   await Deno.rename(partial, root);
 }
 

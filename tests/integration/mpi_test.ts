@@ -1,5 +1,6 @@
 /** MPI jobs over two nodes of the real lab, driven by crictl alone. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { labSettings } from "../../scripts/lab/settings.ts";
 import { ensureMpiImage, MPI_PROGRAM } from "../../scripts/lab/mpi_image.ts";
 import { Harness } from "./harness.ts";
 
@@ -48,7 +49,9 @@ Deno.test("an MPI job's ranks run on both nodes and get words and variables as t
   const made = await harness.run(ranks(["end", ...words], { GREETING: greeting }));
   const { status } = await harness.exited(made.container);
   const { stdout, stderr } = await harness.logs(made.container);
-  assertEquals([status.exitCode, stderr], [0, []], stdout.join("\n"));
+  assertEquals(status.exitCode, 0, [...stdout, ...stderr].join("\n"));
+  // An older launcher than the image's library makes that say so.
+  if (harness.lab.settings.cluster === "new") assertEquals(stderr, []);
   assertEquals(stdout.filter((line) => line.startsWith("rank ")).sort(), EXPECTED_RANKS);
   const arguments_ = stdout.filter((line) => line.startsWith("argument "));
   assertEquals(arguments_, words.map((word) => `argument ${word}`));
@@ -114,4 +117,21 @@ Deno.test("srun starts the ranks, each with what it tells them, and their files 
   assertEquals(words.slice(0, 2), ["0: 0", "1: 1"]);
   assert(status.exitCode === 0, stderr.join("\n"));
   await harness.removeCleanly(made);
+});
+
+Deno.test({
+  name: "srun starts ranks that find each other by PMIx, where Slurm has it",
+  // Debian's newer Slurm is built without.
+  ignore: labSettings().cluster !== "old",
+  fn: async () => {
+    const made = await harness.run({
+      ...ranks(["end"]),
+      annotations: { "multicri.io/volume": VOLUME, "multicri.io/mpi": "pmix" },
+    });
+    const { status } = await harness.exited(made.container);
+    const { stdout, stderr } = await harness.logs(made.container);
+    assertEquals(status.exitCode, 0, [...stdout, ...stderr].join("\n"));
+    assertEquals(stdout.filter((line) => line.startsWith("rank ")).sort(), EXPECTED_RANKS);
+    await harness.removeCleanly(made);
+  },
 });

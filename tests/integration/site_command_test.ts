@@ -42,7 +42,7 @@ Deno.test("site check tells what a good cluster offers, and leaves nothing there
       /^lab: {2}ok {7}images .*by squashfuse$/m,
       /^lab: {2}ok {7}commands in containers .*perl and srun --overlap are there$/m,
       /^lab: {2}ok {7}files .*after \d+(\.\d)? s$/m,
-      /^lab: {2}ok {7}MPI .*\/usr\/bin\/mpirun; modules; srun --mpi \(.*pmi2\)$/m,
+      /^lab: {2}ok {7}MPI .*\/usr\/bin\/mpirun; modules; srun --mpi \(.*pmi2.*\)$/m,
       /^lab: {2}limited {2}accounting .*accounting storage is disabled/m,
       /^lab: {2}limited {2}processes .*proctrack\/linuxproc/m,
     ]

@@ -179,12 +179,11 @@ function judgeContainers(
 }
 
 function judgeMpi(get: (name: string) => string): SiteFinding {
+  const types = new Set(get("mpi_types").match(/\b(pmix\w*|pmi2|cray_shasta)\b/g));
   const ways = [
     ...(get("mpirun") === "" ? [] : [get("mpirun")]),
     ...(get("modules") === "" ? [] : ["modules"]),
-    ...(/\b(pmix\w*|pmi2|cray_shasta)\b/g.exec(get("mpi_types")) === null
-      ? []
-      : [`srun --mpi (${get("mpi_types").match(/\b(pmix\w*|pmi2|cray_shasta)\b/g)?.join(", ")})`]),
+    ...(types.size === 0 ? [] : [`srun --mpi (${[...types].join(", ")})`]),
   ];
   return ways.length === 0
     ? limited("MPI", "no mpirun, no modules, and no type of srun --mpi: MPI_VERSION cannot be used")
