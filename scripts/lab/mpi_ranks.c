@@ -1,6 +1,6 @@
 /*
  * An MPI program for tests: its ranks tell who and where they are, add up their numbers, and then do what the first
- * argument says: `end`, `fail` (rank 1 ends all with 7), `wait` (for SIGTERM; then three seconds of work, and 9).
+ * argument says: `end`, `fail` (rank 1 ends all with 7), `wait` (for SIGTERM; then two seconds of work, and 9).
  *
  * It needs no header of MPI: these are the names that Open MPI's library gives to what mpi.h declares.
  */
@@ -65,7 +65,7 @@ int main(int argc, char **argv) {
     sigaction(SIGTERM, &action, NULL);
     printf("rank %d waits\n", rank);
     while (!terminated) usleep(10000);
-    for (int i = 0; i < 30; i++) usleep(100000);
+    for (int i = 0; i < 20; i++) usleep(100000);
     printf("rank %d got SIGTERM %d times\n", rank, (int)terminated);
     finalize();
     return 9;

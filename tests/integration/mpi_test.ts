@@ -13,7 +13,7 @@ Deno.test.beforeAll(async () => {
   const { lab } = harness;
   const sif = await ensureMpiImage(lab, () => {});
   await harness.onCluster(`mkdir -p multi-cri/${VOLUME}`);
-  await Deno.copyFile(sif, `${lab.homePath}/multi-cri/${VOLUME}/mpi.sif`);
+  await Deno.link(sif, `${lab.homePath}/multi-cri/${VOLUME}/mpi.sif`);
   await harness.server.crictlOk(["pull", IMAGE]);
 });
 Deno.test.afterAll(async () => {
@@ -81,6 +81,31 @@ Deno.test("every rank gets SIGTERM once, and has its grace", async () => {
   assertEquals(ends, [0, 1, 2, 3].map((rank) => `rank ${rank} got SIGTERM 1 times`));
   assertEquals(status.exitCode, 9);
   await harness.removeCleanly(made);
+});
+
+Deno.test("a job loads the module of MPI_VERSION before its ranks start", async () => {
+  const modules = "/etc/environment-modules/modules/openmpi";
+  const onNodes = async (script: string) => {
+    for (const node of ["n1", "n2"] as const) {
+      const { code, stderr } = await harness.lab.exec(node, ["sh", "-euc", script]);
+      assertEquals(code, 0, stderr);
+    }
+  };
+  await onNodes(
+    `mkdir -p ${modules}; printf '#%%Module\nsetenv MPICH_SITE "the module"\n' >${modules}/9.9`,
+  );
+  try {
+    const made = await harness.run({
+      command: ["/bin/sh", "-c", 'echo "$MPICH_SITE"'],
+      env: { MPI_VERSION: "9.9", MPI_FLAGS: "-np 2" },
+    });
+    const { status } = await harness.exited(made.container);
+    const { stdout, stderr } = await harness.logs(made.container);
+    assertEquals([status.exitCode, stdout], [0, ["the module", "the module"]], stderr.join("\n"));
+    await harness.removeCleanly(made);
+  } finally {
+    await onNodes(`rm -r ${modules}`);
+  }
 });
 
 Deno.test("a job says so when the module of MPI_VERSION is none", async () => {

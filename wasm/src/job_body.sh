@@ -221,10 +221,10 @@ multicri_time=$(date +%s.%N)
       multicri_tell "error=$2"
       exit "$1"
     }
-    [[ $multicri_prerun == no && -z $multicri_module ]] || multicri_know_modules
     if [[ $multicri_prerun == yes ]]; then
       # Holds if the prerun ends this shell, or a signal does.
       multicri_tell "error=prerun.sh ended the job"
+      multicri_know_modules
       # What it leaves in the background must not hold the pipes open.
       eval ". ./prerun.sh $multicri_stdout>&- $multicri_stderr>&-"
       multicri_code=$?

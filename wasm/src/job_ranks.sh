@@ -17,7 +17,9 @@ multicri_prepare_ranks() {
 multicri_load_module() {
   local words
   local name=$multicri_module words
-  [[ -n $name ]] && type module >/dev/null 2>&1 || return 0
+  [[ -n $name ]] || return 0
+  multicri_know_modules
+  type module >/dev/null 2>&1 || return 0
   [[ $name == [[:alpha:]]* ]] || name=openmpi/$name
   # Some versions of `module` fail with a message only.
   if words=$(module load "$name" 2>&1) && [[ $words != *ERROR:* && $words != *error:* ]]; then

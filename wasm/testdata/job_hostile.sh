@@ -96,7 +96,9 @@ multicri_prepare_ranks() {
 multicri_load_module() {
   local words
   local name=$multicri_module words
-  [[ -n $name ]] && type module >/dev/null 2>&1 || return 0
+  [[ -n $name ]] || return 0
+  multicri_know_modules
+  type module >/dev/null 2>&1 || return 0
   [[ $name == [[:alpha:]]* ]] || name=openmpi/$name
   # Some versions of `module` fail with a message only.
   if words=$(module load "$name" 2>&1) && [[ $words != *ERROR:* && $words != *error:* ]]; then
@@ -399,10 +401,10 @@ multicri_time=$(date +%s.%N)
       multicri_tell "error=$2"
       exit "$1"
     }
-    [[ $multicri_prerun == no && -z $multicri_module ]] || multicri_know_modules
     if [[ $multicri_prerun == yes ]]; then
       # Holds if the prerun ends this shell, or a signal does.
       multicri_tell "error=prerun.sh ended the job"
+      multicri_know_modules
       # What it leaves in the background must not hold the pipes open.
       eval ". ./prerun.sh $multicri_stdout>&- $multicri_stderr>&-"
       multicri_code=$?
