@@ -90,7 +90,6 @@ multicri_prepare_ranks() {
 # multicri_load_module: loads the launcher's module where there are modules. A version alone, which the site's module
 # may not bear, is only a wish: then the launcher of PATH serves, as CLUSTER_CONFIG left it.
 multicri_load_module() {
-  local words
   local name=$multicri_module words
   [[ -n $name ]] || return 0
   multicri_know_modules
