@@ -15,11 +15,13 @@ import { knownLogins } from "./lib/admin/clusters.ts";
 import { readClusters } from "./lib/config/clusters.ts";
 import { runImagesCommand } from "./lib/admin/images.ts";
 import { runJobsCommand } from "./lib/admin/jobs.ts";
+import { runSiteCommand, siteJob } from "./lib/admin/site.ts";
 import { type Config, parseInvocation } from "./lib/config/flags.ts";
 import { UsageError } from "./lib/config/usage_error.ts";
 import { SYSTEMD_SIGN } from "./lib/config/permissions.ts";
 import { backendFromHandlers } from "./lib/cri/service.ts";
 import type { ImagesCommand } from "./lib/config/images_command.ts";
+import type { SiteCommand } from "./lib/config/site_command.ts";
 import { createLocalExecutor } from "./lib/executors/local.ts";
 import { localProcesses } from "./lib/executors/local_process.ts";
 import { HostKeys } from "./lib/executors/ssh/host_keys.ts";
@@ -167,6 +169,22 @@ function administerJobs(config: Config, command: JobsCommand): Promise<number> {
   });
 }
 
+/** Runs an administrator's command about what clusters offer; returns the exit code. */
+function administerSite(config: Config, command: SiteCommand): Promise<number> {
+  return administer(config, async ({ sessions }) => {
+    const env = (name: string) => Deno.env.get(name);
+    const logins = knownLogins(readClusters(config), env);
+    const place = {
+      logins,
+      sessions,
+      slurm: config.slurm,
+      job: siteJob(env),
+      print: writeStdoutLine,
+    };
+    return await runSiteCommand(place, command);
+  });
+}
+
 /** Runs a command that needs the clusters, and says by the exit code whether it succeeded. */
 async function administer(
   config: Config,
@@ -231,6 +249,8 @@ async function main(args: readonly string[]): Promise<number> {
         return await administerImages(invocation.config, invocation.command);
       case "jobs":
         return await administerJobs(invocation.config, invocation.command);
+      case "site":
+        return await administerSite(invocation.config, invocation.command);
       default:
         return invocation satisfies never;
     }

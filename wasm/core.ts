@@ -205,6 +205,10 @@ export interface JobScript {
   image: string;
   /** The program in the container and its arguments. */
   argv: readonly string[];
+  /** What starts the ranks of an MPI job, and its own arguments; empty: the program runs once. */
+  launcher: readonly string[];
+  /** The module that has the launcher, or its version alone; empty: none is loaded. */
+  module: string;
 }
 
 /**
@@ -221,6 +225,11 @@ export interface JobScript {
  * - `status/exit`: lines `job=`, `code=`, `time=`, `signal=` when one came to the job, and `error=` when the program
  *   never ran.
  *
+ * With a `launcher` that starts this script again, as the file `job.sh` of the container's directory, for each rank, which
+ * puts the container around the program. Ranks also write
+ * - `status/ranks.<node>`: their process ids, one a line, so that signals find them;
+ * - `status/ending`: the signal that is to end the job, so that ranks which start later end.
+ *
  * Codes that are not the program's: 125 when it could not be started; the prerun's own when it fails (125 when
  * it ended with 0); 128 + signal when a signal came first. TERM, INT, HUP, QUIT, USR1 and USR2 are handed
  * on to the runtime as often as they come. The job ends with the same code.
@@ -236,6 +245,7 @@ export function renderJobScript(job: JobScript): string {
   request.list(job.runtimeArguments, (word) => request.string(word));
   request.string(job.image);
   request.list(job.argv, (word) => request.string(word));
+  request.list(job.launcher, (word) => request.string(word)).string(job.module);
   return perform(Operation.renderJobScript, request).string();
 }
 

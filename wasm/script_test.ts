@@ -17,6 +17,8 @@ const MINIMAL: JobScript = {
   runtimeArguments: ["--no-eval", "--containall"],
   image: "/home/user/multi-cri/images/perl.sif",
   argv: ["perl", "-v"],
+  launcher: [],
+  module: "",
 };
 
 /** Text of every kind a pod may try, as the tests in Rust have it. */
@@ -35,6 +37,8 @@ const HOSTILE: JobScript = {
   runtimeArguments: ["--no-eval", "--bind", "/a b:/c'd"],
   image: "/images/`id`.sif",
   argv: ["sh", "-c", 'echo "$1"\n#PBS -l x\r\n#SBATCH --uid=0', "'\\''", "", "é\x7f"],
+  launcher: ["mpirun", "-x", "A=$(id) 'b'\n"],
+  module: "a; id",
 };
 
 Deno.test("renderJobScript() writes the golden scripts", async () => {

@@ -60,7 +60,8 @@ export class TestJob implements AsyncDisposable {
       await Deno.symlink(await whichTool(tool), join(binaries, tool));
     }
     const { runtimeVersion = `${runtimeName} version 4.0.0` } = options;
-    const tellVersion = `[[ $1 != --version ]] || { echo '${runtimeVersion}'; exit; }`;
+    const tellVersion = `[[ $1 != --version ]] || { echo '${runtimeVersion}'; exit; }
+[[ $1 != buildcfg ]] || exit`;
     const files = runtime === undefined
       ? programs
       : { ...programs, [runtimeName]: `${tellVersion}\n${runtime}` };
@@ -82,6 +83,8 @@ export class TestJob implements AsyncDisposable {
       runtimeArguments: ["--no-eval"],
       image,
       argv: ["program"],
+      launcher: [],
+      module: "",
       ...options.job,
     });
     await Deno.writeTextFile(join(root, "job.sh"), script);

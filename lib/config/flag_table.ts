@@ -2,6 +2,7 @@
 
 import { IMAGES_USAGE } from "./images_command.ts";
 import { JOBS_USAGE } from "./jobs_command.ts";
+import { SITE_USAGE } from "./site_command.ts";
 
 /** The values of --adapter-name. */
 export const ADAPTERS = ["slurm", "singularity"] as const;
@@ -202,6 +203,7 @@ export function helpText(): string {
     "Usage: multicri [flags]",
     ...IMAGES_USAGE.split("\n").map((line) => `       ${line}`),
     ...JOBS_USAGE.split("\n").map((line) => `       ${line}`),
+    ...SITE_USAGE.split("\n").map((line) => `       ${line}`),
     "",
     ...lines,
     "",

@@ -6,6 +6,7 @@ import { ADAPTERS, helpText } from "./flag_table.ts";
 import { readFlags } from "./flag_values.ts";
 import { type ImagesCommand, parseImagesCommand } from "./images_command.ts";
 import { type JobsCommand, parseJobsCommand } from "./jobs_command.ts";
+import { parseSiteCommand, type SiteCommand } from "./site_command.ts";
 import {
   type HandlerMapping,
   parseHandlers,
@@ -70,7 +71,8 @@ export type Invocation =
   | { kind: "version" }
   | { kind: "serve"; config: Config }
   | { kind: "images"; config: Config; command: ImagesCommand }
-  | { kind: "jobs"; config: Config; command: JobsCommand };
+  | { kind: "jobs"; config: Config; command: JobsCommand }
+  | { kind: "site"; config: Config; command: SiteCommand };
 
 /** Where sshd listens unless told otherwise. */
 export const SSH_PORT = 22;
@@ -87,7 +89,7 @@ export function parseInvocation(
   env: (name: string) => string | undefined,
 ): Invocation {
   const [command] = args;
-  const isCommand = command === "images" || command === "jobs";
+  const isCommand = command === "images" || command === "jobs" || command === "site";
   const firstFlag = args.findIndex((arg) => arg.startsWith("-"));
   const words = isCommand ? args.slice(1, firstFlag === -1 ? undefined : firstFlag) : [];
   const values = readFlags(isCommand ? args.slice(1 + words.length) : args);
@@ -97,6 +99,9 @@ export function parseInvocation(
   const config = readConfig(values, env);
   if (command === "images") {
     return { kind: command, config, command: parsed(() => parseImagesCommand(words)) };
+  }
+  if (command === "site") {
+    return { kind: command, config, command: parsed(() => parseSiteCommand(words)) };
   }
   return command === "jobs"
     ? { kind: command, config, command: parsed(() => parseJobsCommand(words)) }

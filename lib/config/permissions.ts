@@ -2,6 +2,7 @@ import { INHERITED_VARIABLES } from "../executors/local.ts";
 import { type Clusters, LOGIN_VARIABLES, reachableAddresses } from "./clusters.ts";
 import { LIBCNI_RESULTS_DIRECTORY, NETNS_DIRECTORY, NETWORK_PROGRAMS } from "./network_place.ts";
 import type { ClusterAddress, Config } from "./flags.ts";
+import { SITE_VARIABLES } from "./site_command.ts";
 
 /** Programs the server may start, by the names they have in PATH. */
 export const PROGRAMS = ["apptainer", "skopeo", "ssh"] as const;
@@ -133,6 +134,19 @@ export function permissionFlags(config: Config, clusters: Clusters): string[] {
     `--allow-run=${[...PROGRAMS, ...network.programs, ...(onNode ? NODE_PROGRAMS : [])].join(",")}`,
     ENVIRONMENT_FLAG,
     `--allow-sys=networkInterfaces${onNode ? ",hostname" : ""}`,
+  ];
+}
+
+/** What `multicri site` needs: the clusters, and the pinned host keys. */
+export function sitePermissionFlags(config: Config, clusters: Clusters): string[] {
+  const addresses = reachableAddresses(clusters)?.map(addressText);
+  const clustersFile = config.clustersFile === undefined ? [] : [config.clustersFile];
+  return [
+    "--no-prompt",
+    `--allow-net${addresses === undefined ? "" : `=${addresses.join(",")}`}`,
+    `--allow-read=${[config.rootDir, ...clustersFile].join(",")}`,
+    `--allow-write=${config.rootDir}`,
+    `${ENVIRONMENT_FLAG},${[...LOGIN_VARIABLES, ...SITE_VARIABLES].join(",")}`,
   ];
 }
 

@@ -2,7 +2,12 @@ import { assertEquals } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 import { readClusters } from "./clusters.ts";
 import { parseInvocation } from "./flags.ts";
-import { commandPermissionFlags, HELP_PERMISSION_FLAGS, permissionFlags } from "./permissions.ts";
+import {
+  commandPermissionFlags,
+  HELP_PERMISSION_FLAGS,
+  permissionFlags,
+  sitePermissionFlags,
+} from "./permissions.ts";
 
 const PROBE = fromFileUrl(new URL("test_permission_probe.ts", import.meta.url));
 
@@ -167,3 +172,15 @@ for (const kind of ["jobs", "images"] as const) {
     await Deno.remove(directory, { recursive: true });
   });
 }
+
+Deno.test("sitePermissionFlags() permits the clusters and how their job is asked for, and no program", async () => {
+  const directory = await Deno.makeTempDir({ prefix: "permissions-" });
+  const args = ["site", "check", `--root-dir=${directory}`, "--allowed-clusters=login"];
+  const invocation = parseInvocation(args, () => undefined);
+  if (invocation.kind !== "site") throw new Error("expected a command");
+  const flags = sitePermissionFlags(invocation.config, readClusters(invocation.config));
+  const allowed = [`write:${join(directory, "known_hosts")}`, "net:login:22", "env:JOB_QUEUE"];
+  const refused = ["run:true", "net:other:22", "env:SECRET", "write:/run/multicri.sock"];
+  assertEquals(await permitted(flags, [...allowed, ...refused]), allowed);
+  await Deno.remove(directory, { recursive: true });
+});

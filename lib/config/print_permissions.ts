@@ -8,7 +8,12 @@ import { quoteShell } from "../../wasm/core.ts";
 import { type Invocation, parseInvocation } from "./flags.ts";
 import { UsageError } from "./usage_error.ts";
 import { readClusters } from "./clusters.ts";
-import { commandPermissionFlags, HELP_PERMISSION_FLAGS, permissionFlags } from "./permissions.ts";
+import {
+  commandPermissionFlags,
+  HELP_PERMISSION_FLAGS,
+  permissionFlags,
+  sitePermissionFlags,
+} from "./permissions.ts";
 
 try {
   const invocation = parseInvocation(Deno.args, (name) => Deno.env.get(name));
@@ -31,6 +36,8 @@ function flagsOf(invocation: Invocation): readonly string[] {
       const { kind, config } = invocation;
       return commandPermissionFlags(kind, config, readClusters(config));
     }
+    case "site":
+      return sitePermissionFlags(invocation.config, readClusters(invocation.config));
     default:
       return invocation satisfies never;
   }

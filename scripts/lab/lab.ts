@@ -21,7 +21,7 @@ import * as settings from "./settings.ts";
 import { addressOf, HOST_NAMES, type HostName, type LabOptions } from "./settings.ts";
 import { acceptsConnections, type ExecOptions, HostShell } from "./shell.ts";
 import { nodesAnswer } from "./slurm.ts";
-import { fingerprint, placeOf, startLab } from "./start.ts";
+import { clusterRecipe, fingerprint, placeOf, startLab } from "./start.ts";
 
 /** nsenter forks within milliseconds; a loaded machine may need much longer. */
 const SPAWN_TIMEOUT_MS = 10_000;
@@ -134,10 +134,14 @@ export class Lab {
         return;
       }
       await installPrerequisites(this.progress);
-      const base = await ensureRoot(LAB_ROOT, this.settings.cache, this.progress);
+      const { cache } = this.settings;
+      const roots = {
+        base: await ensureRoot(LAB_ROOT, cache, this.progress),
+        cluster: await ensureRoot(await clusterRecipe(this.settings), cache, this.progress),
+      };
       await this.clear();
       await step(this.progress, `Starting the lab "${this.settings.name}"`, async () => {
-        await startLab(this.settings, base);
+        await startLab(this.settings, roots);
         await Deno.writeTextFile(this.upFile, await fingerprint(this.settings));
       });
     });

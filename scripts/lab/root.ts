@@ -8,9 +8,15 @@ import { type Progress, step, waitFor } from "./progress.ts";
 export interface RootRecipe {
   /** Part of the folder's name. */
   name: string;
-  /** Debian's. */
+  /** Debian's name of the release. */
   suite: string;
   packages: string[];
+  /** What is done to the root when its packages are there. */
+  finish?: {
+    /** Changes whenever the work does. */
+    origin: string;
+    run: (root: string) => Promise<void>;
+  };
 }
 
 /** What the lab's hosts run. Changing this list makes a new root. */
@@ -29,6 +35,8 @@ export const LAB_ROOT: RootRecipe = {
     // For the Kubernetes node: another CRI runtime, and the API server's store.
     ...["containerd", "etcd-server"],
     ...["docker-registry", "skopeo", "umoci", "busybox-static"],
+    // What clusters differ in: MPI, modules, and login shells beside bash and dash.
+    ...["openmpi-bin", "environment-modules", "zsh", "tcsh", "fish"],
   ],
 };
 
@@ -39,10 +47,16 @@ const RECIPE_REVISION = 1;
 const DEBOOTSTRAP_TIMEOUT_MS = 900_000;
 
 /** Twelve hexadecimal digits that change whenever the recipe does. */
-export async function rootHash({ suite, packages }: RootRecipe): Promise<string> {
-  const recipe = JSON.stringify([RECIPE_REVISION, suite, packages]);
+export async function rootHash({ suite, packages, finish }: RootRecipe): Promise<string> {
+  const work = finish === undefined ? [] : [finish.origin];
+  const recipe = JSON.stringify([RECIPE_REVISION, suite, packages, ...work]);
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(recipe));
   return new Uint8Array(digest).toHex().slice(0, 12);
+}
+
+/** The folder of a root in the cache. */
+export async function rootPath(recipe: RootRecipe, cache: string): Promise<string> {
+  return `${cache}/root-${recipe.name}-${await rootHash(recipe)}`;
 }
 
 /**
@@ -57,7 +71,7 @@ export async function ensureRoot(
   cache: string,
   progress: Progress,
 ): Promise<string> {
-  const root = `${cache}/root-${recipe.name}-${await rootHash(recipe)}`;
+  const root = await rootPath(recipe, cache);
   if (await exists(root)) return root;
   return await withLock(`${cache}/root.lock`, progress, async () => {
     if (await exists(root)) return root;
@@ -101,6 +115,7 @@ async function makeDebianRoot(
   const unwanted = "var/cache/apt/archives/*.deb var/lib/apt/lists/* " +
     "etc/ssh/ssh_host_* etc/munge/munge.key";
   await runOk(["sh", "-c", `cd "$1" && rm -rf ${unwanted}`, "sh", partial]);
+  await recipe.finish?.run(partial);
   await Deno.rename(partial, root);
 }
 

@@ -42,6 +42,8 @@ export interface LabSettings {
   machineInterface: string;
   /** The checkout this module belongs to. */
   checkout: string;
+  /** Which Slurm the cluster has: Debian sid's, or Debian 12's 22.05. */
+  cluster: "new" | "old";
 }
 
 /** What a caller may choose; the rest comes from the environment or the defaults. */
@@ -49,11 +51,12 @@ export interface LabOptions {
   name?: string;
   subnet?: string;
   cache?: string;
+  cluster?: LabSettings["cluster"];
 }
 
 /**
- * Settles a lab's settings from `options`, else MULTICRI_LAB_NAME, MULTICRI_LAB_SUBNET and
- * XDG_CACHE_HOME, else the defaults `lab`, `10.77.0` and ~/.cache.
+ * Settles a lab's settings from `options`, else MULTICRI_LAB_NAME, MULTICRI_LAB_SUBNET,
+ * MULTICRI_LAB_CLUSTER and XDG_CACHE_HOME, else the defaults `lab`, `10.77.0`, `new` and ~/.cache.
  *
  * @throws {Error} when the name or the subnet cannot be used.
  */
@@ -74,8 +77,13 @@ export function labSettings(
       `Cannot use the lab's subnet, as it must be the first three numbers of a /24 such as 10.77.0: it is "${subnet}".`,
     );
   }
+  const cluster = options.cluster ?? env("MULTICRI_LAB_CLUSTER") ?? "new";
+  if (cluster !== "new" && cluster !== "old") {
+    throw new Error(`Cannot make the lab's cluster, as it must be new or old: it is "${cluster}".`);
+  }
   const cache = options.cache ?? defaultCache(env);
   return {
+    cluster,
     name,
     subnet,
     cache,

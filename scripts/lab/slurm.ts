@@ -74,8 +74,10 @@ export function slurmConf(settings: LabSettings): string {
   ].join("\n");
 }
 
-/** cgroup.conf(5): Slurm uses no cgroups here. */
-export const CGROUP_CONF = "CgroupPlugin=disabled\n";
+/** cgroup.conf(5): Slurm uses no cgroups here; the old one wants to be told of a kind and then asks for nothing. */
+export function cgroupConf({ cluster }: Pick<LabSettings, "cluster">): string {
+  return cluster === "old" ? "CgroupPlugin=cgroup/v1\n" : "CgroupPlugin=disabled\n";
+}
 
 /** munge(7) wants 32 to 1024 bytes of key. */
 export const MUNGE_KEY_BYTES = 128;
@@ -90,7 +92,7 @@ export async function startSlurm(
   await Promise.all(cluster.map(async (shell) => {
     await shell.write("/etc/munge/munge.key", mungeKey);
     await shell.write("/etc/slurm/slurm.conf", slurmConf(settings));
-    await shell.write("/etc/slurm/cgroup.conf", CGROUP_CONF);
+    await shell.write("/etc/slurm/cgroup.conf", cgroupConf(settings));
     await shell.script(
       `chown munge: /etc/munge/munge.key && chmod 400 /etc/munge/munge.key
        install -d -o munge -g munge -m 755 /run/munge

@@ -8,7 +8,7 @@ import {
   startScript,
 } from "./hosts.ts";
 import { LAB_IMAGES, pushImages } from "./images.ts";
-import { LOGIN_USER, makeUser, SSHD_CONF, startSshd } from "./login.ts";
+import { LOGIN_USER, makeUser, sshdConf, startSshd } from "./login.ts";
 import { checkSubnetIsFree, connect } from "./network.ts";
 import { runOk } from "./process.ts";
 import {
@@ -18,7 +18,8 @@ import {
   registryConfig,
   startRegistry,
 } from "./registry.ts";
-import { LAB_ROOT, rootHash } from "./root.ts";
+import { oldClusterRoot } from "./old_cluster.ts";
+import { LAB_ROOT, rootHash, rootPath, type RootRecipe } from "./root.ts";
 import {
   addressOf,
   clusterHome,
@@ -30,7 +31,7 @@ import {
   loginKeyPath,
 } from "./settings.ts";
 import { HostShell } from "./shell.ts";
-import { CGROUP_CONF, MUNGE_KEY_BYTES, slurmConf, startSlurm } from "./slurm.ts";
+import { cgroupConf, MUNGE_KEY_BYTES, slurmConf, startSlurm } from "./slurm.ts";
 
 /** The cluster's hosts: they have the user, and one /home as if by NFS. */
 const CLUSTER = ["ctl", "n1", "n2"] as const;
@@ -42,10 +43,23 @@ export function placeOf(settings: LabSettings, name: HostName): HostPlace {
   return { name, folder: `${settings.folder}/hosts/${name}` };
 }
 
-/** What a host is made of, from the Debian root `base`. */
-async function planOf(settings: LabSettings, name: HostName, base: string): Promise<HostPlan> {
+/** What the cluster's hosts are made of. */
+export async function clusterRecipe({ cluster, cache }: LabSettings): Promise<RootRecipe> {
+  return cluster === "old" ? oldClusterRoot(await rootPath(LAB_ROOT, cache)) : LAB_ROOT;
+}
+
+/** The Debian roots that a lab's hosts are made from; of a new cluster they are the same. */
+export interface LabRoots {
+  base: string;
+  /** Of ctl, n1 and n2. */
+  cluster: string;
+}
+
+/** What a host is made of. */
+async function planOf(settings: LabSettings, name: HostName, roots: LabRoots): Promise<HostPlan> {
   const binds: Bind[] = [];
-  if (CLUSTER.some((host) => host === name)) {
+  const isCluster = CLUSTER.some((host) => host === name);
+  if (isCluster) {
     binds.push({ source: clusterHome(settings), target: "/home", readOnly: false });
   }
   if (name === "knode") {
@@ -57,6 +71,7 @@ async function planOf(settings: LabSettings, name: HostName, base: string): Prom
     );
   }
   const cgroup = `multicri-lab-${settings.name}-${name}`;
+  const base = isCluster ? roots.cluster : roots.base;
   return { ...placeOf(settings, name), base, binds, cgroup };
 }
 
@@ -69,26 +84,27 @@ async function denoDir(): Promise<string> {
 
 /** Changes whenever a lab started now would differ from one started before. */
 export async function fingerprint(settings: LabSettings): Promise<string> {
-  const plans = await Promise.all(HOST_NAMES.map((host) => planOf(settings, host, "")));
+  const noRoots = { base: "", cluster: "" };
+  const plans = await Promise.all(HOST_NAMES.map((host) => planOf(settings, host, noRoots)));
   return JSON.stringify([
-    await rootHash(LAB_ROOT),
+    [await rootHash(LAB_ROOT), await rootHash(await clusterRecipe(settings))],
     plans.map((plan) => startScript(plan, [])),
     [hostsFile(settings), registriesConf(settings), REGISTRY_CREDENTIALS],
     Object.values(REGISTRY_PORTS).map(registryConfig),
-    [slurmConf(settings), CGROUP_CONF, SSHD_CONF, LOGIN_USER, LAB_IMAGES],
+    [slurmConf(settings), cgroupConf(settings), sshdConf(settings), LOGIN_USER, LAB_IMAGES],
   ]);
 }
 
 /**
- * Starts everything from the Debian root `base` in a folder that holds nothing yet.
+ * Starts everything in a folder that holds nothing yet.
  *
  * @throws {Error} a sentence that names what did not come up and the log to read.
  */
-export async function startLab(settings: LabSettings, base: string): Promise<void> {
+export async function startLab(settings: LabSettings, roots: LabRoots): Promise<void> {
   await checkSubnetIsFree(settings.subnet);
   await Deno.mkdir(clusterHome(settings), { recursive: true });
   await Deno.mkdir(settings.clients, { recursive: true });
-  const shells = await startHosts(settings, base);
+  const shells = await startHosts(settings, roots);
   const leg = (name: HostName) => ({
     init: shells[name].host.init,
     address: addressOf(settings, name),
@@ -97,12 +113,12 @@ export async function startLab(settings: LabSettings, base: string): Promise<voi
     interface: settings.machineInterface,
     address: addressOf(settings, "machine"),
   });
-  await Promise.all([startCluster(settings, shells), fillRegistry(settings, shells, base)]);
+  await Promise.all([startCluster(settings, shells), fillRegistry(settings, shells, roots.base)]);
 }
 
-async function startHosts(settings: LabSettings, base: string): Promise<Shells> {
+async function startHosts(settings: LabSettings, roots: LabRoots): Promise<Shells> {
   const start = async (name: HostName) => {
-    const plan = await planOf(settings, name, base);
+    const plan = await planOf(settings, name, roots);
     await makeRoot(plan);
     const shell = new HostShell(await startHost(plan));
     await shell.write("/etc/hosts", hostsFile(settings));
@@ -127,7 +143,7 @@ async function startHosts(settings: LabSettings, base: string): Promise<Shells> 
 async function startCluster(settings: LabSettings, shells: Shells): Promise<void> {
   await makeUser(CLUSTER.map((name) => shells[name]));
   const login = async () => {
-    const key = await startSshd(shells.ctl, addressOf(settings, "ctl"));
+    const key = await startSshd(shells.ctl, settings);
     await Deno.writeTextFile(loginKeyPath(settings), key, { mode: 0o600 });
   };
   const mungeKey = crypto.getRandomValues(new Uint8Array(MUNGE_KEY_BYTES));

@@ -43,7 +43,11 @@ const createErrors: { name: string; spec: JobSpec; says: RegExp }[] = [
     spec: { cluster: { JOB_QUEUE: "a b" } },
     says: /JOB_QUEUE as it must be/,
   },
-  { name: "MPI is asked for", spec: { cluster: { MPI_VERSION: "4" } }, says: /MPI_VERSION/ },
+  {
+    name: "the module of MPI is a path",
+    spec: { cluster: { MPI_VERSION: "/x" } },
+    says: /MPI_VERSION/,
+  },
   {
     name: "the image was not pulled",
     spec: { image: "multicri/docker.absent:1" },

@@ -2,7 +2,7 @@
 # runs the prerun and becomes the container's runtime. bash's `wait` can lose the code of a program that ends
 # just as a signal comes; the keeper handles no signal, so its code is exact.
 readonly multicri_directory multicri_image multicri_prerun multicri_runtime_arguments multicri_program
-readonly multicri_job multicri_usage_seconds
+readonly multicri_job multicri_usage_seconds multicri_launcher multicri_module
 
 # multicri_write NAME LINE…: puts status/NAME in place as a whole, by a temporary file and a rename.
 multicri_write() {
@@ -49,6 +49,10 @@ multicri_pass() {
 # multicri_deliver SIGNAL: sends it when it can arrive, at the latest after 10 s.
 multicri_deliver() {
   local tries=0 own name children=()
+  if [[ $multicri_mode == job ]] && ((${#multicri_launcher[@]} > 0)); then
+    multicri_deliver_to_ranks "$1" &
+    return
+  fi
   until multicri_reachable || ((++tries > 200)); do
     sleep 0.05
   done
@@ -107,11 +111,70 @@ multicri_keep() {
   multicri_tell written
 }
 
+# multicri_know_modules: makes the command `module` known. A login shell has it, but a job has what the shell had that
+# submitted it, which was none.
+multicri_know_modules() {
+  local file
+  for file in /etc/profile.d/{,z00_,00-}{lmod,modules}.sh /usr/share/{lmod/lmod,modules}/init/bash; do
+    ! type module || return 0
+    # shellcheck source=/dev/null
+    [[ ! -r $file ]] || . "$file"
+  done
+} >/dev/null 2>&1
+
+# multicri_prepare: sets multicri_words to the runtime and all its arguments, and what it finds in its environment.
+multicri_prepare() {
+  local runtime version name least=3.10
+  # shellcheck source=/dev/null
+  . ./env || multicri_refuse 125 "the file env with the container's variables cannot be read"
+  runtime=$(type -P apptainer || type -P singularity) ||
+    multicri_refuse 125 "neither apptainer nor singularity is in PATH ($PATH) on $HOSTNAME"
+  # Older ones lack --no-eval, without which a shell evaluates the values of variables.
+  version=$("$runtime" --version 2>/dev/null)
+  [[ $version != apptainer* ]] || least=1.1
+  if [[ $version =~ ([0-9]{1,4})\.([0-9]{1,4}) ]] &&
+    ((10#${BASH_REMATCH[1]} * 10000 + 10#${BASH_REMATCH[2]} < ${least%.*} * 10000 + ${least#*.})); then
+    multicri_refuse 125 "the container runtime on $HOSTNAME is too old: it must be Apptainer 1.1, SingularityCE 3.10 or newer, and $runtime is $version"
+  fi
+  if [[ ${runtime##*/} == singularity ]]; then
+    # SingularityCE knows the variables under its own name only.
+    for name in "${!APPTAINERENV_@}"; do
+      export "SINGULARITYENV_${name#APPTAINERENV_}=${!name}"
+      unset -v "$name"
+    done
+  fi
+  [[ -r $multicri_image ]] || multicri_refuse 125 "the image $multicri_image cannot be read on $HOSTNAME"
+  multicri_words=("$runtime" --silent exec "${multicri_home[@]}")
+  multicri_can_mount "$runtime" "$version" || multicri_words+=(--unsquash)
+  multicri_words+=("${multicri_runtime_arguments[@]}" "$multicri_image")
+  # shellcheck disable=SC2154 # set by env
+  if ((${#multicri_argv_environment[@]} > 0)); then
+    multicri_words+=(env -- "${multicri_argv_environment[@]}")
+  fi
+  multicri_words+=("${multicri_program[@]}")
+  # What other container runtimes give a program.
+  umask 022
+}
+
+# multicri_can_mount RUNTIME VERSION: false where Apptainer could only fail to mount an image: users may not use FUSE,
+# and it is not installed setuid, by which the kernel mounts. SingularityCE sees that by itself.
+multicri_can_mount() {
+  [[ ! -r /dev/fuse || ! -w /dev/fuse ]] && [[ $2 == apptainer* ]] || return 0
+  [[ $("$1" buildcfg 2>/dev/null) =~ LIBEXECDIR=([^$'\n']+) ]] || return 0
+  [[ -u ${BASH_REMATCH[1]}/apptainer/bin/starter-suid ]]
+}
+
 multicri_runtime_pid=
 multicri_stdio_pid=
 multicri_written=0
 multicri_pending=()
 multicri_got=
+multicri_home=()
+case ${1-} in
+  rank) multicri_mode=rank && multicri_become_rank ;;
+  signal) multicri_mode=rank && multicri_signal_ranks "$2" ;;
+  *) multicri_mode=job ;;
+esac
 for multicri_signal in TERM INT HUP QUIT USR1 USR2; do
   # shellcheck disable=SC2064 # the signal's name is wanted as it is now
   trap "multicri_pass $multicri_signal" "$multicri_signal"
@@ -134,7 +197,7 @@ if ! ln -s -n -- "$multicri_job" status/claim 2>/dev/null; then
     exit 0
   fi
 fi
-rm -f -- status/start status/exit status/usage
+rm -f -- status/start status/exit status/usage status/ending status/ranks.*
 trap 'multicri_finish "$?" "the job script ended before its program did"' EXIT
 
 # What the submitting shell had set for containers is not the pod's.
@@ -168,6 +231,7 @@ multicri_time=$(date +%s.%N)
     if [[ $multicri_prerun == yes ]]; then
       # Holds if the prerun ends this shell, or a signal does.
       multicri_tell "error=prerun.sh ended the job"
+      multicri_know_modules
       # What it leaves in the background must not hold the pipes open.
       eval ". ./prerun.sh $multicri_stdout>&- $multicri_stderr>&-"
       multicri_code=$?
@@ -178,49 +242,21 @@ multicri_time=$(date +%s.%N)
       multicri_tell "error="
     fi
     # shellcheck source=/dev/null
-    . ./env || multicri_refuse 125 "the file env with the container's variables cannot be read"
-    # shellcheck source=/dev/null
     [[ ! -e volumes.sh ]] || . ./volumes.sh || multicri_refuse 125 "volumes.sh cannot be read"
-    multicri_runtime=$(type -P apptainer || type -P singularity) ||
-      multicri_refuse 125 "neither apptainer nor singularity is in PATH ($PATH) on $HOSTNAME"
-    # Older ones lack --no-eval, without which a shell evaluates the values of variables.
-    multicri_version=$("$multicri_runtime" --version 2>/dev/null)
-    multicri_least=3.10
-    [[ $multicri_version != apptainer* ]] || multicri_least=1.1
-    if [[ $multicri_version =~ ([0-9]{1,4})\.([0-9]{1,4}) ]] &&
-      ((10#${BASH_REMATCH[1]} * 10000 + 10#${BASH_REMATCH[2]} <
-      ${multicri_least%.*} * 10000 + ${multicri_least#*.})); then
-      multicri_refuse 125 "the container runtime on $HOSTNAME is too old: it must be Apptainer 1.1, SingularityCE 3.10 or newer, and $multicri_runtime is $multicri_version"
-    fi
-    if [[ ${multicri_runtime##*/} == singularity ]]; then
-      # SingularityCE knows the variables under its own name only.
-      for multicri_name in "${!APPTAINERENV_@}"; do
-        export "SINGULARITYENV_${multicri_name#APPTAINERENV_}=${!multicri_name}"
-        unset -v "$multicri_name"
-      done
-    fi
-    [[ -r $multicri_image ]] || multicri_refuse 125 "the image $multicri_image cannot be read on $HOSTNAME"
     { : >>stdout && : >>stderr; } || multicri_refuse 125 "stdout and stderr cannot be written in $multicri_directory"
-    set -- "${multicri_program[@]}"
-    # shellcheck disable=SC2154 # set by env
-    if ((${#multicri_argv_environment[@]} > 0)); then
-      set -- env -- "${multicri_argv_environment[@]}" "$@"
-    fi
-    # What other container runtimes give a program.
-    umask 022
+    multicri_prepare
+    ((${#multicri_launcher[@]} == 0)) || multicri_prepare_ranks
     shopt -s execfail
     if [[ -e stdio.pl ]]; then
       # It becomes the runtime, with another stdin or on a terminal, and leaves a process that can be sent to.
       type -P perl >/dev/null || multicri_refuse 125 "stdin and tty take perl, which is not in PATH ($PATH) on $HOSTNAME"
       [[ -p stdin ]] || mkfifo -m 600 -- stdin || multicri_refuse 125 "the pipe stdin cannot be made in $multicri_directory"
-      exec perl stdio.pl "$multicri_pipe" "$multicri_runtime" --silent exec "${multicri_runtime_arguments[@]}" \
-        "$multicri_image" "$@" >&"$multicri_stdout" 2>&"$multicri_stderr" \
+      exec perl stdio.pl "$multicri_pipe" "${multicri_words[@]}" >&"$multicri_stdout" 2>&"$multicri_stderr" \
         {multicri_stdout}>&- {multicri_stderr}>&- {multicri_log}>&-
     fi
-    exec "$multicri_runtime" --silent exec "${multicri_runtime_arguments[@]}" "$multicri_image" "$@" \
-      >&"$multicri_stdout" 2>&"$multicri_stderr" \
+    exec "${multicri_words[@]}" >&"$multicri_stdout" 2>&"$multicri_stderr" \
       {multicri_stdout}>&- {multicri_stderr}>&- {multicri_pipe}>&- {multicri_log}>&-
-    multicri_refuse 125 "$multicri_runtime cannot be run on $HOSTNAME"
+    multicri_refuse 125 "${multicri_words[0]} cannot be run on $HOSTNAME"
   ) </dev/null 2>&"$multicri_log"
   multicri_code=$?
   multicri_tell "code=$multicri_code"

@@ -154,6 +154,8 @@ fn render_job_script(request: &mut Reader, answer: &mut Writer) -> Result<(), Re
         runtime_arguments: request.list(|request| request.string())?,
         image: request.string()?,
         program: request.list(|request| request.string())?,
+        launcher: request.list(|request| request.string())?,
+        module: request.string()?,
     };
     answer.string(&script::render(&job)?);
     Ok(())

@@ -20,9 +20,17 @@ pub struct Job<'a> {
     pub runtime_arguments: Vec<&'a str>,
     pub image: &'a str,
     pub program: Vec<&'a str>,
+    /// What starts the ranks of an MPI job, and its arguments; empty: the program runs once.
+    pub launcher: Vec<&'a str>,
+    /// The module that has the launcher; empty: none is loaded.
+    pub module: &'a str,
 }
 
-const BODY: &str = concat!(include_str!("job_usage.sh"), include_str!("job_body.sh"));
+const BODY: &str = concat!(
+    include_str!("job_usage.sh"),
+    include_str!("job_ranks.sh"),
+    include_str!("job_body.sh")
+);
 
 /// The script for this job.
 pub fn render(job: &Job) -> Result<String, Refusal> {
@@ -53,6 +61,8 @@ pub fn render(job: &Job) -> Result<String, Refusal> {
     script.push_str(&format!("multicri_usage_seconds={}\n", job.usage_seconds));
     script.push_str(&array("multicri_runtime_arguments", &job.runtime_arguments)?);
     script.push_str(&array("multicri_program", &job.program)?);
+    script.push_str(&array("multicri_launcher", &job.launcher)?);
+    script.push_str(&format!("multicri_module={}\n", bash_line(job.module)?));
     // Before the settings below, which may bear any other name of Slurm's.
     script.push_str("multicri_job=${SLURM_JOB_ID:-none}\n");
     for (name, value) in &job.environment {
@@ -80,7 +90,7 @@ fn check(job: &Job) -> Result<(), Refusal> {
                 .into(),
         );
     }
-    let words = || job.program.iter().chain(&job.runtime_arguments).copied();
+    let words = || job.program.iter().chain(&job.runtime_arguments).chain(&job.launcher).copied();
     for (index, word) in words().enumerate() {
         if word.len() >= MAX_EXEC_STRING_BYTES {
             return refuse(format!(
@@ -128,6 +138,8 @@ mod tests {
             runtime_arguments: vec!["--no-eval", "--containall"],
             image: "/home/user/multi-cri/images/perl.sif",
             program: vec!["perl", "-v"],
+            launcher: vec![],
+            module: "",
         }
     }
 
@@ -155,6 +167,8 @@ mod tests {
                 "",
                 "é\u{7f}",
             ],
+            launcher: vec!["mpirun", "-x", "A=$(id) 'b'\n"],
+            module: "a; id",
         }
     }
 

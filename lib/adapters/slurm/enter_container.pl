@@ -32,6 +32,8 @@ sub look_for_container {
   my $start = slurp("$directory/status/start");
   my ($parent) = ($start // '') =~ /^pid=(\d+)$/m or return;
   fail('ended', 'its processes are gone') if !is_of_job($parent);
+  opendir my $status, "$directory/status" or return;
+  fail('node', 'it is the ranks of an MPI job, each in a container of its own') if grep { /^ranks\./ } readdir $status;
   my $own = readlink '/proc/self/ns/pid';
   my $hidden = 0;
   for my $child (children_of($parent)) {

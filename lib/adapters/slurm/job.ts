@@ -19,6 +19,12 @@ import { TERMINATION_FILE, terminationMount, withTermination } from "./terminati
 const RESULTS_PATH = "/.multicri/results";
 const RESULTS_VARIABLE = "MULTICRI_RESULTS_DIR";
 
+/**
+ * Instead of --containall: ranks on one node reach each other through /dev/shm, /tmp and each other's memory, and other
+ * nodes by devices. What they do not get is the environment, and the host's files that a runtime would show.
+ */
+const RANK_ARGUMENTS = ["--cleanenv", "--no-mount", "home,cwd,hostfs,bind-paths"];
+
 /** The job of one container, as files of its directory on the cluster. */
 export interface JobFiles {
   name: string;
@@ -72,6 +78,7 @@ export function workingDirectory(
 /** Renders everything that is submitted. @throws CriError INVALID_ARGUMENT for what cannot be passed on. */
 export function renderJob(request: JobRequest): JobFiles {
   const { config, settings, directory, staging } = request;
+  const { mpi } = settings;
   const image = request.image.config;
   const environment = renderEnvironment([
     ...imageVariables(image),
@@ -88,6 +95,9 @@ export function renderJob(request: JobRequest): JobFiles {
   const options = [
     // A second run of one container is Kubernetes' decision, not Slurm's.
     { name: "no-requeue" },
+    ...(mpi?.ranks === undefined || saysTasks(settings.options)
+      ? []
+      : [{ name: "ntasks", value: mpi.ranks }]),
     ...resourceOptions(
       shared ? request.sandbox.linux?.resources : config.linux?.resources,
       countingResources(request.mapResources, settings.options),
@@ -105,16 +115,19 @@ export function renderJob(request: JobRequest): JobFiles {
     runtimeArguments: [
       // The environment as it is, not evaluated by a shell; nothing of the host but what is bound here.
       "--no-eval",
-      "--containall",
+      ...(mpi === undefined ? ["--containall"] : RANK_ARGUMENTS),
       "--pwd",
       workingDirectory(config, image),
       ...bindArguments({ source: request.results, destination: RESULTS_PATH, readonly: false }),
       ...staging.binds.flatMap(bindArguments),
-      ...hostnameArguments(request.sandbox),
+      // Ranks are on many hosts, and some libraries tell by the name which are on the same one.
+      ...(mpi === undefined ? hostnameArguments(request.sandbox) : []),
       ...runtimeArguments,
     ],
     image: request.imagePath,
     argv,
+    launcher: mpi?.launcher ?? [],
+    module: mpi?.module ?? "",
   });
   return {
     name,
@@ -140,6 +153,11 @@ export function renderJob(request: JobRequest): JobFiles {
 
 /** Nobody else enters it, whatever the modes of the copies in it. */
 const COPIES_DIRECTORY: ArchiveEntry = { kind: "directory", name: COPIES, mode: 0o700 };
+
+/** Whether the settings say how many tasks there are. */
+function saysTasks(options: ContainerSettings["options"]): boolean {
+  return options.some(({ name }) => ["ntasks", "ntasks-per-node"].includes(name));
+}
 
 function privateFiles(files: Record<string, string>): ArchiveEntry[] {
   return Object.entries(files).map(([name, content]) => ({

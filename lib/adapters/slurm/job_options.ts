@@ -12,6 +12,8 @@ export const VOLUME_ANNOTATION = `${ANNOTATION_PREFIX}volume`;
 
 /** The pod's annotation by which its containers share one job. */
 export const ALLOCATION_ANNOTATION = `${ANNOTATION_PREFIX}allocation`;
+/** The pod's annotation that says what starts the ranks of its MPI jobs: `mpirun`, or a type of srun(1), `--mpi`. */
+export const MPI_ANNOTATION = `${ANNOTATION_PREFIX}mpi`;
 
 /** The time limit of a pod's jobs; in an UpdateContainerResources, another one. */
 export const TIME_LIMIT_ANNOTATION = `${ANNOTATION_PREFIX}time-limit`;
@@ -21,6 +23,7 @@ const OTHER_ANNOTATIONS: readonly string[] = [
   CLUSTER_ANNOTATION,
   VOLUME_ANNOTATION,
   ALLOCATION_ANNOTATION,
+  MPI_ANNOTATION,
   `${ANNOTATION_PREFIX}runtime-handler`,
 ];
 

@@ -65,6 +65,8 @@ multicri_prerun=no
 multicri_usage_seconds=10
 multicri_runtime_arguments=('--no-eval' '--containall' '--pwd' '/srv' '--mount' 'type=bind,source=/home/u/it'\\''s/s1/c1/results,destination=/.multicri/results')
 multicri_program=('/entry' 'by' 'default')
+multicri_launcher=()
+multicri_module=''
 multicri_job=\${SLURM_JOB_ID:-none}
 export SLURM_DEBUG='1'
 `;
@@ -100,6 +102,27 @@ Deno.test("renderJob() writes the prerun as a file of its own", () => {
   const { settings } = request();
   const job = renderJob(request({ settings: { ...settings, prerun: "module load x\n" } }));
   assertEquals(fileOf(job, "prerun.sh"), "module load x\n");
+});
+
+Deno.test("renderJob() hands the ranks of an MPI job to its launcher, and shows them each other", () => {
+  const { settings } = request();
+  const mpi = { launcher: ["mpirun", "-np", "3"], module: "4.1", ranks: "3" };
+  const sandbox = PodSandboxConfig.fromPartial({ hostname: "pod" });
+  const script = (options: typeof settings.options) =>
+    fileOf(renderJob(request({ sandbox, settings: { ...settings, mpi, options } })), "job.sh");
+  const plain = script([]);
+  for (
+    const line of [
+      "multicri_launcher=('mpirun' '-np' '3')\nmulticri_module='4.1'\n",
+      "('--no-eval' '--cleanenv' '--no-mount' 'home,cwd,hostfs,bind-paths' '--pwd' ",
+      '#SBATCH --ntasks="3"\n',
+    ]
+  ) assertStringIncludes(plain, line);
+  assertEquals(plain.includes("'--hostname'"), false);
+  assertEquals(
+    script([{ name: "ntasks-per-node", value: "2" }]).includes("#SBATCH --ntasks="),
+    false,
+  );
 });
 
 for (const asked of [{ stdin: true }, { tty: true }, { stdin: true, stdinOnce: true, tty: true }]) {

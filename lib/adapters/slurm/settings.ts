@@ -11,6 +11,7 @@ import {
   readJobOptions,
   unusable,
 } from "./job_options.ts";
+import { type MpiSettings, readMpi } from "./mpi.ts";
 
 export interface Variable {
   name: string;
@@ -27,6 +28,8 @@ export interface ContainerSettings extends JobOptions {
   cluster: ClusterChoice;
   /** CLUSTER_CONFIG: a script that runs in the job before the container. */
   prerun: string;
+  /** How the ranks of an MPI job are started; undefined for a program that runs once. */
+  mpi?: MpiSettings;
   /** What the program in the container gets. */
   program: Variable[];
 }
@@ -40,8 +43,8 @@ const RESERVED_NAMES = new Set([
 
 /**
  * Takes a container's environment apart; a later value of a name wins.
- * @throws CriError INVALID_ARGUMENT for a value that cannot be used, PERMISSION_DENIED for a cluster that
- * the administrator does not allow, UNIMPLEMENTED for MPI.
+ * @throws CriError INVALID_ARGUMENT for a value that cannot be used, PERMISSION_DENIED for a cluster or
+ * MPI_FLAGS that the administrator does not allow.
  */
 export function readSettings(
   envs: readonly KeyValue[],
@@ -49,14 +52,13 @@ export function readSettings(
   clusters: Clusters,
 ): ContainerSettings {
   const all = new Map(envs.map(({ key, value }) => [key, decode(key, value)]));
-  if (all.get("MPI_VERSION")) {
-    throw new CriError(
-      "UNIMPLEMENTED",
-      "MPI_VERSION is set, but MPI jobs are not available in this version of multicri; unset it.",
-    );
-  }
+  const cluster = chooseCluster(all, sandbox, clusters);
+  const mayRunCommands = cluster.kind === "own" ||
+    clusters.named.get(cluster.name)?.prerun === true;
+  const mpi = readMpi(all, sandbox.annotations, mayRunCommands);
   return {
-    cluster: chooseCluster(all, sandbox, clusters),
+    cluster,
+    ...(mpi === undefined ? {} : { mpi }),
     ...readJobOptions(all, sandbox.annotations),
     prerun: all.get("CLUSTER_CONFIG") ?? "",
     program: [...all].filter(([name]) => !isReserved(name)).map(([name, value]) => ({

@@ -107,7 +107,7 @@ const REFUSALS: readonly [values: Values, code: string, words: string][] = [
   [{ JOB_NUM_NODES: "0" }, "INVALID_ARGUMENT", "a number of nodes"],
   [{ JOB_NUM_CORES: "two" }, "INVALID_ARGUMENT", 'current value is "two"'],
   [{ JOB_NUM_TASKS_NODE: "-1" }, "INVALID_ARGUMENT", "a number of tasks"],
-  [{ MPI_VERSION: "4" }, "UNIMPLEMENTED", "MPI_VERSION"],
+  [{ MPI_VERSION: "/home/u/own" }, "INVALID_ARGUMENT", "MPI_VERSION"],
   [{ TOKEN: new Uint8Array([0xff, 0xfe]) }, "INVALID_ARGUMENT", "TOKEN: its value must be UTF-8"],
 ];
 
@@ -233,6 +233,10 @@ const CHOICES: readonly [what: string, Asked, ClusterChoice][] = [
     annotation: "prerun",
     values: { CLUSTER_CONFIG: "module load x" },
   }, { kind: "named", name: "prerun" }],
+  ["the entry allows the prerun, so that flags may run commands too", {
+    annotation: "prerun",
+    values: { MPI_VERSION: "4", MPI_FLAGS: "sh" },
+  }, { kind: "named", name: "prerun" }],
   ["the prerun is empty", { annotation: "open", values: { CLUSTER_CONFIG: "" } }, {
     kind: "named",
     name: "open",
@@ -259,6 +263,11 @@ const NOT_CHOSEN: readonly [Asked, code: string, words: string][] = [
     "prerun: true",
   ],
   [{ defaultName: "open", values: { CLUSTER_CONFIG: " " } }, "PERMISSION_DENIED", "prerun: true"],
+  [
+    { annotation: "open", values: { MPI_VERSION: "4", MPI_FLAGS: "-np 2 sh" } },
+    "PERMISSION_DENIED",
+    'Cannot use "sh" of MPI_FLAGS',
+  ],
   [{}, "INVALID_ARGUMENT", "CLUSTER_HOST must be set"],
   // Half a login of the pod's must never become the node's.
   ...[...Object.keys(LOGIN), "CLUSTER_PORT", "CLUSTER_KEYVALUE"].flatMap((name) =>

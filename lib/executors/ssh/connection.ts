@@ -5,8 +5,11 @@ import { CriError, messageOf } from "../../base/error.ts";
 import { ChannelBudget } from "./channel_budget.ts";
 import type { LoggedIn } from "./logged_in.ts";
 import { CommandChannel } from "./command_channel.ts";
+import { skipSftpBanners } from "./sftp_banner.ts";
 import { SFTP_TIMEOUT_MS, SftpChannel } from "./sftp_channel.ts";
 import { COMMAND_LINE } from "./shell.ts";
+
+skipSftpBanners();
 
 /** How long a goodbye may take before the socket is closed without one. */
 const CLOSE_TIMEOUT_MS = 1_000;
