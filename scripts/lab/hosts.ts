@@ -62,6 +62,8 @@ const DEVICES: [string, string, number, number, string][] = [
   // Everyone may mount by FUSE, as Debian's udev rules have it: squashfuse needs it.
   ["fuse", "c", 10, 229, "666"],
   ["loop-control", "c", 10, 237, "600"],
+  // Apptainer makes others by itself, but locks this one, whichever it takes.
+  ["loop0", "b", 7, 0, "600"],
 ];
 
 /** The folder of a host's root on the machine. */
