@@ -20,7 +20,7 @@ import {
   type RegistryImage as RegistrySource,
   type VolumeImage,
 } from "../../wasm/core.ts";
-import { credentialsFor } from "./credentials.ts";
+import { credentialsFor, whyNotSent } from "./credentials.ts";
 import { poolFsInfo } from "./disk_usage.ts";
 import { findImage } from "./find_image.ts";
 import { listedImage, withoutTag } from "./listed_image.ts";
@@ -83,8 +83,10 @@ export class ImageService {
           const workDir = await Deno.makeTempDir({ dir: this.#workDir });
           try {
             if (isInRegistry(source)) {
-              const auth = credentialsFor(source.registry, source.prefixed, request.auth);
-              return await this.#pullFromRegistry(name, source, { auth, workDir, signal });
+              const { registry, prefixed } = source;
+              const auth = credentialsFor(registry, prefixed, request.auth);
+              const notSent = whyNotSent(registry, prefixed, request.auth);
+              return await this.#pullFromRegistry(name, source, { auth, notSent, workDir, signal });
             }
             const image = await this.#watched(
               asked,
