@@ -89,7 +89,8 @@ if [ -e attempted ]; then
   ${findJob(options.jobName)} || exit ${SUBMIT_EXIT.TRY_AGAIN}
 else
   tar -xpf - || exit ${SUBMIT_EXIT.FILES}
-  : >attempted || exit ${SUBMIT_EXIT.FILES}
+  # Not ":", whose redirection ends a POSIX shell when it fails, without that code.
+  true >attempted || exit ${SUBMIT_EXIT.FILES}
   job=
 fi
 if [ -z "$job" ]; then
