@@ -48,6 +48,12 @@ export function readSettings(
   sandbox: Pick<PodSandboxConfig, "annotations" | "metadata">,
   clusters: Clusters,
 ): ContainerSettings {
+  if (envs.some(({ key }) => key === "")) {
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      "Cannot pass on a variable of the container: its name must not be empty.",
+    );
+  }
   const all = new Map(envs.map(({ key, value }) => [key, decode(key, value)]));
   if (all.get("MPI_VERSION")) {
     throw new CriError(
@@ -55,9 +61,19 @@ export function readSettings(
       "MPI_VERSION is set, but MPI jobs are not available in this version of multicri; unset it.",
     );
   }
+  const cluster = chooseCluster(all, sandbox, clusters);
+  const options = readJobOptions(all, sandbox.annotations);
+  const unused = cluster.kind === "own" && Object.hasOwn(sandbox.annotations, CLUSTER_ANNOTATION)
+    ? [
+      `the annotation ${
+        JSON.stringify(CLUSTER_ANNOTATION)
+      }: the container's own CLUSTER_ variables win`,
+    ]
+    : [];
   return {
-    cluster: chooseCluster(all, sandbox, clusters),
-    ...readJobOptions(all, sandbox.annotations),
+    cluster,
+    ...options,
+    ignoredLines: [...unused, ...options.ignoredLines],
     prerun: all.get("CLUSTER_CONFIG") ?? "",
     program: [...all].filter(([name]) => !isReserved(name)).map(([name, value]) => ({
       name,

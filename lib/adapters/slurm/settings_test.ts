@@ -107,6 +107,7 @@ const REFUSALS: readonly [values: Values, code: string, words: string][] = [
   [{ JOB_NUM_NODES: "0" }, "INVALID_ARGUMENT", "a number of nodes"],
   [{ JOB_NUM_CORES: "two" }, "INVALID_ARGUMENT", 'current value is "two"'],
   [{ JOB_NUM_TASKS_NODE: "-1" }, "INVALID_ARGUMENT", "a number of tasks"],
+  [{ "": "x" }, "INVALID_ARGUMENT", "its name must not be empty"],
   [{ MPI_VERSION: "4" }, "UNIMPLEMENTED", "MPI_VERSION"],
   [{ TOKEN: new Uint8Array([0xff, 0xfe]) }, "INVALID_ARGUMENT", "TOKEN: its value must be UTF-8"],
 ];
