@@ -13,8 +13,8 @@ import { RunningServer } from "./lib/admin/running_server.ts";
 import { checkRegistryCredentials } from "./lib/config/registry_credentials.ts";
 import { knownLogins } from "./lib/admin/clusters.ts";
 import { readClusters } from "./lib/config/clusters.ts";
-import { runImagesCommand } from "./lib/admin/images.ts";
-import { runJobsCommand } from "./lib/admin/jobs.ts";
+import { type ImagesPlace, runImagesCommand } from "./lib/admin/images.ts";
+import { type JobsPlace, runJobsCommand } from "./lib/admin/jobs.ts";
 import { type Config, parseInvocation } from "./lib/config/flags.ts";
 import { UsageError } from "./lib/config/usage_error.ts";
 import { SYSTEMD_SIGN } from "./lib/config/permissions.ts";
@@ -145,40 +145,31 @@ async function serve(config: Config, log: Logger): Promise<void> {
 
 /** Runs an administrator's command about images; returns the exit code. */
 function administerImages(config: Config, command: ImagesCommand): Promise<number> {
-  return administer(config, async ({ sessions }) => {
-    const logins = knownLogins(readClusters(config), (name) => Deno.env.get(name));
-    const place = { logins, sessions, slurm: config.slurm, print: writeStdoutLine };
-    return await runImagesCommand(place, command);
-  });
+  return administer(config, (place) => runImagesCommand(place, command));
 }
 
 /** Runs an administrator's command about jobs; returns the exit code. */
 function administerJobs(config: Config, command: JobsCommand): Promise<number> {
-  return administer(config, async ({ sessions, log }) => {
-    const server = new RunningServer(config.socketPath, systemClock, log);
-    try {
-      await server.connect();
-      const logins = knownLogins(readClusters(config), (name) => Deno.env.get(name));
-      const place = { logins, sessions, server, slurm: config.slurm, print: writeStdoutLine };
-      return await runJobsCommand(place, command);
-    } finally {
-      await server.close();
-    }
-  });
+  return administer(config, (place) => runJobsCommand(place, command));
 }
 
 /** Runs a command that needs the clusters, and says by the exit code whether it succeeded. */
 async function administer(
   config: Config,
-  run: (means: { sessions: ClusterSessions; log: Logger }) => Promise<boolean>,
+  run: (place: JobsPlace & ImagesPlace) => Promise<boolean>,
 ): Promise<number> {
   const log = createLogger({ threshold: "error", write: writeStderrLine });
   await makeDirectory(config.rootDir);
   const hostKeys = new HostKeys(join(config.rootDir, "known_hosts"), log);
   const sessions = new ClusterSessions({ hostKeys, logger: log, clock: systemClock });
+  const server = new RunningServer(config.socketPath, systemClock, log);
   try {
-    return await run({ sessions, log }) ? 0 : EXIT_FAILURE;
+    await server.connect();
+    const logins = knownLogins(readClusters(config), (name) => Deno.env.get(name));
+    const place = { logins, sessions, server, slurm: config.slurm, print: writeStdoutLine };
+    return await run(place) ? 0 : EXIT_FAILURE;
   } finally {
+    await server.close();
     await sessions.closeAll();
   }
 }
@@ -236,7 +227,10 @@ async function main(args: readonly string[]): Promise<number> {
     }
   } catch (error) {
     writeStderrLine(`multicri: ${messageOf(error)}`);
-    if (error instanceof UsageError) return EXIT_USAGE;
+    if (error instanceof UsageError) {
+      if (error.help !== undefined) writeStderrLine(error.help);
+      return EXIT_USAGE;
+    }
     if (!(error instanceof CriError) && error instanceof Error) writeStderrLine(error.stack ?? "");
     return EXIT_FAILURE;
   }

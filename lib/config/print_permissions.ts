@@ -29,7 +29,7 @@ function flagsOf(invocation: Invocation): readonly string[] {
     case "images":
     case "jobs": {
       const { kind, config } = invocation;
-      return commandPermissionFlags(kind, config, readClusters(config));
+      return commandPermissionFlags(config, readClusters(config));
     }
     default:
       return invocation satisfies never;
