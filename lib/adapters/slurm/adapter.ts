@@ -206,14 +206,14 @@ export class SlurmAdapter implements Adapter {
     tty: boolean,
     signal: AbortSignal,
   ): Promise<CommandRunner> {
-    const container = await runningSoon(this.store, this.clock, id, signal);
+    const container = await runningSoon(this.store, this.clock, id, "run a command in", signal);
     const request = execRequest(this.store, container, argv, 0);
     const { account } = await this.#active.of(id);
     return (streams, gone) => streamExec(request, tty, account, this.clock, streams, gone);
   }
 
   async openAttach(id: string, signal: AbortSignal): Promise<CommandRunner> {
-    const container = await runningSoon(this.store, this.clock, id, signal);
+    const container = await runningSoon(this.store, this.clock, id, "attach to", signal);
     const { account } = await this.#active.of(id);
     return (streams, gone) =>
       attachToJob(container, account, this.store, this.clock, streams, gone);
