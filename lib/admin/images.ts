@@ -49,9 +49,9 @@ export async function runImagesCommand(
       for (const image of images) place.print(describe(name, image, names));
       const bytes = images.reduce((sum, image) => sum + image.sizeBytes, 0);
       place.print(
-        `${name}: ${images.length} images${command.kind === "prune" ? " removed" : ""}, ${
-          megabytes(bytes)
-        }`,
+        `${name}: ${images.length} image${images.length === 1 ? "" : "s"}${
+          command.kind === "prune" ? " removed" : ""
+        }, ${megabytes(bytes)}`,
       );
     } catch (error) {
       allWell = false;

@@ -45,8 +45,8 @@ Deno.test("images on a cluster are listed and pruned, but never one that a conta
     for await (const { name } of Deno.readDir(images)) {
       await Deno.utime(join(images, name), monthAgo, monthAgo);
     }
-    assertMatch((await command("prune", "20")).stdout, /lab: 1 images removed/);
-    assertMatch((await command("list")).stdout, /in use .*\nlab: 1 images/);
+    assertMatch((await command("prune", "20")).stdout, /lab: 1 image removed/);
+    assertMatch((await command("list")).stdout, /in use .*\nlab: 1 image/);
     await server.crictlOk(["rmp", "--force", used.pod]);
 
     const byEnvironment = await lab.exec("knode", [
@@ -64,7 +64,7 @@ Deno.test("images on a cluster are listed and pruned, but never one that a conta
     // At the default socket nobody answers.
     assertMatch(
       byEnvironment.stdout,
-      /^env: .*\nenv: 1 images.*\nThe images' names are not known: /,
+      /^env: .*\nenv: 1 image.*\nThe images' names are not known: /,
     );
 
     const unknown = await command("delete");
