@@ -16,7 +16,7 @@ import { readClusters } from "./lib/config/clusters.ts";
 import { type ImagesPlace, runImagesCommand } from "./lib/admin/images.ts";
 import { type JobsPlace, runJobsCommand } from "./lib/admin/jobs.ts";
 import { type Config, parseInvocation } from "./lib/config/flags.ts";
-import { UsageError } from "./lib/config/usage_error.ts";
+import { describeUsage, UsageError } from "./lib/config/usage_error.ts";
 import { SYSTEMD_SIGN } from "./lib/config/permissions.ts";
 import { backendFromHandlers } from "./lib/cri/service.ts";
 import type { ImagesCommand } from "./lib/config/images_command.ts";
@@ -226,11 +226,11 @@ async function main(args: readonly string[]): Promise<number> {
         return invocation satisfies never;
     }
   } catch (error) {
-    writeStderrLine(`multicri: ${messageOf(error)}`);
     if (error instanceof UsageError) {
-      if (error.help !== undefined) writeStderrLine(error.help);
+      writeStderrLine(describeUsage(error));
       return EXIT_USAGE;
     }
+    writeStderrLine(`multicri: ${messageOf(error)}`);
     if (!(error instanceof CriError) && error instanceof Error) writeStderrLine(error.stack ?? "");
     return EXIT_FAILURE;
   }

@@ -1,3 +1,5 @@
+import { messageOf } from "../base/error.ts";
+
 /** A command line or environment that cannot be used; the message is for the person who typed it. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
@@ -6,6 +8,13 @@ export class UsageError extends Error {
   constructor(message: string, readonly help?: string) {
     super(message);
   }
+}
+
+/** What is told of it: the sentence on one line, and the help below. */
+export function describeUsage(error: UsageError): string {
+  return [`multicri: ${messageOf(error)}`, ...(error.help === undefined ? [] : [error.help])].join(
+    "\n",
+  );
 }
 
 /** Text that came from outside, on one line whatever is in it. */
