@@ -185,7 +185,11 @@ Deno.test("a start is refused naming both fingerprints when the host key has cha
 const pullErrors: [string, string, RegExp][] = [
   ["the image does not exist", "multicri/docker-repository.lab/absent:1", /no such image/],
   ["the prefix is misspelt", "multicri/sigularity-repository.a/b", /singularity-repository/],
-  ["the prefix of a plain name is misspelt", "dokcer-repository.busybox", /"docker-repository"/],
+  [
+    "the prefix of a plain name is misspelt",
+    "dokcer-repository.busybox",
+    /nearest known one is \\?"docker-repository/,
+  ],
   [
     "the credentials of a prefixed name are not for its registry",
     "multicri/docker-repository.REGISTRY:5001/lab/busybox:1",
