@@ -192,7 +192,13 @@ Deno.test("a job says why the program never ran", async (t) => {
       error: `is too old: it must be Apptainer 1.1, SingularityCE 3.10 or newer`,
       code: 125,
     })),
-    { name: "prerun exits", runtime: runs, prerun: "exit 3", error: "CLUSTER_CONFIG ended", code: 3 },
+    {
+      name: "prerun exits",
+      runtime: runs,
+      prerun: "exit 3",
+      error: "CLUSTER_CONFIG ended",
+      code: 3,
+    },
     {
       name: "prerun says why",
       runtime: runs,
