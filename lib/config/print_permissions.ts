@@ -26,10 +26,8 @@ function flagsOf(invocation: Invocation): readonly string[] {
     case "serve":
       return permissionFlags(invocation.config, readClusters(invocation.config));
     case "images":
-    case "jobs": {
-      const { kind, config } = invocation;
-      return commandPermissionFlags(config, readClusters(config));
-    }
+    case "jobs":
+      return commandPermissionFlags(invocation.config, readClusters(invocation.config));
     default:
       return invocation satisfies never;
   }

@@ -36,7 +36,7 @@ Deno.test("images on a cluster are listed and pruned, but never one that a conta
 
     const listed = await command("list");
     assertEquals([listed.code, listed.stderr], [0, ""]);
-    assertMatch(listed.stdout, /lab: [0-9a-f]{64}\.sif {2}\d+\.\d MB {2}in use  \S+\/\S+:\S+/);
+    assertMatch(listed.stdout, /lab: [0-9a-f]{64}\.sif {2}\d+\.\d MB {2}in use {2}\S+\/\S+:\S+/);
     assertMatch(listed.stdout, /lab: [0-9a-f]{64}\.sif {2}\d+\.\d MB {2}last asked for /);
     assertMatch(listed.stdout, /lab: 2 images, \d+\.\d MB\n$/);
 
