@@ -121,6 +121,21 @@ for (const [values, code, words] of REFUSALS) {
   });
 }
 
+Deno.test("readSettings() tells of an annotation that the container's own login makes mean nothing", () => {
+  const annotations = { "multicri.io/cluster": "gpu" };
+  const envs = Object.entries(LOGIN).map(([key, value]) => ({
+    key,
+    value: new TextEncoder().encode(value),
+  }));
+  const { cluster, ignoredLines } = readSettings(
+    envs,
+    { annotations, metadata: undefined },
+    { allowed: [], named: new Map(), defaultName: undefined },
+  );
+  assertEquals([cluster.kind, ignoredLines.length], ["own", 1]);
+  assertStringIncludes(ignoredLines[0] ?? "", '"multicri.io/cluster"');
+});
+
 const JUMPS: readonly [values: Values, jump: Record<string, unknown>][] = [
   [{ CLUSTER_JUMP_HOST: "gate" }, { host: "gate", port: 22, user: "u", password: "secret" }],
   [
