@@ -13,11 +13,11 @@ import { RunningServer } from "./lib/admin/running_server.ts";
 import { checkRegistryCredentials } from "./lib/config/registry_credentials.ts";
 import { knownLogins } from "./lib/admin/clusters.ts";
 import { readClusters } from "./lib/config/clusters.ts";
-import { runImagesCommand } from "./lib/admin/images.ts";
-import { runJobsCommand } from "./lib/admin/jobs.ts";
+import { type ImagesPlace, runImagesCommand } from "./lib/admin/images.ts";
+import { type JobsPlace, runJobsCommand } from "./lib/admin/jobs.ts";
 import { runSiteCommand, siteJob } from "./lib/admin/site.ts";
 import { type Config, parseInvocation } from "./lib/config/flags.ts";
-import { UsageError } from "./lib/config/usage_error.ts";
+import { describeUsage, UsageError } from "./lib/config/usage_error.ts";
 import { SYSTEMD_SIGN } from "./lib/config/permissions.ts";
 import { backendFromHandlers } from "./lib/cri/service.ts";
 import type { ImagesCommand } from "./lib/config/images_command.ts";
@@ -147,55 +147,49 @@ async function serve(config: Config, log: Logger): Promise<void> {
 
 /** Runs an administrator's command about images; returns the exit code. */
 function administerImages(config: Config, command: ImagesCommand): Promise<number> {
-  return administer(config, async ({ sessions }) => {
-    const logins = knownLogins(readClusters(config), (name) => Deno.env.get(name));
-    const place = { logins, sessions, slurm: config.slurm, print: writeStdoutLine };
-    return await runImagesCommand(place, command);
-  });
+  return administer(config, (place) => runImagesCommand(place, command));
 }
 
 /** Runs an administrator's command about jobs; returns the exit code. */
 function administerJobs(config: Config, command: JobsCommand): Promise<number> {
-  return administer(config, async ({ sessions, log }) => {
+  return administer(config, (place) => runJobsCommand(place, command));
+}
+
+/** Runs an administrator's command about what clusters offer; returns the exit code. */
+function administerSite(config: Config, command: SiteCommand): Promise<number> {
+  const job = siteJob((name) => Deno.env.get(name));
+  return atClusters(config, (place) => runSiteCommand({ ...place, job }, command));
+}
+
+/** Runs a command about what clusters and a server that may run hold; returns the exit code. */
+function administer(
+  config: Config,
+  run: (place: JobsPlace & ImagesPlace) => Promise<boolean>,
+): Promise<number> {
+  return atClusters(config, async (place, log) => {
     const server = new RunningServer(config.socketPath, systemClock, log);
     try {
       await server.connect();
-      const logins = knownLogins(readClusters(config), (name) => Deno.env.get(name));
-      const place = { logins, sessions, server, slurm: config.slurm, print: writeStdoutLine };
-      return await runJobsCommand(place, command);
+      return await run({ ...place, server });
     } finally {
       await server.close();
     }
   });
 }
 
-/** Runs an administrator's command about what clusters offer; returns the exit code. */
-function administerSite(config: Config, command: SiteCommand): Promise<number> {
-  return administer(config, async ({ sessions }) => {
-    const env = (name: string) => Deno.env.get(name);
-    const logins = knownLogins(readClusters(config), env);
-    const place = {
-      logins,
-      sessions,
-      slurm: config.slurm,
-      job: siteJob(env),
-      print: writeStdoutLine,
-    };
-    return await runSiteCommand(place, command);
-  });
-}
-
 /** Runs a command that needs the clusters, and says by the exit code whether it succeeded. */
-async function administer(
+async function atClusters(
   config: Config,
-  run: (means: { sessions: ClusterSessions; log: Logger }) => Promise<boolean>,
+  run: (place: Omit<JobsPlace, "server">, log: Logger) => Promise<boolean>,
 ): Promise<number> {
   const log = createLogger({ threshold: "error", write: writeStderrLine });
   await makeDirectory(config.rootDir);
   const hostKeys = new HostKeys(join(config.rootDir, "known_hosts"), log);
   const sessions = new ClusterSessions({ hostKeys, logger: log, clock: systemClock });
+  const logins = knownLogins(readClusters(config), (name) => Deno.env.get(name));
+  const place = { logins, sessions, slurm: config.slurm, print: writeStdoutLine };
   try {
-    return await run({ sessions, log }) ? 0 : EXIT_FAILURE;
+    return await run(place, log) ? 0 : EXIT_FAILURE;
   } finally {
     await sessions.closeAll();
   }
@@ -255,8 +249,11 @@ async function main(args: readonly string[]): Promise<number> {
         return invocation satisfies never;
     }
   } catch (error) {
+    if (error instanceof UsageError) {
+      writeStderrLine(describeUsage(error));
+      return EXIT_USAGE;
+    }
     writeStderrLine(`multicri: ${messageOf(error)}`);
-    if (error instanceof UsageError) return EXIT_USAGE;
     if (!(error instanceof CriError) && error instanceof Error) writeStderrLine(error.stack ?? "");
     return EXIT_FAILURE;
   }

@@ -196,12 +196,25 @@ Deno.test("a job says why the program never ran", async (t) => {
       error: `is too old: it must be Apptainer 1.1, SingularityCE 3.10 or newer`,
       code: 125,
     })),
-    { name: "prerun exits", runtime: runs, prerun: "exit 3", error: "prerun.sh ended", code: 3 },
+    {
+      name: "prerun exits",
+      runtime: runs,
+      prerun: "exit 3",
+      error: "CLUSTER_CONFIG ended",
+      code: 3,
+    },
+    {
+      name: "prerun says why",
+      runtime: runs,
+      prerun: "{ echo first; echo 'x: not found'; } >slurm.log; false",
+      error: "CLUSTER_CONFIG ended with code 1: x: not found",
+      code: 1,
+    },
     {
       name: "prerun exits 0",
       runtime: runs,
       prerun: "exit 0",
-      error: "prerun.sh ended",
+      error: "CLUSTER_CONFIG ended",
       code: 125,
     },
     { name: "prerun fails", runtime: runs, prerun: "false", error: "with code 1", code: 1 },
@@ -209,6 +222,13 @@ Deno.test("a job says why the program never ran", async (t) => {
       name: "runtime fails",
       runtime: "echo 'FATAL:   no such program' >&2; exit 255",
       error: "the container runtime says: no such program",
+      code: 255,
+    },
+    {
+      name: "runtime fails and the program's name has a newline",
+      runtime: "printf 'FATAL:   stat a\\n: none\\n' >&2; exit 255",
+      job: { argv: ["a\n"] },
+      error: "the container runtime says: stat a : none",
       code: 255,
     },
   ];
@@ -229,7 +249,7 @@ Deno.test("a prerun that bash cannot read ends the job", async () => {
   // 1 or 2, as bash's version has it.
   const code = await job.run();
   const exit = await job.status("exit");
-  assertEquals([exit.code, exit.error], [`${code}`, `prerun.sh ended with code ${code}`]);
+  assertEquals([exit.code, exit.error], [`${code}`, `CLUSTER_CONFIG ended with code ${code}`]);
   assertEquals([code > 0, await job.read("ran")], [true, undefined]);
 });
 
@@ -318,7 +338,7 @@ Deno.test("TERM in the prerun ends it and what it runs", async () => {
   await until("the prerun runs", async () => await job.read("sleeper") !== undefined);
   child.kill("SIGTERM");
   assertEquals((await child.status).code, 143);
-  assertEquals((await job.status("exit")).error, "prerun.sh ended the job");
+  assertEquals((await job.status("exit")).error, "CLUSTER_CONFIG ended the job");
   assertEquals(await job.read("ran"), undefined);
   const sleeper = `/proc/${(await job.read("sleeper"))?.trim()}/cmdline`;
   // Of a process that has ended, not even the zombie has a command line.

@@ -93,7 +93,15 @@ async function endJob(place: JobsPlace, cluster: string, jobId: string): Promise
   if (job === undefined) {
     throw new CriError("NOT_FOUND", `Cannot end ${cluster}/${jobId}: it is no job of multicri's.`);
   }
-  if ((await place.server.knownIds())?.has(job.containerId)) {
+  const known = await place.server.knownIds();
+  if (known === undefined) {
+    throw new CriError(
+      "UNAVAILABLE",
+      `Cannot end ${cluster}/${jobId}: whether it belongs to a pod of this node only its server knows, which does ` +
+        `not answer at ${place.server.socketPath}; start it.`,
+    );
+  }
+  if (known.has(job.containerId)) {
     throw new CriError(
       "FAILED_PRECONDITION",
       `Cannot end ${cluster}/${jobId}: it belongs to the pod ${job.pod} of this node; delete the pod.`,

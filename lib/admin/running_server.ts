@@ -3,6 +3,7 @@ import { CriError } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
 import {
   ListContainersResponse,
+  ListImagesResponse,
   ListPodSandboxResponse,
   UpdateContainerResourcesRequest,
 } from "../cri/api.generated.ts";
@@ -29,12 +30,24 @@ export class RunningServer {
   /** The ids of all containers and pod sandboxes it has records of; undefined when it does not answer. */
   async knownIds(): Promise<Set<string> | undefined> {
     if (this.#remote.state.kind !== "up") return undefined;
-    const everything = new Uint8Array();
-    const ask = (verb: "listContainers" | "listPodSandbox") =>
-      this.#remote.unary(methodOf(verb), everything, this.#context());
-    const { containers } = ListContainersResponse.decode(await ask("listContainers"));
-    const { items } = ListPodSandboxResponse.decode(await ask("listPodSandbox"));
+    const { containers } = ListContainersResponse.decode(await this.#all("listContainers"));
+    const { items } = ListPodSandboxResponse.decode(await this.#all("listPodSandbox"));
     return new Set([...containers, ...items].map(({ id }) => id));
+  }
+
+  /** The names of this node's images by their ids' hexadecimal digits; undefined when it does not answer. */
+  async imageNames(): Promise<Map<string, string[]> | undefined> {
+    if (this.#remote.state.kind !== "up") return undefined;
+    const { images } = ListImagesResponse.decode(await this.#all("listImages"));
+    return new Map(images.map(({ id, repoTags, repoDigests }) => [
+      // With other runtimes on the node, "@" and the runtime's name follow.
+      id.replace(/^sha256:/, "").replace(/@.*$/s, ""),
+      repoTags.length > 0 ? repoTags : repoDigests,
+    ]));
+  }
+
+  #all(verb: "listContainers" | "listPodSandbox" | "listImages"): Promise<Uint8Array> {
+    return this.#remote.unary(methodOf(verb), new Uint8Array(), this.#context());
   }
 
   /** Lets it give a container up. @throws CriError UNAVAILABLE when it does not answer, NOT_FOUND. */

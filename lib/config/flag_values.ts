@@ -1,6 +1,6 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { FLAGS, suggestion } from "./flag_table.ts";
-import { badValue, UsageError } from "./usage_error.ts";
+import { badValue, onOneLine, UsageError } from "./usage_error.ts";
 
 /**
  * Returns a look-up of each flag's raw value, its default where it was not given.
@@ -41,7 +41,9 @@ export function readFlags(args: readonly string[]): (name: string) => string {
       if (key === undefined) {
         throw strayArgument(arg);
       }
-      throw new UsageError(`Unknown flag '${arg}'${suggestion(key)}; --help lists the flags.`);
+      throw new UsageError(
+        `Unknown flag '${onOneLine(arg)}'${suggestion(key)}; --help lists the flags.`,
+      );
     },
   });
   const [stray] = parsed["_"] as unknown[];
@@ -55,5 +57,7 @@ export function readFlags(args: readonly string[]): (name: string) => string {
 }
 
 function strayArgument(arg: string): UsageError {
-  return new UsageError(`Cannot use the argument '${arg}': multicri takes flags only, see --help.`);
+  return new UsageError(
+    `Cannot use the argument '${onOneLine(arg)}': multicri takes flags only, see --help.`,
+  );
 }

@@ -98,13 +98,13 @@ export function parseInvocation(
 
   const config = readConfig(values, env);
   if (command === "images") {
-    return { kind: command, config, command: parsed(() => parseImagesCommand(words)) };
+    return { kind: command, config, command: parseImagesCommand(words) };
   }
   if (command === "site") {
     return { kind: command, config, command: parsed(() => parseSiteCommand(words)) };
   }
   return command === "jobs"
-    ? { kind: command, config, command: parsed(() => parseJobsCommand(words)) }
+    ? { kind: command, config, command: parseJobsCommand(words) }
     : { kind: "serve", config };
 }
 
@@ -141,7 +141,7 @@ function readConfig(
     streamAddr: ownAddress("--stream-addr", values("stream-addr") || "127.0.0.1"),
     streamPort: port("--stream-port", values("stream-port"), 0),
     usageIntervalSeconds: usageInterval(values("usage-interval")),
-    slurm: parsed(() => slurmSettings(env)),
+    slurm: slurmSettings(env),
   };
 }
 

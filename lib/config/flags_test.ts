@@ -137,6 +137,7 @@ const refusals: [string[], Record<string, string>, string][] = [
   [["--", "stray"], {}, "takes flags only"],
   [[], { CRI_SLURM_MOUNT_PATH: "../up" }, "CRI_SLURM_MOUNT_PATH"],
   [[], { CRI_SLURM_MOUNT_PATH: "/abs" }, "relative to $HOME"],
+  [[], { CRI_SLURM_MOUNT_PATH: "a\nb\x1b" }, "'a\\nb\\u001b'"],
   [[], { CRI_SLURM_MOUNT_PATH: "a:b" }, "CRI_SLURM_MOUNT_PATH"],
   [[], { CRI_SLURM_MOUNT_PATH: "a,b" }, "CRI_SLURM_MOUNT_PATH"],
   [[], { CRI_SLURM_IMAGE_REMOTE_MOUNT: "/scratch:ro" }, "CRI_SLURM_IMAGE_REMOTE_MOUNT"],

@@ -1,3 +1,5 @@
+import { UsageError } from "./usage_error.ts";
+
 /** An administrator's command about the images that lie on the clusters. */
 export type ImagesCommand =
   | { kind: "list" }
@@ -13,7 +15,7 @@ const DEFAULT_DAYS = 7;
 
 /**
  * Parses the words after `images`, up to the first flag.
- * @throws RangeError with a sentence about what is wrong.
+ * @throws UsageError with a sentence about what is wrong.
  */
 export function parseImagesCommand(words: readonly string[]): ImagesCommand {
   const [verb, days, ...rest] = words;
@@ -30,6 +32,9 @@ export function parseImagesCommand(words: readonly string[]): ImagesCommand {
   );
 }
 
-function wrong(why: string): RangeError {
-  return new RangeError(`Cannot run 'multicri images': ${why}. It is one of\n${IMAGES_USAGE}`);
+function wrong(why: string): UsageError {
+  return new UsageError(
+    `Cannot run 'multicri images': ${why}. It must be one of these:`,
+    IMAGES_USAGE,
+  );
 }

@@ -1,5 +1,6 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { parseImagesCommand } from "./images_command.ts";
+import { UsageError } from "./usage_error.ts";
 
 for (
   const [words, command] of [
@@ -18,6 +19,8 @@ for (
   Deno.test(`parseImagesCommand() ${command === undefined ? "refuses" : "reads"} '${words}'`, () => {
     const parse = () => parseImagesCommand(words.split(" ").filter((word) => word !== ""));
     if (command !== undefined) return assertEquals(parse(), command);
-    assertThrows(parse, RangeError, "multicri images prune [DAYS]");
+    const { message, help } = assertThrows(parse, UsageError);
+    assertEquals(message.includes("\n"), false);
+    assertStringIncludes(help ?? "", "\nmulticri images prune [DAYS]");
   });
 }

@@ -1,3 +1,5 @@
+import { UsageError } from "./usage_error.ts";
+
 /** An administrator's command about jobs on the clusters. */
 export type JobsCommand =
   /** Lists everything of ours on the clusters. */
@@ -15,7 +17,7 @@ multicri jobs abandon CONTAINER… [flags]     give up containers whose cluster 
 
 /**
  * Parses the words after `jobs`, up to the first flag.
- * @throws RangeError with a sentence about what is wrong.
+ * @throws UsageError with a sentence about what is wrong.
  */
 export function parseJobsCommand(words: readonly string[]): JobsCommand {
   const [verb, ...subjects] = words;
@@ -46,6 +48,9 @@ function parseJob(word: string): { cluster: string; jobId: string } {
   );
 }
 
-function wrong(why: string): RangeError {
-  return new RangeError(`Cannot run 'multicri jobs': ${why}. It is one of\n${JOBS_USAGE}`);
+function wrong(why: string): UsageError {
+  return new UsageError(
+    `Cannot run 'multicri jobs': ${why}. It must be one of these:`,
+    JOBS_USAGE,
+  );
 }

@@ -1,4 +1,4 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { parseInvocation } from "./flags.ts";
 import { UsageError } from "./usage_error.ts";
 import { type JobsCommand, parseJobsCommand } from "./jobs_command.ts";
@@ -22,7 +22,9 @@ for (
   const words of [[], ["list", "x"], ["end"], ["end", "17"], ["end", "a/b"], ["abandon"], ["x"]]
 ) {
   Deno.test(`parseJobsCommand() refuses '${words.join(" ")}' with the usage`, () => {
-    assertThrows(() => parseJobsCommand(words), RangeError, "multicri jobs list [flags]");
+    const { message, help } = assertThrows(() => parseJobsCommand(words), UsageError);
+    assertEquals(message.includes("\n"), false);
+    assertStringIncludes(help ?? "", "\nmulticri jobs end CLUSTER/JOB…");
   });
 }
 

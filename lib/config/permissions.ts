@@ -49,21 +49,16 @@ const ENVIRONMENT_FLAG = `--allow-env=${
 }`;
 
 /**
- * What `multicri jobs` and `multicri images` need: the clusters, the pinned host keys, and of the first the server's
- * socket; they start no program.
+ * What `multicri jobs` and `multicri images` need: the clusters, the pinned host keys and the server's socket; they
+ * start no program.
  */
-export function commandPermissionFlags(
-  command: "jobs" | "images",
-  config: Config,
-  clusters: Clusters,
-): string[] {
-  const sockets = command === "jobs" ? [config.socketPath] : [];
+export function commandPermissionFlags(config: Config, clusters: Clusters): string[] {
   const addresses = reachableAddresses(clusters)?.map(addressText);
   const net = addresses === undefined
     ? ""
-    : `=${[...sockets.map((path) => `unix:${path}`), ...addresses].join(",")}`;
+    : `=${[`unix:${config.socketPath}`, ...addresses].join(",")}`;
   const read = [
-    ...sockets,
+    config.socketPath,
     config.rootDir,
     ...(config.clustersFile === undefined ? [] : [config.clustersFile]),
   ];
@@ -71,7 +66,7 @@ export function commandPermissionFlags(
     "--no-prompt",
     `--allow-net${net}`,
     `--allow-read=${read.join(",")}`,
-    `--allow-write=${[...sockets, config.rootDir].join(",")}`,
+    `--allow-write=${[config.socketPath, config.rootDir].join(",")}`,
     `${ENVIRONMENT_FLAG},${LOGIN_VARIABLES.join(",")}`,
   ];
 }

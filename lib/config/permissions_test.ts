@@ -156,16 +156,14 @@ for (const kind of ["jobs", "images"] as const) {
     const invocation = parseInvocation(args, () => undefined);
     if (invocation.kind !== kind) throw new Error("expected a command");
     const { config } = invocation;
-    const flags = commandPermissionFlags(kind, config, readClusters(config));
-    const socket = `read:${at("cri.sock")}`;
+    const flags = commandPermissionFlags(config, readClusters(config));
     const allowed = [
       `write:${at("root/known_hosts")}`,
-      ...(kind === "jobs" ? [socket] : []),
+      `read:${at("cri.sock")}`,
       "net:login:22",
       "env:CLUSTER_PASSWORD",
     ];
     const refused = [
-      ...(kind === "jobs" ? [] : [socket]),
       ...["run:true", "net:other:22", `write:${at("beside")}`, "env:SECRET"],
     ];
     assertEquals(await permitted(flags, [...allowed, ...refused]), allowed);

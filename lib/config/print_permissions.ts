@@ -2,11 +2,10 @@
  * Prints, for the launcher, Deno's permission flags for a command line, one a line, each quoted for a POSIX
  * shell. Ends with 2 and a sentence when the command line cannot be used.
  */
-import { messageOf } from "../base/error.ts";
 import { writeStderrLine, writeStdoutLine } from "../base/log.ts";
 import { quoteShell } from "../../wasm/core.ts";
 import { type Invocation, parseInvocation } from "./flags.ts";
-import { UsageError } from "./usage_error.ts";
+import { describeUsage, UsageError } from "./usage_error.ts";
 import { readClusters } from "./clusters.ts";
 import {
   commandPermissionFlags,
@@ -20,7 +19,7 @@ try {
   for (const flag of flagsOf(invocation)) writeStdoutLine(quoteShell(flag));
 } catch (error) {
   if (!(error instanceof UsageError)) throw error;
-  writeStderrLine(`multicri: ${messageOf(error)}`);
+  writeStderrLine(describeUsage(error));
   Deno.exit(2);
 }
 
@@ -32,10 +31,8 @@ function flagsOf(invocation: Invocation): readonly string[] {
     case "serve":
       return permissionFlags(invocation.config, readClusters(invocation.config));
     case "images":
-    case "jobs": {
-      const { kind, config } = invocation;
-      return commandPermissionFlags(kind, config, readClusters(config));
-    }
+    case "jobs":
+      return commandPermissionFlags(invocation.config, readClusters(invocation.config));
     case "site":
       return sitePermissionFlags(invocation.config, readClusters(invocation.config));
     default:

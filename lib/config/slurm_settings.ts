@@ -1,4 +1,5 @@
 import { isAbsolute } from "@std/path";
+import { badValue } from "./usage_error.ts";
 
 /** The `CRI_SLURM_*` environment variables. */
 export interface SlurmSettings {
@@ -18,7 +19,7 @@ export interface SlurmSettings {
 
 /**
  * Reads them.
- * @throws RangeError with a sentence about a value that cannot be used.
+ * @throws UsageError with a sentence about a value that cannot be used.
  */
 export function slurmSettings(env: (name: string) => string | undefined): SlurmSettings {
   const build = env("CRI_SLURM_BUILD_IN_CLUSTER") || "false";
@@ -64,8 +65,4 @@ export function slurmSettings(env: (name: string) => string | undefined): SlurmS
     buildInJob: /^job$/i.test(build),
     followOnNode: /^node$/i.test(follow),
   };
-}
-
-function badValue(what: string, value: string, expected: string): RangeError {
-  return new RangeError(`Cannot use ${what} '${value}': it must be ${expected}.`);
 }

@@ -22,7 +22,7 @@ const TOKEN = /^[A-Za-z0-9._~+/-]+=*$/;
  * which server they are for, so they go to docker.io and nowhere else: whoever names an image must not be
  * able to have the node's Docker Hub password sent to a registry of his own.
  *
- * @throws CriError INVALID_ARGUMENT for a bearer token that no client can send.
+ * @throws CriError INVALID_ARGUMENT for a bearer token that no client can send, and for an `auth` that is none.
  */
 export function credentialsFor(
   registry: string,
@@ -30,9 +30,7 @@ export function credentialsFor(
   auth: AuthConfig | undefined,
 ): RegistryCredentials | undefined {
   if (auth === undefined) return undefined;
-  const server = serverHost(auth.serverAddress);
-  if (server !== "" && server !== registry) return undefined;
-  if (prefixed && server === "" && registry !== "docker.io") return undefined;
+  if (whyNotSent(registry, prefixed, auth) !== undefined) return undefined;
   if (auth.registryToken !== "") {
     if (TOKEN.test(auth.registryToken)) return { registryToken: auth.registryToken };
     throw new CriError(
@@ -44,11 +42,46 @@ export function credentialsFor(
   if (auth.identityToken !== "") {
     return { auth: base64(`${auth.username || "<token>"}:`), identitytoken: auth.identityToken };
   }
-  if (auth.auth !== "") return { auth: auth.auth };
+  if (auth.auth !== "") return { auth: basicAuth(auth.auth, registry) };
   if (auth.username !== "" || auth.password !== "") {
     return { auth: base64(`${auth.username}:${auth.password}`) };
   }
   return undefined;
+}
+
+/** The base64 of "user:password", as containers-auth.json(5) has it; what is in it is never repeated. */
+function basicAuth(auth: string, registry: string): string {
+  try {
+    const decoded = Uint8Array.fromBase64(auth);
+    if (decoded.includes(":".charCodeAt(0))) return decoded.toBase64();
+  } catch {
+    // Not base64.
+  }
+  throw new CriError(
+    "INVALID_ARGUMENT",
+    `Cannot use the credentials (auth) for ${registry} as they must be the base64 of "user:password": they are not.`,
+  );
+}
+
+/** Why credentials that came are not sent to `registry`, as a part of a sentence; undefined when none came or they are. */
+export function whyNotSent(
+  registry: string,
+  prefixed: boolean,
+  auth: AuthConfig | undefined,
+): string | undefined {
+  if (auth === undefined) return undefined;
+  const { username, password, identityToken, registryToken } = auth;
+  if (![username, password, auth.auth, identityToken, registryToken].some((part) => part !== "")) {
+    return undefined;
+  }
+  const server = serverHost(auth.serverAddress);
+  if (server !== "") {
+    return server === registry ? undefined : `they are for ${JSON.stringify(server)}`;
+  }
+  return prefixed && registry !== "docker.io"
+    ? "with multicri/ before the image they go to docker.io only; write the name without it, or use " +
+      "--registry-credentials"
+    : undefined;
 }
 
 /** `https://index.docker.io/v1/` and its like name docker.io, as in every docker config.json. */

@@ -1,7 +1,7 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { CriError } from "../base/error.ts";
 import { AuthConfig } from "../cri/api.generated.ts";
-import { credentialsFor } from "./credentials.ts";
+import { credentialsFor, whyNotSent } from "./credentials.ts";
 
 type Auth = Partial<AuthConfig>;
 
@@ -65,6 +65,39 @@ for (const [prefixed, auth, sent] of BEARERS) {
   Deno.test(`credentialsFor() sends ${sent ? "the" : "no"} bearer token when given ${JSON.stringify([prefixed, auth])}`, () => {
     const wanted = sent ? { registryToken: auth.registryToken ?? "" } : undefined;
     assertEquals(credentialsFor("r.example", prefixed, AuthConfig.fromPartial(auth)), wanted);
+  });
+}
+
+for (
+  const auth of ["%%%", "dXNlcg==", "secret", "user:password"]
+) {
+  Deno.test(`credentialsFor() refuses the auth ${JSON.stringify(auth)} without repeating it`, () => {
+    const config = AuthConfig.fromPartial({ auth });
+    const error = assertThrows(() => credentialsFor("r.example", false, config), CriError);
+    const repeats = error.message.replace('"user:password"', "").includes(auth);
+    assertEquals([error.code, repeats], ["INVALID_ARGUMENT", false]);
+  });
+}
+
+const WITHHELD: readonly [
+  registry: string,
+  prefixed: boolean,
+  auth: Auth,
+  why: string | undefined,
+][] = [
+  ["r.example", true, USER, "they go to docker.io only; write the name without it"],
+  ["r.example", true, { registryToken: "t" }, "docker.io only"],
+  ["r.example", false, { ...USER, serverAddress: "https://other.example/v2" }, '"other.example"'],
+  ["r.example", false, USER, undefined],
+  ["docker.io", true, USER, undefined],
+  ["r.example", true, {}, undefined],
+];
+
+for (const [registry, prefixed, auth, why] of WITHHELD) {
+  Deno.test(`whyNotSent() ${why ? "says why" : "says nothing"} when ${registry} is given ${JSON.stringify([prefixed, auth])}`, () => {
+    const reason = whyNotSent(registry, prefixed, AuthConfig.fromPartial(auth));
+    if (why === undefined) assertEquals(reason, undefined);
+    else assertStringIncludes(reason ?? "", why);
   });
 }
 

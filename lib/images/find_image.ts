@@ -24,3 +24,13 @@ export function findImage(all: readonly ImageRecord[], name: string): ImageRecor
   const { canonical } = parseImageName(name);
   return images.find((image) => image.names.some((known) => known.canonical === canonical));
 }
+
+/** Whether the image came as a SIF, and was not built here. */
+export function isSifItself({ id, sif }: ImageRecord): boolean {
+  return id === `sha256:${sif?.sha256}`;
+}
+
+/** Whether the image was pulled by this digest of a manifest. */
+export function hasDigest(image: ImageRecord, digest: string): boolean {
+  return image.repoDigests.some((known) => known.endsWith(`@${digest}`));
+}

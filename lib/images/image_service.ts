@@ -20,9 +20,9 @@ import {
   type RegistryImage as RegistrySource,
   type VolumeImage,
 } from "../../wasm/core.ts";
-import { credentialsFor } from "./credentials.ts";
+import { credentialsFor, whyNotSent } from "./credentials.ts";
 import { poolFsInfo } from "./disk_usage.ts";
-import { findImage } from "./find_image.ts";
+import { findImage, hasDigest, isSifItself } from "./find_image.ts";
 import { listedImage, withoutTag } from "./listed_image.ts";
 import { recoverPool } from "./recover_pool.ts";
 import { type PullStep, watchPull } from "./pull_progress.ts";
@@ -83,8 +83,10 @@ export class ImageService {
           const workDir = await Deno.makeTempDir({ dir: this.#workDir });
           try {
             if (isInRegistry(source)) {
-              const auth = credentialsFor(source.registry, source.prefixed, request.auth);
-              return await this.#pullFromRegistry(name, source, { auth, workDir, signal });
+              const { registry, prefixed } = source;
+              const auth = credentialsFor(registry, prefixed, request.auth);
+              const notSent = whyNotSent(registry, prefixed, request.auth);
+              return await this.#pullFromRegistry(name, source, { auth, notSent, workDir, signal });
             }
             const image = await this.#watched(
               asked,
@@ -284,16 +286,6 @@ function isVolumeFile(source: ImageSource): source is VolumeImage {
 
 function isInRegistry(source: ImageSource): source is RegistrySource {
   return source.kind === "docker" || source.kind === "oras";
-}
-
-/** Whether the image came as a SIF, and was not built here. */
-function isSifItself({ id, sif }: ImageRecord): boolean {
-  return id === `sha256:${sif?.sha256}`;
-}
-
-/** Whether the image was pulled by this digest of a manifest. */
-function hasDigest(image: ImageRecord, digest: string): boolean {
-  return image.repoDigests.some((known) => known.endsWith(`@${digest}`));
 }
 
 function ignoreMissing(error: unknown): void {

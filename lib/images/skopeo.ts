@@ -20,6 +20,8 @@ export interface RegistryImage {
 /** How a registry is asked. */
 export interface RegistryAccess {
   auth: RegistryCredentials | undefined;
+  /** Why credentials that came are none of these (`whyNotSent`). */
+  notSent?: string | undefined;
   /** For the file with the credentials, which goes again. */
   workDir: string;
   signal: AbortSignal;
@@ -85,7 +87,7 @@ export class Skopeo {
   async #run(
     args: readonly string[],
     image: RegistryImage,
-    { auth, workDir, signal }: RegistryAccess,
+    { auth, notSent, workDir, signal }: RegistryAccess,
     timeoutMs: number,
   ): Promise<RunResult> {
     const useNodeFile = auth === undefined && this.nodeAuthFile !== undefined;
@@ -115,7 +117,7 @@ export class Skopeo {
         timeoutMs,
         signal,
       });
-      if (result.code !== 0) throw pullError(image, result, relay);
+      if (result.code !== 0) throw pullError(image, result, notSent, relay);
       return result;
     } finally {
       if (!useNodeFile) await Deno.remove(authFile);
@@ -134,7 +136,12 @@ const REFUSED =
   /unauthorized|authentication required|(?<!permission )denied|forbidden|status(?: code)?\D{0,20}\b40[13]\b/i;
 
 /** Says what skopeo's error means to a client, naming registry and repository only. */
-function pullError(image: RegistryImage, result: RunResult, relay?: TokenRelay): CriError {
+function pullError(
+  image: RegistryImage,
+  result: RunResult,
+  notSent: string | undefined,
+  relay: TokenRelay | undefined,
+): CriError {
   const words = relay === undefined
     ? lastWords(result)
     : lastWords(result).replaceAll(relay.address, image.registry);
@@ -157,7 +164,11 @@ function pullError(image: RegistryImage, result: RunResult, relay?: TokenRelay):
   if (REFUSED.test(words)) {
     return new CriError(
       "UNAUTHENTICATED",
-      `Cannot pull ${name} from ${image.registry}: the registry refuses the credentials, or wants some.`,
+      `Cannot pull ${name} from ${image.registry}: the registry ${
+        notSent === undefined
+          ? "refuses the credentials, or wants some."
+          : `wants credentials; those that came were not sent: ${notSent}.`
+      }`,
     );
   }
   return new CriError(

@@ -174,6 +174,19 @@ for (const [stderr, code, words] of ERRORS) {
     }));
 }
 
+Deno.test("Puller says why credentials were not sent when the registry wants some", () =>
+  withPuller(
+    () => Promise.resolve({ code: 1, stderr: fatal("unauthorized: authentication required") }),
+    async ({ puller, workDir }) => {
+      const given = { ...access(workDir, undefined), notSent: "they go elsewhere" };
+      await assertRejects(
+        () => puller.resolve(IMAGE, given),
+        CriError,
+        "wants credentials; those that came were not sent: they go elsewhere.",
+      );
+    },
+  ));
+
 Deno.test("Puller gives skopeo the node's own credentials when the image comes without", async () => {
   const envs: unknown[] = [];
   const executor: Executor = {

@@ -23,6 +23,15 @@ export async function createContainer(
       `Cannot create a container in the sandbox ${sandbox.id} without config.metadata.name.`,
     );
   }
+  if (/\p{Cc}/u.test(metadata.name)) {
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      `Cannot create a container whose name is ${
+        JSON.stringify(metadata.name)
+      }: it must be one line without ` +
+        "control characters.",
+    );
+  }
   return await runtime.locks.runExclusive(sandbox.id, async () => {
     if (runtime.store.sandboxes.get(sandbox.id)?.state !== "ready") {
       throw new CriError(

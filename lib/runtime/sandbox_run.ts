@@ -31,6 +31,7 @@ export async function runPodSandbox(
       "Cannot run a pod sandbox without config.metadata: its name, namespace and uid must be set.",
     );
   }
+  checkNames(metadata);
   if (request.runtimeHandler !== "" && request.runtimeHandler !== OWN_NAME) {
     throw new CriError(
       "INVALID_ARGUMENT",
@@ -44,6 +45,20 @@ export async function runPodSandbox(
     key,
     () => runOnce(runtime, { config, metadata, runtimeHandler: request.runtimeHandler }, signal),
   );
+}
+
+/** They become lines of logs, of job scripts and of Slurm's lists, and no name in Kubernetes has more than one. */
+function checkNames({ namespace, name, uid }: PodSandboxMetadata): void {
+  for (const [what, value] of Object.entries({ namespace, name, uid })) {
+    if (/\p{Cc}/u.test(value)) {
+      throw new CriError(
+        "INVALID_ARGUMENT",
+        `Cannot run a pod whose ${what} is ${
+          JSON.stringify(value)
+        }: it must be one line without control characters.`,
+      );
+    }
+  }
 }
 
 async function runOnce(

@@ -55,6 +55,8 @@ const REFUSED: readonly [request: Request, code: string, words: string][] = [
   [{ config: {} }, "INVALID_ARGUMENT", "without config.metadata"],
   [{ config: { metadata: { ...METADATA, name: "" } } }, "INVALID_ARGUMENT", "must be set"],
   [{ config: { metadata: { ...METADATA, uid: "" } } }, "INVALID_ARGUMENT", "must be set"],
+  [{ config: { metadata: { ...METADATA, name: "a\nb" } } }, "INVALID_ARGUMENT", 'name is "a\\nb"'],
+  [{ config: { metadata: { ...METADATA, uid: "\x07" } } }, "INVALID_ARGUMENT", "whose uid is"],
   [{ runtimeHandler: "runc" }, "INVALID_ARGUMENT", "the runtime handler 'runc'"],
   [{ config: { metadata: METADATA, hostname: "h" } }, "ALREADY_EXISTS", "another configuration"],
   [{ runtimeHandler: "" }, "ALREADY_EXISTS", "another configuration"],

@@ -131,6 +131,37 @@ for (const { name, cluster, says, state } of startErrors) {
   });
 }
 
+/** Errors that only the compute node can see; the job has been accepted by then. */
+const jobErrors: { name: string; spec: JobSpec; exitCode: number; says: RegExp }[] = [
+  {
+    name: "its command has a newline",
+    spec: { command: ["/bin/no\npe"] },
+    exitCode: 128,
+    says: /container runtime says: .*\/bin\/no pe/,
+  },
+  {
+    name: "its working directory has a newline",
+    spec: { command, workingDir: "/tm\np" },
+    exitCode: 128,
+    says: /container runtime says: .*\/tm p/,
+  },
+  {
+    name: "its prerun script fails",
+    spec: { command, cluster: { CLUSTER_CONFIG: "nosuchmodule load apptainer" } },
+    exitCode: 127,
+    says: /CLUSTER_CONFIG ended with code 127: .*nosuchmodule: command not found/,
+  },
+];
+for (const { name, spec, exitCode, says } of jobErrors) {
+  Deno.test(`a job ends with StartError and a sentence when ${name}`, async () => {
+    const made = await harness.run(spec);
+    const { status } = await harness.exited(made.container);
+    assertEquals([status.exitCode, status.reason], [exitCode, "StartError"], status.message);
+    assertMatch(status.message, says);
+    await harness.removeCleanly(made);
+  });
+}
+
 Deno.test("a start is refused naming both fingerprints when the host key has changed", async () => {
   const other = await Harness.start({ name: "hostkey" });
   try {
@@ -158,12 +189,22 @@ Deno.test("a start is refused naming both fingerprints when the host key has cha
 const pullErrors: [string, string, RegExp][] = [
   ["the image does not exist", "multicri/docker-repository.lab/absent:1", /no such image/],
   ["the prefix is misspelt", "multicri/sigularity-repository.a/b", /singularity-repository/],
+  [
+    "the prefix of a plain name is misspelt",
+    "dokcer-repository.busybox",
+    /nearest known one is \\?"docker-repository/,
+  ],
+  [
+    "the credentials of a prefixed name are not for its registry",
+    "multicri/docker-repository.REGISTRY:5001/lab/busybox:1",
+    /not sent: .*docker\.io only/,
+  ],
   ["the registry is closed", "REGISTRY:5999/lab/busybox:1", /:5999/],
 ];
 for (const [name, image, says] of pullErrors) {
   Deno.test(`a pull fails with a sentence when ${name}`, async () => {
     const { code, stderr } = await harness.server.crictl([
-      "pull",
+      ...["pull", "--creds", "user:password"],
       image.replace("REGISTRY", harness.lab.address("registry")),
     ]);
     assert(code !== 0);

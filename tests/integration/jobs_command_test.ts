@@ -58,6 +58,9 @@ Deno.test("jobs of a node that lost all its records are listed and ended", () =>
     await harness.server.stop();
     await harness.server.forget();
     assertEquals(await listed(harness, made.container), [job, "RUNNING", pod, "main", "?"]);
+    const unknown = await jobs(harness, ["end", job]);
+    assertEquals(unknown.code, 1);
+    assertStringIncludes(unknown.stdout, "does not answer");
     await harness.server.start();
     assertEquals(await listed(harness, made.container), [job, "RUNNING", pod, "main", "no"]);
     const ended = await jobs(harness, ["end", job, "env/99999"]);

@@ -18,6 +18,10 @@
 //! are plain names; `docker.perl` and `docker.perl.img:latest` have the prefix. The other reading would fetch
 //! `docker.lab/busybox` from Docker Hub, where anyone may own the name. `docker-repository.` has no such limit.
 //!
+//! **Misspelt prefixes.** A word before the first dot that is nearly a prefix is refused, with and without
+//! `multicri/`. A registry's host that begins like one, as `local-images.corp`, can be written behind
+//! `docker-repository.`, which the message says.
+//!
 //! **Escape.** The kubelet refuses upper case, ports after our prefixes and more before we see them. After a
 //! prefix `0x--` and two hexadecimal digits stand for that printable ASCII character: `local-image.0x--50erl.img`
 //! is `Perl.img`, `docker-repository.registry.lab0x--3a5000/perl` is `registry.lab:5000/perl`.
@@ -26,7 +30,7 @@
 //! knows no tags it means nothing and is cut off.
 
 use crate::letters::{Fault, Letter, Part};
-use crate::nearest::{distance, nearest};
+use crate::prefix::{check_no_scheme, split_prefix, SCHEMES};
 use crate::reference;
 use crate::refusal::{shown, Refusal};
 use crate::sources;
@@ -35,8 +39,6 @@ use crate::sources;
 const OWN_PREFIXES: [&str; 3] = ["multicri/", "docker.io/multicri/", "index.docker.io/multicri/"];
 /// Longer than any name the grammar allows; keeps hostile input short.
 const MAX_NAME_CHARACTERS: usize = 4096;
-/// How many edits away a word before a dot still counts as one of our prefixes misspelt.
-const MAX_PREFIX_TYPOS: usize = 2;
 const ESCAPE: &str = "0x--";
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,19 +51,6 @@ pub enum Kind {
     LocalImage,
     LocalDefFile,
 }
-
-const PREFIXES: [(&str, Kind); 8] = [
-    ("docker-repository", Kind::Docker),
-    ("docker", Kind::Docker),
-    ("singularity-repository", Kind::Shub),
-    ("oras-repository", Kind::Oras),
-    ("library-repository", Kind::Library),
-    ("https-sif", Kind::Https),
-    ("local-image", Kind::LocalImage),
-    ("local-def-file", Kind::LocalDefFile),
-];
-/// The one prefix that is a word of its own in image names too.
-const SHORT_PREFIX: &str = "docker";
 
 /// What a name means. Fields a kind does not have are `None`.
 #[derive(Debug, PartialEq)]
@@ -129,8 +118,10 @@ fn parse_letters(name: &str, end: usize) -> Result<ImageName, Fault> {
         .collect();
     let own = OWN_PREFIXES.iter().find(|prefix| name.starts_with(**prefix));
     let image = Part::new(&letters[own.map_or(0, |prefix| prefix.len())..], end);
+    check_no_scheme(image, &SCHEMES)?;
     let mut parsed = match split_prefix(image, own.is_some())? {
         Some((kind, rest)) => {
+            check_no_scheme(rest, &[])?;
             let rest_letters = unescape(rest.letters)?;
             parse_kind(kind, Part::new(&rest_letters, rest.end))?
         }
@@ -161,59 +152,6 @@ fn from_reference(kind: Kind, scheme: &str, reference: reference::Reference) -> 
     image.tag = reference.tag;
     image.digest = reference.digest;
     image
-}
-
-/// The kind an explicit prefix names and what follows it; `None` for a plain name.
-fn split_prefix<'a>(image: Part<'a>, own: bool) -> Result<Option<(Kind, Part<'a>)>, Fault> {
-    let stop = image.find(|letter| matches!(letter.character, '.' | '/' | ':' | '@'));
-    let (word, rest) = match stop {
-        Some(index) => image.split_at(index),
-        None => (image, Part::new(&[], image.end)),
-    };
-    let has_dot = stop.map_or(false, |index| image.letters[index].character == '.');
-    let has_slash = image.contains(&['/']);
-    let text = word.text();
-    if let Some((_, kind)) = PREFIXES.iter().find(|(prefix, _)| *prefix == text) {
-        if text == SHORT_PREFIX && (has_slash || !has_dot) {
-            return Ok(None);
-        }
-        if has_dot {
-            return Ok(Some((*kind, rest)));
-        }
-        if own {
-            return Err(Fault::at(
-                word.end,
-                format!("the prefix {} must be followed by \".\" and the image", shown(&text)),
-            ));
-        }
-        return Ok(None);
-    }
-    if own && has_dot && looks_like_prefix(&text, has_slash) {
-        let names: Vec<&str> = PREFIXES.iter().map(|(prefix, _)| *prefix).collect();
-        return Err(Fault::at(
-            word.start(),
-            format!(
-                "{} is no known image prefix; the nearest known one is {}",
-                shown(&text),
-                shown(nearest(&text, &names))
-            ),
-        ));
-    }
-    Ok(None)
-}
-
-/// Whether a word before the first dot is more likely one of our prefixes misspelt than a registry's host or
-/// an image with a dot in its name.
-fn looks_like_prefix(word: &str, has_slash: bool) -> bool {
-    word.ends_with("-repository")
-        || PREFIXES.iter().any(|(prefix, _)| {
-            if *prefix == SHORT_PREFIX {
-                // So short a word is one edit away from much; with a slash it is a host in any case.
-                !has_slash && distance(word, prefix) == 1
-            } else {
-                distance(word, prefix) <= MAX_PREFIX_TYPOS
-            }
-        })
 }
 
 /// Replaces each `0x--HH` by the character it stands for.

@@ -12,6 +12,7 @@ mod image_name;
 mod letters;
 mod limits;
 mod nearest;
+mod prefix;
 mod quote;
 mod reference;
 mod refusal;

@@ -409,12 +409,12 @@ multicri_time=$(date +%s.%N)
     }
     if [[ $multicri_prerun == yes ]]; then
       # Holds if the prerun ends this shell, or a signal does.
-      multicri_tell "error=prerun.sh ended the job"
+      multicri_tell "error=CLUSTER_CONFIG ended the job"
       multicri_know_modules
       # What it leaves in the background must not hold the pipes open.
       eval ". ./prerun.sh $multicri_stdout>&- $multicri_stderr>&-"
       multicri_code=$?
-      ((multicri_code == 0)) || multicri_refuse "$multicri_code" "prerun.sh ended with code $multicri_code"
+      ((multicri_code == 0)) || multicri_refuse "$multicri_code" "CLUSTER_CONFIG ended with code $multicri_code"
       set +eufx
       IFS=$' \t\n'
       cd -- "$multicri_directory" || exit 125
@@ -487,9 +487,21 @@ done
 if [[ -n $multicri_error ]]; then
   # Nothing ran, so nothing succeeded.
   ((multicri_code != 0)) || multicri_code=125
+  if [[ $multicri_error == CLUSTER_CONFIG* && -z $multicri_got ]]; then
+    # What it said stands in Slurm's file of the job alone.
+    multicri_last=$(tail -c 1000 slurm.log 2>/dev/null | tail -n 1 | tr -d '\0')
+    multicri_error+=${multicri_last:+: $multicri_last}
+  fi
 elif ((multicri_code == 255)); then
-  # Apptainer ends so, with this as its last words, when it cannot start the program.
-  multicri_last=$(tail -c 4096 stderr | tail -n 1 | tr -d '\0')
-  [[ $multicri_last != 'FATAL:   '* ]] || multicri_error="the container runtime says: ${multicri_last#FATAL:   }"
+  # Apptainer ends so, with this as its last words, when it cannot start the program. They have a line more for each
+  # newline of the command or the working directory.
+  multicri_said=${multicri_runtime_arguments[*]}${multicri_program[0]}
+  multicri_newlines=${multicri_said//[!$'\n']/}
+  for ((multicri_tries = 1; multicri_tries <= ${#multicri_newlines} + 1 && multicri_tries <= 20; multicri_tries++)); do
+    multicri_last=$(tail -c 4096 stderr | tail -n "$multicri_tries" | tr -d '\0')
+    [[ $multicri_last == 'FATAL:   '* ]] || continue
+    multicri_error="the container runtime says: ${multicri_last#FATAL:   }"
+    break
+  done
 fi
 multicri_finish "$multicri_code" "${multicri_error//[[:cntrl:]]/ }"

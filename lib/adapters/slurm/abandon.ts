@@ -15,6 +15,11 @@ export async function abandonContainer(containers: ActiveContainers, id: string)
     id,
     withWorkload((workload) => ({ ...workload, abandoned: true })),
   );
+  const active = await containers.current(id);
+  if (active !== undefined) {
+    const job = container === undefined ? undefined : workloadOf(container).jobId;
+    await containers.note(active, `an administrator gave up the job ${job ?? "(unknown)"}`);
+  }
   // A start under way ends here; a container without a login was never active.
   await containers.forget(id).catch((error) =>
     log.warning("Cannot let go of an abandoned container", {

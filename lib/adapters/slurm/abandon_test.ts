@@ -11,6 +11,7 @@ placeTest("abandonContainer() ends a container whose cluster cannot be reached",
     place.record.state.phase === "exited" ? place.record.state.message : "",
     "gave up the job 101 on u@login:22",
   );
+  assertStringIncludes(await place.notes(), "an administrator gave up the job 101");
   await place.adapter.removeContainer(place.record, NEVER);
   assertEquals(await place.records.store.secrets.ids(), []);
   // The pod's next attempt ends the job if its cluster is back by then.

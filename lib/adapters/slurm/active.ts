@@ -70,6 +70,11 @@ export class ActiveContainers {
     return active;
   }
 
+  /** The container if it is active, without its login being looked for. */
+  async current(id: string): Promise<ActiveContainer | undefined> {
+    return await this.#containers.get(id)?.catch(() => undefined);
+  }
+
   /** Lets go of a container's log and account, once it ended. */
   async release(id: string): Promise<void> {
     const promise = this.#containers.get(id);

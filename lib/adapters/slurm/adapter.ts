@@ -1,10 +1,8 @@
-import { isAbsolute, join } from "@std/path";
 import type { Clock } from "../../base/clock.ts";
 import { type CriCode, CriError, messageOf } from "../../base/error.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Clusters } from "../../config/clusters.ts";
 import type { Config } from "../../config/flags.ts";
-import type { ContainerConfig, PodSandboxConfig } from "../../cri/api.generated.ts";
 import { loginName } from "../../executors/ssh/login.ts";
 import type { ClusterSessions } from "../../executors/ssh/sessions.ts";
 import { beginStart, markRunning, undoStart } from "../../store/container_state.ts";
@@ -30,6 +28,7 @@ import { renderJob } from "./job.ts";
 import { planMounts } from "./mounts.ts";
 import { openPortForward } from "./port_forward.ts";
 import { checkResources } from "./resources.ts";
+import { checkLogPath } from "./log_path.ts";
 import { execRequest, runningSoon } from "./running_job.ts";
 import { forgetEnvironment, writeSecrets } from "./secrets.ts";
 import { refuseUnavailable } from "./security.ts";
@@ -206,14 +205,14 @@ export class SlurmAdapter implements Adapter {
     tty: boolean,
     signal: AbortSignal,
   ): Promise<CommandRunner> {
-    const container = await runningSoon(this.store, this.clock, id, signal);
+    const container = await runningSoon(this.store, this.clock, id, "run a command in", signal);
     const request = execRequest(this.store, container, argv, 0);
     const { account } = await this.#active.of(id);
     return (streams, gone) => streamExec(request, tty, account, this.clock, streams, gone);
   }
 
   async openAttach(id: string, signal: AbortSignal): Promise<CommandRunner> {
-    const container = await runningSoon(this.store, this.clock, id, signal);
+    const container = await runningSoon(this.store, this.clock, id, "attach to", signal);
     const { account } = await this.#active.of(id);
     return (streams, gone) =>
       attachToJob(container, account, this.store, this.clock, streams, gone);
@@ -291,19 +290,4 @@ export class SlurmAdapter implements Adapter {
   async close(): Promise<void> {
     await this.#active.close();
   }
-}
-
-/** The log must lie where the administrator lets the server write. */
-function checkLogPath(
-  sandbox: PodSandboxConfig,
-  config: ContainerConfig,
-  podLogsDir: string,
-): void {
-  if (config.logPath === "" || sandbox.logDirectory === "") return;
-  const path = join(sandbox.logDirectory, config.logPath);
-  if (isAbsolute(path) && path.startsWith(`${podLogsDir}/`)) return;
-  throw new CriError(
-    "INVALID_ARGUMENT",
-    `Cannot write the log ${path}: log_directory must lie below --pod-logs-dir (${podLogsDir}).`,
-  );
 }

@@ -2,7 +2,6 @@ import { assertEquals, assertStringIncludes } from "@std/assert";
 import { dirname, join } from "@std/path";
 import {
   cleanScript,
-  endJobScript,
   killScript,
   postMortemScript,
   PROBE_SCRIPT,
@@ -10,6 +9,7 @@ import {
   SUBMIT_EXIT,
   terminateScript,
 } from "./cluster_scripts.ts";
+import { endJobScript } from "./tagged_job_scripts.ts";
 import { namesIn, testInShells, text } from "./test_scripts.ts";
 
 testInShells({

@@ -33,8 +33,8 @@ export async function execSync(
   let failingSinceMs: number | undefined;
   for (;;) {
     const container = timeoutMs > 0
-      ? await runningSoon(store, clock, id, signal)
-      : await running(store, id, signal);
+      ? await runningSoon(store, clock, id, "run a command in", signal)
+      : await running(store, id, "run a command in", signal);
     const { account } = await active.of(id);
     try {
       const request = execRequest(store, container, argv, timeoutMs);

@@ -152,7 +152,9 @@ export function readJobOptions(
   const options = [
     ...single(({ annotation }) => [`${ANNOTATION_PREFIX}${annotation}`, annotated(annotation)]),
     ...podConfig.options,
-    ...single(({ variable = "" }) => [variable, (variables.get(variable) ?? "").trim()]),
+    ...single(({ variable }) =>
+      variable === undefined ? ["", ""] : [variable, (variables.get(variable) ?? "").trim()]
+    ),
     ...ownConfig.options,
   ];
   return {

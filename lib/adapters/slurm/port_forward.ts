@@ -21,7 +21,9 @@ export async function openPortForward(
   ids: readonly string[],
   signal: AbortSignal,
 ): Promise<PortForwarder> {
-  const found = await Promise.allSettled(ids.map((id) => runningSoon(store, clock, id, signal)));
+  const found = await Promise.allSettled(
+    ids.map((id) => runningSoon(store, clock, id, "connect to a port of", signal)),
+  );
   const running = found.filter((each) => each.status === "fulfilled").map(({ value }) => value);
   if (running.length === 0) {
     throw found[0]?.status === "rejected" ? found[0].reason : new CriError(

@@ -5,7 +5,8 @@ import type { JobTagRecord } from "../../store/records.ts";
 import type { Store } from "../../store/store.ts";
 import { type ClusterAccount, SLURM_COMMAND_TIMEOUT_MS } from "./account.ts";
 import { cleanSandboxScript } from "./volume_scripts.ts";
-import { cleanScript, endJobScript } from "./cluster_scripts.ts";
+import { cleanScript } from "./cluster_scripts.ts";
+import { endJobScript } from "./tagged_job_scripts.ts";
 import { jobName } from "./job.ts";
 import { settleJob } from "./submit.ts";
 

@@ -9,6 +9,8 @@ const BYTES_PER_MEBIBYTE = 1024n * 1024n;
 
 /** What CRI says for "without a limit". */
 const UNLIMITED = -1n;
+/** The kernel's period, for who names a quota only, in microseconds (Linux, sched-bwc.rst). */
+const DEFAULT_CPU_PERIOD = 100_000n;
 /** More than any node has: 1 PiB. */
 const MAX_MEMORY_BYTES = 1n << 50n;
 /** Slurm counts the cores of a task in 16 bits, of which the last values mean something else (slurm.h, NO_VAL16). */
@@ -94,7 +96,7 @@ export function resourceOptions(
 export function coresOf(resources: LinuxContainerResources | undefined): bigint {
   if (resources === undefined) return 0n;
   const { cpuQuota, cpuPeriod, cpuShares } = resources;
-  if (cpuQuota > 0n && cpuPeriod > 0n) return ceilDivide(cpuQuota, cpuPeriod);
+  if (cpuQuota > 0n) return ceilDivide(cpuQuota, cpuPeriod > 0n ? cpuPeriod : DEFAULT_CPU_PERIOD);
   return cpuShares > MIN_SHARES ? ceilDivide(cpuShares, SHARES_OF_A_CORE) : 0n;
 }
 

@@ -26,7 +26,7 @@ const CASES: readonly [what: string, Resources, chosen: string[], expected: stri
   ["the cpu request is one core", { cpuShares: 1024n }, [], ["cpus-per-task=1"]],
   ["the kubelet sends the least of shares", { cpuShares: 2n }, [], []],
   ["the cpu quota is unlimited", { cpuQuota: -1n, cpuPeriod: 100_000n }, [], []],
-  ["there is no period", { cpuQuota: 100_000n }, [], []],
+  ["there is no period", { cpuQuota: 150_000n }, [], ["cpus-per-task=2"]],
   ["the memory limit is whole", { memoryLimitInBytes: 2n * GIBIBYTE }, [], ["mem=2048M"]],
   ["the memory limit is not whole", { memoryLimitInBytes: 1_000_001n }, [], ["mem=1M"]],
   [

@@ -12,43 +12,48 @@ const FRESH_JOB_MS = 3_000;
 /** Why a job waits that Slurm's scheduler has not looked at (Slurm's job reason codes). */
 const NOT_CONSIDERED = "None";
 
+/** What somebody wants of a container, for the sentence that says why it cannot be had. */
+export type Wish = "run a command in" | "attach to" | "connect to a port of";
+
 /** @throws CriError UNAVAILABLE while its job does not run, unless that is a matter of a moment. */
 export async function runningSoon(
   store: Store,
   clock: Clock,
   id: string,
+  wish: Wish,
   signal: AbortSignal,
 ): Promise<ContainerRecord> {
-  const { submittedAtMs, pending } = workloadOf(alive(store.containers.get(id), id));
+  const { submittedAtMs, pending } = workloadOf(alive(store.containers.get(id), id, wish));
   const patienceMs = (submittedAtMs ?? 0) + FRESH_JOB_MS - clock.now();
   const mustWait = pending !== undefined && pending.reason !== NOT_CONSIDERED;
   if (patienceMs > 0 && !mustWait) {
     const over = new AbortController();
     const either = AbortSignal.any([signal, over.signal]);
     await Promise.race([
-      running(store, id, either).catch(() => {}),
+      running(store, id, wish, either).catch(() => {}),
       clock.sleep(patienceMs, either).catch(() => {}),
     ]);
     over.abort();
     signal.throwIfAborted();
   }
-  return runningNow(store, id);
+  return runningNow(store, id, wish);
 }
 
-function runningNow(store: Store, id: string): ContainerRecord {
-  const container = alive(store.containers.get(id), id);
+function runningNow(store: Store, id: string, wish: Wish): ContainerRecord {
+  const container = alive(store.containers.get(id), id, wish);
   const { job, jobId, pending } = workloadOf(container);
   if (job !== undefined) return container;
   const why = jobId === undefined
     ? "its job is being submitted"
     : `its job ${jobId} waits${pending === undefined ? "" : `: ${pending.reason}`}`;
-  throw new CriError("UNAVAILABLE", `Cannot run a command in the container ${id} yet: ${why}.`);
+  throw new CriError("UNAVAILABLE", `Cannot ${wish} the container ${id} yet: ${why}.`);
 }
 
 /** Waits until its job runs. @throws CriError FAILED_PRECONDITION when it ends before. */
 export async function running(
   store: Store,
   id: string,
+  wish: Wish,
   signal: AbortSignal,
 ): Promise<ContainerRecord> {
   const container = await store.containers.waitFor(
@@ -56,18 +61,18 @@ export async function running(
     (record) => !isAlive(record) || workloadOf(record).job !== undefined,
     signal,
   );
-  return alive(container, id);
+  return alive(container, id, wish);
 }
 
 function isAlive({ state }: ContainerRecord): boolean {
   return state.phase === "starting" || state.phase === "running";
 }
 
-function alive(container: ContainerRecord | undefined, id: string): ContainerRecord {
+function alive(container: ContainerRecord | undefined, id: string, wish: Wish): ContainerRecord {
   if (container !== undefined && isAlive(container)) return container;
   throw new CriError(
     "FAILED_PRECONDITION",
-    `Cannot run a command in the container ${id}: it must be running, but it is ` +
+    `Cannot ${wish} the container ${id}: it must be running, but it is ` +
       `${container?.state.phase ?? "removed"}.`,
   );
 }

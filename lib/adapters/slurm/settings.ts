@@ -51,15 +51,30 @@ export function readSettings(
   sandbox: Pick<PodSandboxConfig, "annotations" | "metadata">,
   clusters: Clusters,
 ): ContainerSettings {
+  if (envs.some(({ key }) => key === "")) {
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      "Cannot pass on a variable of the container: its name must not be empty.",
+    );
+  }
   const all = new Map(envs.map(({ key, value }) => [key, decode(key, value)]));
   const cluster = chooseCluster(all, sandbox, clusters);
   const mayRunCommands = cluster.kind === "own" ||
     clusters.named.get(cluster.name)?.prerun === true;
   const mpi = readMpi(all, sandbox.annotations, mayRunCommands);
+  const options = readJobOptions(all, sandbox.annotations);
+  const unused = cluster.kind === "own" && Object.hasOwn(sandbox.annotations, CLUSTER_ANNOTATION)
+    ? [
+      `the annotation ${
+        JSON.stringify(CLUSTER_ANNOTATION)
+      }: the container's own CLUSTER_ variables win`,
+    ]
+    : [];
   return {
     cluster,
     ...(mpi === undefined ? {} : { mpi }),
-    ...readJobOptions(all, sandbox.annotations),
+    ...options,
+    ignoredLines: [...unused, ...options.ignoredLines],
     prerun: all.get("CLUSTER_CONFIG") ?? "",
     program: [...all].filter(([name]) => !isReserved(name)).map(([name, value]) => ({
       name,

@@ -108,6 +108,7 @@ const REFUSALS: readonly [values: Values, code: string, words: string][] = [
   [{ JOB_NUM_CORES: "two" }, "INVALID_ARGUMENT", 'current value is "two"'],
   [{ JOB_NUM_TASKS_NODE: "-1" }, "INVALID_ARGUMENT", "a number of tasks"],
   [{ MPI_VERSION: "/home/u/own" }, "INVALID_ARGUMENT", "MPI_VERSION"],
+  [{ "": "x" }, "INVALID_ARGUMENT", "its name must not be empty"],
   [{ TOKEN: new Uint8Array([0xff, 0xfe]) }, "INVALID_ARGUMENT", "TOKEN: its value must be UTF-8"],
 ];
 
@@ -119,6 +120,21 @@ for (const [values, code, words] of REFUSALS) {
     assertEquals(error.message.includes("secret"), false);
   });
 }
+
+Deno.test("readSettings() tells of an annotation that the container's own login makes mean nothing", () => {
+  const annotations = { "multicri.io/cluster": "gpu" };
+  const envs = Object.entries(LOGIN).map(([key, value]) => ({
+    key,
+    value: new TextEncoder().encode(value),
+  }));
+  const { cluster, ignoredLines } = readSettings(
+    envs,
+    { annotations, metadata: undefined },
+    { allowed: [], named: new Map(), defaultName: undefined },
+  );
+  assertEquals([cluster.kind, ignoredLines.length], ["own", 1]);
+  assertStringIncludes(ignoredLines[0] ?? "", '"multicri.io/cluster"');
+});
 
 const JUMPS: readonly [values: Values, jump: Record<string, unknown>][] = [
   [{ CLUSTER_JUMP_HOST: "gate" }, { host: "gate", port: 22, user: "u", password: "secret" }],

@@ -24,6 +24,13 @@ testInShells({
     );
   },
 
+  "submitScript() submits nothing when its mark cannot be made": async (place) => {
+    await Deno.mkdir(place.directory, { recursive: true });
+    await Deno.symlink("/no/such/directory/x", join(place.directory, "attempted"));
+    assertEquals((await place.submit()).code, SUBMIT_EXIT.FILES);
+    assertEquals(await place.cluster.calls("sbatch"), 0);
+  },
+
   "submitScript() submits once when it is called again": async (place) => {
     await place.submit();
     const again = await place.submit();

@@ -5,7 +5,8 @@ import type { SlurmSettings } from "../../config/slurm_settings.ts";
 import type { ClusterSession } from "../../executors/ssh/session.ts";
 import { SLURM_COMMAND_TIMEOUT_MS } from "./account.ts";
 import { cleanSandboxScript } from "./volume_scripts.ts";
-import { cleanScript, endJobScript, taggedJobsScript } from "./cluster_scripts.ts";
+import { cleanScript } from "./cluster_scripts.ts";
+import { endJobScript, taggedJobsScript } from "./tagged_job_scripts.ts";
 
 /** The state of what has files on the cluster and is not in Slurm's queue. */
 export const ENDED = "ENDED";

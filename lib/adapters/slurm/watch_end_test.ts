@@ -83,6 +83,8 @@ for (const [killed, code] of [[false, 143], [true, 137]] as const) {
       await watched.queue("CANCELLED|N/A|10||None");
       await watched.pass();
       assertEquals(watched.end(), [code, "Cancelled"]);
+      const note = `job 101 ended with ${code}: The container was stopped`;
+      assertStringIncludes(watched.notes.at(-1) ?? "", note);
     },
   );
 }

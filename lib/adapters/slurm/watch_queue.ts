@@ -54,7 +54,11 @@ export async function lookAtQueue(
     finishedAtMs: place.clock.now(),
     ...end,
     // An end that was asked for is the one the client expects: 143 for SIGTERM, 137 for SIGKILL.
-    ...(stop === undefined ? {} : { exitCode: stop.killed ? 137 : 143, reason: "Cancelled" }),
+    ...(stop === undefined ? {} : {
+      exitCode: stop.killed ? 137 : 143,
+      reason: "Cancelled",
+      ...(end.reason === "Cancelled" ? { message: "The container was stopped" } : {}),
+    }),
   };
 }
 

@@ -64,7 +64,7 @@ export async function connect(login: ClusterLogin, options: ConnectOptions): Pro
   const timeoutMs = options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS;
   const jump = login.jump === undefined
     ? undefined
-    : await throughJump(login, await connect(login.jump, options), signal, timeoutMs);
+    : await throughJump(login, await connectToJump(login, login.jump, options), signal, timeoutMs);
   const authentication = new Authentication(login);
   const client = new Client();
   const socket = jump?.socket ?? new Socket();
@@ -228,4 +228,19 @@ function cancelled(login: ClusterLogin, signal: AbortSignal): CriError {
     `Connecting to ${loginName(login)} was cancelled: ${messageOf(signal.reason)}`,
     { cause: signal.reason },
   );
+}
+
+/** Logs in to a jump host; what fails there is told as such. */
+async function connectToJump(
+  login: ClusterLogin,
+  jump: ClusterLogin,
+  options: ConnectOptions,
+): Promise<LoggedIn> {
+  try {
+    return await connect(jump, options);
+  } catch (error) {
+    if (!(error instanceof CriError)) throw error;
+    const message = `The jump host of ${loginName(login)}: ${error.message}`;
+    throw new CriError(error.code, message, { cause: error });
+  }
 }
