@@ -66,7 +66,8 @@ Deno.test("ClusterSession.run() says so when the jump host passes no connections
 
 Deno.test("ClusterSession.run() says so when the jump host refuses the login", () =>
   withJump(async (session, cluster, gate) => {
-    const name = new RegExp(`^Cannot log in to user@127.0.0.1:${gate.server.port}: `);
+    const jump = `Cannot log in to user@127.0.0.1:${gate.server.port}: `;
+    const name = new RegExp(`^The jump host of user@127.0.0.1:${cluster.server.port}: ${jump}`);
     await assertFails(() => session.run("true"), "UNAUTHENTICATED", name);
     assertEquals(cluster.server.connections, 0);
   }, { jumpPassword: "wrong" }));
