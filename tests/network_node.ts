@@ -30,7 +30,12 @@ export class NetworkNode {
   readonly confDir: string;
   #pods = 0;
 
-  private constructor(readonly lab: Lab, readonly name: string, readonly binDir: string) {
+  private constructor(
+    readonly lab: Lab,
+    readonly name: string,
+    readonly binDir: string,
+    flags: readonly string[],
+  ) {
     this.confDir = `/etc/${name}/net.d`;
     this.server = new NodeServer(lab, {
       name,
@@ -39,6 +44,7 @@ export class NetworkNode {
         `--network-conf-dir=${this.confDir}`,
         `--network-bin-dir=${binDir}`,
         "--enable-pod-persistence",
+        ...flags,
       ],
     });
   }
@@ -46,11 +52,11 @@ export class NetworkNode {
   /** Starts a server without anything of earlier runs, with a bridge for its pods unless `network` is another. */
   static async start(
     name: string,
-    options: { network?: unknown; binDir?: string } = {},
+    options: { network?: unknown; binDir?: string; flags?: readonly string[] } = {},
   ): Promise<NetworkNode> {
     const lab = new Lab();
     await prepareNode(lab, () => {});
-    const node = new NetworkNode(lab, name, options.binDir ?? PLUGINS);
+    const node = new NetworkNode(lab, name, options.binDir ?? PLUGINS, options.flags ?? []);
     await node.configure(options.network ?? node.bridgeNetwork());
     await node.server.forget();
     await node.server.start();

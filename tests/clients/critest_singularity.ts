@@ -1,8 +1,6 @@
 /** The specs of critest that do not pass on the node itself, and why. Every other one passes. */
 import type { Exceptions } from "./critest_outcome.ts";
 
-const NETWORK = "The lab's pods have their node's network here.";
-
 /** Everything that does not pass. */
 export const EXCEPTIONS: readonly Exceptions[] = [
   {
@@ -10,19 +8,6 @@ export const EXCEPTIONS: readonly Exceptions[] = [
     message: /the registry has no such image/,
     under: "Image Manager ",
     specs: ["public image with digest should be pulled and removed [Conformance] [Serial]"],
-  },
-  {
-    reason: `${NETWORK} (We skip this spec.)`,
-    under: "Networking runtime should support networking runtime should support ",
-    specs: ["port mapping with host port and container port [Conformance]"],
-  },
-  {
-    reason:
-      `${NETWORK} (Two specs make a bridge of one name in it, and so does whoever was here before.)`,
-    message: /bridge foobar: File exists/,
-    mayPass: true,
-    under: "Security Context bucket runtime should support ",
-    specs: ["adding capability", "adding ALL capabilities"],
   },
   {
     reason: "critest skips AppArmor where the kernel has none, as in the lab.",

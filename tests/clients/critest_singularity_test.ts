@@ -1,26 +1,20 @@
 /** critest against a server whose containers run on the node itself: what does not pass is on a list, with reasons. */
 import { assertEquals } from "@std/assert";
 import { runCritest } from "../../scripts/lab/critest.ts";
-import { Lab } from "../../scripts/lab/lab.ts";
-import { NodeServer, prepareNode } from "../../scripts/lab/node_server.ts";
+import { NetworkNode } from "../network_node.ts";
 import { assertOutcome } from "./critest_outcome.ts";
 import { EXCEPTIONS } from "./critest_singularity.ts";
 
-const lab = new Lab();
-const server = new NodeServer(lab, { name: "onnode", flags: ["--adapter-name", "singularity"] });
-
-Deno.test.beforeAll(() => prepareNode(lab, () => {}));
-Deno.test.afterAll(() => server.stop());
-
 Deno.test("critest passes on the node itself, but for the specs on the list", async () => {
-  await server.forget();
-  await server.start();
-  // It would wait a minute for what cannot come.
-  const skip = ["port mapping with host port"];
-  assertOutcome(await runCritest(lab, { socketPath: server.socketPath, skip }), EXCEPTIONS);
-  assertEquals(await server.crictlOk(["pods", "--quiet"]), "");
+  const node = await NetworkNode.start("onnode", { flags: ["--adapter-name", "singularity"] });
+  const { lab, server } = node;
+  try {
+    assertOutcome(await runCritest(lab, { socketPath: server.socketPath }), EXCEPTIONS);
+    assertEquals(await server.crictlOk(["pods", "--quiet"]), "");
+  } finally {
+    await node.stop();
+  }
   // Images stay mounted for a moment, and no longer than the server runs.
-  await server.stop();
   const left = [
     "sh",
     "-c",
