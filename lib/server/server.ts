@@ -7,7 +7,6 @@ import {
   setLogVerbosity,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { once } from "node:events";
 import type { Clock } from "../base/clock.ts";
 import { CriError, messageOf } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
@@ -93,7 +92,9 @@ export async function serveCri(options: ServeOptions): Promise<CriServer> {
     await accepting;
     // It calls back before the last answers have left.
     server.tryShutdown(() => {});
-    const closed = [...connections].map((connection) => once(connection, "close"));
+    const closed = [...connections].map((connection) =>
+      new Promise<void>((resolve) => connection.once("close", resolve))
+    );
     const drained = Promise.all([...closed, openCalls.idle()]);
     openCalls.abort((method) => method.responseStream, shuttingDown());
     if (!await within(drained, DRAIN_GRACE_MS, clock)) {
