@@ -37,6 +37,9 @@ const CHECKS: readonly { name: string; args: readonly string[] }[] = [
   { name: "Protocol: our api.proto is the upstream wire", args: ["task", "proto", "--check"] },
 ];
 
+/** Several times what the slowest file of tests takes; one that hangs must not hang the rest. */
+const FILE_LIMIT_MS = 15 * 60_000;
+
 /** Shells a login host may have, as /bin/sh or as a user's own, in which our scripts are tried. */
 const SHELLS = { busybox: ["busybox"], fish: ["fish"], tcsh: ["tcsh"], zsh: ["zsh"] };
 
@@ -65,7 +68,8 @@ async function deno(args: readonly string[]): Promise<boolean> {
 
 /** As `deno`, with all that it writes in one piece at its end, since others run at the same time. */
 async function denoAside(args: readonly string[], env: Record<string, string>): Promise<boolean> {
-  const command = new Deno.Command(Deno.execPath(), { args: [...args], cwd: ROOT, env });
+  const signal = AbortSignal.timeout(FILE_LIMIT_MS);
+  const command = new Deno.Command(Deno.execPath(), { args: [...args], cwd: ROOT, env, signal });
   const { success, stdout, stderr } = await command.output();
   for (const bytes of [stdout, stderr]) say(new TextDecoder().decode(bytes).trimEnd());
   return success;
@@ -123,12 +127,17 @@ async function runLabTests(): Promise<Count[]> {
   try {
     // What all labs share is made once.
     for (const { lab } of LANES) await prepareNode(lab, say);
-    return (await Promise.all(LANES.map(runLane))).flat();
+    const counts = await Promise.allSettled(LANES.map(runLane));
+    return counts.flatMap((lane) => lane.status === "fulfilled" ? lane.value : broken(lane.reason));
   } catch (error) {
-    return [{ passed: 0, failures: [`A lab did not come up: ${messageOf(error)}`], skipped: 0 }];
+    return [broken(error)];
   } finally {
     for (const { lab } of LANES) await lab.down();
   }
+}
+
+function broken(error: unknown): Count {
+  return { passed: 0, failures: [`A lab's tests broke off: ${messageOf(error)}`], skipped: 0 };
 }
 
 async function runLane({ folders, lab }: typeof LANES[number]): Promise<Count[]> {
