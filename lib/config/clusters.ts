@@ -10,9 +10,14 @@ export interface KeptLogin {
   login: ClusterLogin;
   /** The namespaces whose pods may use it; undefined: all. */
   namespaces: readonly string[] | undefined;
-  /** Whether pods may run CLUSTER_CONFIG with it, which runs outside the container as the shared user. */
+  /** Whether what pods ask for may run outside of containers as the shared user: CLUSTER_CONFIG, MPI, builds. */
   prerun: boolean;
 }
+
+/** Whose login a container uses: its own, or one that the node keeps under a name. */
+export type ClusterChoice =
+  | { kind: "own"; login: ClusterLogin }
+  | { kind: "named"; name: string };
 
 /** Which clusters pods may use, and how. */
 export interface Clusters {

@@ -119,6 +119,13 @@ const chosen: [string, Record<string, string>, Record<string, string | undefined
   ["the cluster is unknown", { "multicri.io/cluster": "moon" }, {}, /must be lab or closed/],
   ["the namespace may not use it", { "multicri.io/cluster": "closed" }, {}, /namespace tests/],
   ["it wants to run a prerun script", {}, { CLUSTER_CONFIG: "id" }, /CLUSTER_CONFIG/],
+  ["it wants to run ranks", {}, { MPI_VERSION: "default" }, /run MPI/],
+  [
+    "it sets what srun runs",
+    {},
+    { JOB_CUSTOM_CONFIG: "SLURM_TASK_PROLOG=/x" },
+    /SLURM_TASK_PROLOG/,
+  ],
   ["it brings only a password", {}, { CLUSTER_PASSWORD: "x" }, /CLUSTER_HOST must be set/],
 ];
 for (const [name, annotations, cluster, says] of chosen) {

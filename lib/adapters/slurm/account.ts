@@ -62,13 +62,23 @@ export class ClusterAccount {
   /**
    * The directory of a claim's volume, absolute on the cluster: what a pod's volume `multicri` holds.
    * @param made Called when it was not there, so that nothing can be mounted on it.
-   * @throws CriError as `containerDirectory`.
+   * @throws CriError INVALID_ARGUMENT where images lie there; as `containerDirectory`.
    */
   async volumeDirectory(
     claim: string,
     made: (directory: string) => Promise<void>,
   ): Promise<string> {
     const directory = join(await this.#workingDirectory(), claim);
+    // Other pods of the account run what lies there.
+    if (`${await this.#imageDirectory()}/`.startsWith(`${directory}/`)) {
+      throw new CriError(
+        "INVALID_ARGUMENT",
+        `Cannot mount the volume ${
+          JSON.stringify(claim)
+        }: its directory on ${this.name} holds the images of all ` +
+          "pods, so it must have another name.",
+      );
+    }
     const { code, stdout, stderr } = await this.session.run(volumeScript(directory), {
       timeoutMs: SLURM_COMMAND_TIMEOUT_MS,
     });

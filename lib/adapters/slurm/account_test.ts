@@ -176,3 +176,11 @@ test("connects at once where the session waits, and leaves a refused login alone
   await account.reach();
   assertEquals(connects, 1);
 });
+
+test("refuses a volume that is the directory of images", async ({ cluster, account }) => {
+  const made = () => Promise.resolve();
+  const find = (claim: string) => account.volumeDirectory(claim, made);
+  const refused = await assertRejects(() => find("ours"), CriError, "holds the images of all pods");
+  assertEquals(refused.code, "INVALID_ARGUMENT");
+  assertEquals(await find("our"), join(cluster.home, "multi-cri/our"));
+}, { imageRemoteMount: (home) => join(home, "multi-cri/ours/images") });

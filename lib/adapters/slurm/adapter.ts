@@ -33,6 +33,7 @@ import { execRequest, runningSoon } from "./running_job.ts";
 import { forgetEnvironment, writeSecrets } from "./secrets.ts";
 import { refuseUnavailable } from "./security.ts";
 import { loginOf, readSettings } from "./settings.ts";
+import { checkImage } from "./shared_login.ts";
 import { stageMounts } from "./staging.ts";
 import { launch } from "./start.ts";
 import { cleanContainer, stopContainer } from "./stop.ts";
@@ -79,6 +80,7 @@ export class SlurmAdapter implements Adapter {
   async prepareContainer(request: ContainerRequest): Promise<SlurmWorkload> {
     const { config, sandbox } = request;
     const settings = readSettings(config.envs, sandbox, this.clusters);
+    checkImage(request.image, settings.cluster, this.clusters);
     refuseUnavailable(config, sandbox);
     checkResources(config.linux?.resources, `the container ${config.metadata?.name ?? ""}`);
     const mounts = planMounts(config, sandbox, this.config.kubeletRootDir);

@@ -1,6 +1,9 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import { CriError } from "../../base/error.ts";
+import { ContainerConfig } from "../../cri/api.generated.ts";
+import type { ImageRecord } from "../../store/records.ts";
+import { imageRecord, sandboxRecord } from "../../store/test_store.ts";
 import { LOOK_INTERVAL_MS } from "./look_turns.ts";
 import { NEVER, type Place, placeTest } from "./test_place.ts";
 import { workloadOf } from "./workload.ts";
@@ -19,6 +22,28 @@ const UNAVAILABLE = new CriError("UNAVAILABLE", "no route");
 function test(name: string, use: (place: Place) => Promise<void>): void {
   placeTest(`SlurmAdapter.${name}`, use);
 }
+
+test("prepareContainer() refuses to build an image with the node's login", async (place) => {
+  const login = { host: "login", port: 22, user: "u", password: "secret" };
+  const named = new Map([["hpc", { login, namespaces: undefined, prerun: false }]]);
+  place.clusters = { allowed: [], named, defaultName: "hpc" };
+  await place.restart();
+  const prepare = (volumeFile: NonNullable<ImageRecord["volumeFile"]>) =>
+    place.adapter.prepareContainer({
+      sandboxId: "pod",
+      id: "c2",
+      sandbox: { ...sandboxRecord().config, logDirectory: place.records.directory },
+      config: ContainerConfig.fromPartial({ logPath: "x.log", command: ["x"] }),
+      image: imageRecord({ volumeFile }),
+    });
+  const error = await assertRejects(
+    () => prepare({ kind: "local-def-file", path: "x.def" }),
+    CriError,
+    "prerun: true",
+  );
+  assertEquals(error.code, "PERMISSION_DENIED");
+  await prepare({ kind: "local-image", path: "x.sif" });
+});
 
 test("startContainer() returns when the job is submitted, and keeps only the login", async (place) => {
   await place.start();

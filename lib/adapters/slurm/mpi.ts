@@ -1,4 +1,3 @@
-import { CriError } from "../../base/error.ts";
 import { MPI_ANNOTATION, unusable } from "./job_options.ts";
 
 /** How the ranks of an MPI job are started. */
@@ -18,23 +17,13 @@ const MODULE = /^\w[\w+-]*([./][\w+-]+)*$/;
 /** Types of srun(1), `--mpi`, that start ranks. */
 const SRUN_TYPE = /^(pmi2|pmix(_v\d)?|cray_shasta)$/;
 
-/** Flags of mpirun(1) and srun(1) that only say how many ranks there are and where, with a value. */
-const PLACING_FLAGS = new Set([
-  ...["n", "np", "c", "N", "npernode", "ppn", "map-by", "bind-to", "rank-by"],
-  ...["ntasks", "nodes", "ntasks-per-node", "cpus-per-task", "cpu-bind", "distribution"],
-]);
-const PLACING_VALUE = /^\w[\w:,=-]*$/;
-const PLACING_SWITCHES = new Set(["oversubscribe", "use-hwthread-cpus", "report-bindings"]);
-
 /**
  * What a container's MPI_VERSION and MPI_FLAGS and its pod's annotation say; undefined for a job without MPI.
- * @param mayRunCommands Whether the pod may run what it likes outside the container; launchers have flags for that.
- * @throws CriError INVALID_ARGUMENT for what cannot be used, PERMISSION_DENIED for flags that it may not give.
+ * @throws CriError INVALID_ARGUMENT for what cannot be used.
  */
 export function readMpi(
   variables: ReadonlyMap<string, string>,
   annotations: Readonly<Record<string, string>>,
-  mayRunCommands: boolean,
 ): MpiSettings | undefined {
   const version = (variables.get("MPI_VERSION") ?? "").trim();
   if (version === "") return undefined;
@@ -47,18 +36,6 @@ export function readMpi(
     throw unusable(MPI_ANNOTATION, "mpirun, pmix, pmi2 or cray_shasta", type);
   }
   const flags = splitWords(variables.get("MPI_FLAGS") ?? "");
-  const refused = mayRunCommands ? undefined : firstOtherThanPlacing(flags);
-  if (refused !== undefined) {
-    // Others name programs that run outside the container, as a user whose files other pods share.
-    throw new CriError(
-      "PERMISSION_DENIED",
-      `Cannot use ${
-        JSON.stringify(refused)
-      } of MPI_FLAGS with the node's login for a cluster: only flags about ` +
-        "the number and place of ranks are allowed unless the administrator sets `prerun: true` in " +
-        "--clusters-file.",
-    );
-  }
   return {
     launcher: type === "mpirun"
       ? ["mpirun", ...flags]
@@ -94,17 +71,6 @@ export function splitWords(text: string): string[] {
     }
   }
   return word === undefined ? words : [...words, word];
-}
-
-function firstOtherThanPlacing(flags: readonly string[]): string | undefined {
-  for (let index = 0; index < flags.length; index++) {
-    const flag = flags[index] ?? "";
-    const [, name = "", value] = /^--?([a-zA-Z-]+)(?:=(.*))?$/s.exec(flag) ?? [];
-    if (PLACING_SWITCHES.has(name) && value === undefined) continue;
-    if (!PLACING_FLAGS.has(name)) return flag;
-    if (!PLACING_VALUE.test(value ?? flags[++index] ?? "")) return flag;
-  }
-  return undefined;
 }
 
 function ranksOf(flags: readonly string[]): string | undefined {

@@ -1,13 +1,13 @@
 import { CriError, messageOf } from "../../base/error.ts";
 import { KeyedMutex } from "../../base/keyed_mutex.ts";
 import type { Logger } from "../../base/log.ts";
-import type { Clusters } from "../../config/clusters.ts";
+import type { ClusterChoice, Clusters } from "../../config/clusters.ts";
 import type { ClusterSessions } from "../../executors/ssh/sessions.ts";
 import type { SecretFiles } from "../../store/secret_files.ts";
 import { NO_ANSWER, SLURM_COMMAND_TIMEOUT_MS } from "./account.ts";
 import { cleanSandboxScript } from "./volume_scripts.ts";
 import { endAllocationScript } from "./allocation_scripts.ts";
-import { type ClusterChoice, loginOf } from "./settings.ts";
+import { loginOf } from "./settings.ts";
 
 /** A cluster on which a sandbox has a directory with what its containers share: volumes, a job. */
 export interface Place {

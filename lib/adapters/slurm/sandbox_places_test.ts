@@ -2,10 +2,9 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { CriError } from "../../base/error.ts";
 import { createLogger } from "../../base/log.ts";
-import type { Clusters } from "../../config/clusters.ts";
+import type { ClusterChoice, Clusters } from "../../config/clusters.ts";
 import { TestStore } from "../../store/test_store.ts";
 import { SandboxPlaces } from "./sandbox_places.ts";
-import type { ClusterChoice } from "./settings.ts";
 import { namesIn } from "./test_scripts.ts";
 import { TestCluster } from "./test_cluster.ts";
 

@@ -1,6 +1,6 @@
+import type { ClusterChoice } from "../../config/clusters.ts";
 import type { KeyValue } from "../../cri/api.generated.ts";
 import type { SecretFiles } from "../../store/secret_files.ts";
-import type { ClusterChoice } from "./settings.ts";
 
 /** What a container needs that no database may hold. */
 export interface ContainerSecrets {

@@ -1,5 +1,5 @@
 import { CriError } from "../../base/error.ts";
-import { type Clusters, LOGIN_VARIABLES } from "../../config/clusters.ts";
+import { type ClusterChoice, type Clusters, LOGIN_VARIABLES } from "../../config/clusters.ts";
 import { type ClusterAddress, SSH_PORT } from "../../config/flags.ts";
 import type { KeyValue, PodSandboxConfig } from "../../cri/api.generated.ts";
 import type { ClusterLogin } from "../../executors/ssh/login.ts";
@@ -12,16 +12,12 @@ import {
   unusable,
 } from "./job_options.ts";
 import { type MpiSettings, readMpi } from "./mpi.ts";
+import { checkSettings } from "./shared_login.ts";
 
 export interface Variable {
   name: string;
   value: string;
 }
-
-/** Whose login a container uses: its own, or one that the node keeps under a name. */
-export type ClusterChoice =
-  | { kind: "own"; login: ClusterLogin }
-  | { kind: "named"; name: string };
 
 /** What the environment of a container and its pod's annotations say, taken apart. */
 export interface ContainerSettings extends JobOptions {
@@ -43,8 +39,8 @@ const RESERVED_NAMES = new Set([
 
 /**
  * Takes a container's environment apart; a later value of a name wins.
- * @throws CriError INVALID_ARGUMENT for a value that cannot be used, PERMISSION_DENIED for a cluster or
- * MPI_FLAGS that the administrator does not allow.
+ * @throws CriError INVALID_ARGUMENT for a value that cannot be used, PERMISSION_DENIED for a cluster, or for
+ * what the administrator does not allow with its login.
  */
 export function readSettings(
   envs: readonly KeyValue[],
@@ -59,9 +55,7 @@ export function readSettings(
   }
   const all = new Map(envs.map(({ key, value }) => [key, decode(key, value)]));
   const cluster = chooseCluster(all, sandbox, clusters);
-  const mayRunCommands = cluster.kind === "own" ||
-    clusters.named.get(cluster.name)?.prerun === true;
-  const mpi = readMpi(all, sandbox.annotations, mayRunCommands);
+  const mpi = readMpi(all, sandbox.annotations);
   const options = readJobOptions(all, sandbox.annotations);
   const unused = cluster.kind === "own" && Object.hasOwn(sandbox.annotations, CLUSTER_ANNOTATION)
     ? [
@@ -70,7 +64,7 @@ export function readSettings(
       }: the container's own CLUSTER_ variables win`,
     ]
     : [];
-  return {
+  const settings: ContainerSettings = {
     cluster,
     ...(mpi === undefined ? {} : { mpi }),
     ...options,
@@ -81,6 +75,8 @@ export function readSettings(
       value,
     })),
   };
+  checkSettings(settings, clusters);
+  return settings;
 }
 
 /** Whether a variable is for multicri and not for the program. */
@@ -114,14 +110,6 @@ function chooseCluster(
       "PERMISSION_DENIED",
       `Cannot use the node's login for the cluster ${name} in the namespace ${metadata?.namespace}: the ` +
         "administrator allows other namespaces only (--clusters-file).",
-    );
-  }
-  if ((all.get("CLUSTER_CONFIG") ?? "") !== "" && !kept.prerun) {
-    // It runs outside the container, as a user whose files other pods share.
-    throw new CriError(
-      "PERMISSION_DENIED",
-      `Cannot run CLUSTER_CONFIG with the node's login for the cluster ${name}: the administrator must allow ` +
-        "it by `prerun: true` in --clusters-file.",
     );
   }
   return { kind: "named", name };

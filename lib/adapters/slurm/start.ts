@@ -10,6 +10,7 @@ import { launchJob, type LaunchPlan } from "./launch.ts";
 import { forgetEnvironment, readSecrets } from "./secrets.ts";
 import { leftOut } from "./security.ts";
 import { readSettings } from "./settings.ts";
+import { checkImage } from "./shared_login.ts";
 import { cleanContainer } from "./stop.ts";
 import { changeState, containerOf, resultsOf, workloadOf } from "./workload.ts";
 
@@ -99,6 +100,7 @@ async function planOf(
     );
   }
   const settings = readSettings(secrets.envs, sandbox.config, clusters);
+  checkImage(image, settings.cluster, clusters);
   for (const line of settings.ignoredLines) notes.add(`ignored: ${line}`);
   for (const line of leftOut(container.config, sandbox.config)) notes.add(line);
   return { sandbox: sandbox.config, image, settings };

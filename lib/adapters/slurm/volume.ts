@@ -16,6 +16,12 @@ const CLAIM = /^[A-Za-z0-9][\w.-]{0,252}$/;
 // deno-lint-ignore no-control-regex
 const DIRECTORY_NAME = /^[^./\x00-\x1f\x7f][^/\x00-\x1f\x7f]{0,252}$/;
 
+/**
+ * The names of sandboxes, whose directories lie beside the volumes. They hold scripts that run outside of containers,
+ * and the variables and Secrets of other pods, so no pod may mount one; in any case, since file systems may ignore it.
+ */
+const SANDBOX_NAME = /^[0-9a-f]{64}$/i;
+
 /** The container's volume on the cluster, if it mounts one. */
 export function volumeMount(config: Pick<ContainerConfig, "mounts">): Mount | undefined {
   return config.mounts.find(({ containerPath }) =>
@@ -38,8 +44,10 @@ export function volumeClaim(
     ? sandbox.annotations[VOLUME_ANNOTATION] ?? ""
     : undefined;
   if (annotated !== undefined) {
-    if (DIRECTORY_NAME.test(annotated)) return annotated;
-    const expected = "the name of a directory, without slashes and not beginning with a dot";
+    if (DIRECTORY_NAME.test(annotated) && !SANDBOX_NAME.test(annotated)) return annotated;
+    const expected =
+      "the name of a directory, without slashes, not beginning with a dot, and not 64 " +
+      "hexadecimal digits, as the directories of pods";
     throw unusable(`the annotation ${VOLUME_ANNOTATION}`, expected, annotated);
   }
   const pods = `${kubeletRootDir}/pods/`;
@@ -48,13 +56,13 @@ export function volumeClaim(
   const isCsi = plugin === "kubernetes.io~csi";
   const fits = volumes === "volumes" && rest.length === 0 && !NODE_PLUGINS.test(plugin) &&
     csi === (isCsi ? "mount" : undefined) && CLAIM.test(claim);
-  if (fits) return claim;
+  if (fits && !SANDBOX_NAME.test(claim)) return claim;
   throw new CriError(
     "INVALID_ARGUMENT",
     `Cannot mount ${
       JSON.stringify(mount.hostPath)
     } at ${VOLUME_PATH}: it must be a persistent volume whose files ` +
-      `the cluster has as well (without subPath), of NFS for example; or name the cluster's directory in the pod's ` +
+      `the cluster has as well (without subPath), of NFS for example, and whose name is not 64 hexadecimal digits; or name the cluster's directory in the pod's ` +
       `annotation ${VOLUME_ANNOTATION}.`,
   );
 }

@@ -16,7 +16,7 @@ mkdir -p ${quoteShell(directory)} && echo made
 
 /**
  * Lines that make directories one after the other. A program of the pod may have put a link in the place of one, so
- * whatever is there stays as it is, and no link is followed. They exit with `failureCode` when one cannot be made.
+ * whatever is there stays as it is, and no link that is there at the look is followed. They exit with `failureCode` when one cannot be made.
  */
 export function makeDirectoriesScript(
   made: readonly MadeDirectory[],
@@ -26,7 +26,8 @@ export function makeDirectoriesScript(
     const place = quoteShell(path);
     const make = isFile
       ? `touch ${place}`
-      : `{ mkdir ${place} && chmod ${mode.toString(8)} ${place}; }`;
+      // Not by chmod(1), which would follow a link that a program puts in the new directory's place meanwhile.
+      : `mkdir -m ${mode.toString(8)} ${place}`;
     return `if [ -L ${place} ]; then
   printf '%s is a link\n' ${place} >&2
   exit ${failureCode}

@@ -9,7 +9,12 @@ import {
   testInShells,
   text,
 } from "./test_scripts.ts";
-import { cleanSandboxScript, refreshScript, volumeScript } from "./volume_scripts.ts";
+import {
+  cleanSandboxScript,
+  makeDirectoriesScript,
+  refreshScript,
+  volumeScript,
+} from "./volume_scripts.ts";
 
 /** A copied volume of a container, with a version as the kubelet makes it. */
 async function volumeOf(place: ScriptPlace): Promise<string> {
@@ -89,6 +94,18 @@ testInShells({
     const refused = await submit();
     assertEquals(refused.code, SUBMIT_EXIT.FILES);
     assertStringIncludes(text(refused.stderr), "it's b is a link");
+  },
+
+  "makeDirectoriesScript() gives a directory its mode as it makes it, whatever the umask": async (
+    place,
+  ) => {
+    await Deno.mkdir(place.directory, { recursive: true });
+    const path = join(place.directory, "it's shared");
+    const script = `chmod() { return 1; }\numask 077\n${
+      makeDirectoriesScript([{ path, mode: 0o777 }], 9)
+    }`;
+    assertEquals((await place.cluster.run(script)).code, 0);
+    assertEquals((await Deno.stat(path)).mode, 0o40777);
   },
 
   "cleanSandboxScript() removes what is shared when no container is there": async (place) => {

@@ -5,6 +5,7 @@ import { volumeClaim, volumeMount } from "./volume.ts";
 
 const KUBELET = "/var/lib/kubelet";
 const VOLUMES = `${KUBELET}/pods/u/volumes`;
+const SANDBOX_ID = "0123456789abcdef".repeat(4);
 
 for (
   const [hostPath, claim] of [
@@ -12,6 +13,9 @@ for (
     [`${VOLUMES}/kubernetes.io~csi/pvc-1a2b/mount`, "pvc-1a2b"],
     [`${VOLUMES}/kubernetes.io~nfs/.images`, undefined],
     [`${VOLUMES}/kubernetes.io~nfs/..`, undefined],
+    [`${VOLUMES}/kubernetes.io~nfs/${SANDBOX_ID}`, undefined],
+    [`${VOLUMES}/kubernetes.io~csi/${SANDBOX_ID}/mount`, undefined],
+    [`${VOLUMES}/kubernetes.io~nfs/${SANDBOX_ID}0`, `${SANDBOX_ID}0`],
     [`${VOLUMES}/kubernetes.io~nfs/`, undefined],
     [`${VOLUMES}/kubernetes.io~nfs/a/b`, undefined],
     [`${VOLUMES}/kubernetes.io~csi/pvc-1a2b`, undefined],
@@ -49,6 +53,9 @@ for (
     ["..", undefined],
     ["../x", undefined],
     [".images", undefined],
+    [SANDBOX_ID, undefined],
+    [SANDBOX_ID.toUpperCase(), undefined],
+    [SANDBOX_ID.slice(1), SANDBOX_ID.slice(1)],
     ["a/b", undefined],
     ["a\nb", undefined],
     ["", undefined],
