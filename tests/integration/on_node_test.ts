@@ -5,6 +5,7 @@ import {
   type ContainerConfig,
   ContainerState,
   type DeepPartial,
+  NamespaceMode,
   type PodSandboxConfig,
   SecurityProfile_ProfileType,
 } from "../../lib/cri/api.generated.ts";
@@ -95,6 +96,38 @@ Deno.test("containers run on, and nothing of them is lost, when the server is ki
     assertEquals(await logged(pod, "stdout"), lines);
     assertEquals((await client.exited(late.id)).exitCode, 3);
     assertEquals(await logged(late.pod, "stdout"), "early\nlate\n");
+  }));
+
+Deno.test("other users of the node do not reach a container's files, and a pod's first process has no rights", () =>
+  onNode(async ({ server, client }) => {
+    const range = [{ hostId: 1_000_000, containerId: 0, length: 65_536 }];
+    const usernsOptions = { mode: NamespaceMode.POD, uids: range, gids: range };
+    for (const more of [{}, { usernsOptions }]) {
+      const namespaceOptions = { pid: NamespaceMode.POD, ...more };
+      const config = client.podConfig({ linux: { securityContext: { namespaceOptions } } });
+      const pod = await client.runPod(config);
+      const script =
+        "cp /bin/busybox /su && chmod 4755 /su && grep -E '^(Uid|Gid|Cap|NoNew)' /proc/1/status; sleep 60";
+      const id = await client.create(pod, script, {
+        linux: { securityContext: { namespaceOptions } },
+      });
+      await client.call("startContainer", { containerId: id });
+      const layer = `${server.rootDir}/containers/${id}`;
+      const nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+      const nearest = `${server.rootDir}/containers`;
+      assertEquals((await lab.exec("knode", [...nobody, "test", "-e", nearest])).code, 0);
+      for (const folder of ["upper", "rootfs"]) {
+        const path = `${layer}/${folder}/su`;
+        const look = `for i in $(seq 100); do [ ! -u ${path} ] || exit 0; sleep 0.05; done; exit 1`;
+        assertEquals((await lab.exec("knode", ["sh", "-c", look])).code, 0);
+        assertEquals((await lab.exec("knode", [...nobody, "test", "-e", path])).code, 1);
+      }
+      const status = await logged(pod, "stdout");
+      assertMatch(status, /^CapPrm:\t0{16}\nCapEff:\t0{16}\nCapBnd:\t0{16}\n/m);
+      assertMatch(status, /^NoNewPrivs:\t1$/m);
+      assertMatch(status, /^Uid:(\t65534){4}\nGid:(\t65534){4}$/m);
+      await client.call("stopContainer", { containerId: id, timeout: 0n });
+    }
   }));
 
 Deno.test("what a killed server had begun is removed or can be done again", () =>
