@@ -130,6 +130,28 @@ Deno.test("other users of the node do not reach a container's files, and a pod's
     }
   }));
 
+Deno.test("a container whose supervisor is killed ends, and can be stopped and removed", () =>
+  onNode(async ({ server, client }) => {
+    const killSupervisor = async (id: string) => {
+      const argv = ["pkill", "-KILL", "-f", `^multicri: container ${id}$`];
+      assertEquals((await lab.exec("knode", argv)).code, 0);
+    };
+    const stopped = await client.runContainer("trap '' TERM; while :; do sleep 1; done");
+    await killSupervisor(stopped.id);
+    await client.call("stopContainer", { containerId: stopped.id, timeout: 1n });
+    const ending = await client.runContainer("sleep 1");
+    await killSupervisor(ending.id);
+    const unseen = await client.runContainer("sleep 1");
+    await server.kill();
+    await killSupervisor(unseen.id);
+    await server.start();
+    for (const { id } of [stopped, ending, unseen]) {
+      const { exitCode, reason } = await client.exited(id);
+      assertEquals([exitCode, reason], [255, "Unknown"]);
+      await client.call("removeContainer", { containerId: id });
+    }
+  }));
+
 Deno.test("what a killed server had begun is removed or can be done again", () =>
   onNode(async ({ server, client }) => {
     const random = randomSource(seedFor("on_node_test begun"));

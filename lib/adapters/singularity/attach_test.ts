@@ -25,6 +25,7 @@ for (const hasPipe of [true, false]) {
       new Node(createLocalExecutor()),
       clock,
       createLogger({ threshold: "error", write: () => {} }),
+      () => Promise.resolve(true),
       () => {},
     );
     let looks = 0;

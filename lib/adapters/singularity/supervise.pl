@@ -7,7 +7,7 @@
 # crun's words before the verb.
 #
 # It answers on stdout: `started PID`, or `failed WHY`. The files:
-#   .stdout, .stderr   what the program wrote
+#   .stdout, .stderr   what the program wrote; .stdout is locked as long as this program lives (flock(2))
 #   .stdin             a pipe for frames as in step.pl (i, e and w), whole and one at a time, from anybody
 #   .exit              `CODE KILLED`, when it has ended and all of its output is written: 128 + n when signal n ended
 #                      it, and whether memory was the reason
@@ -15,6 +15,8 @@ my ($files, $has_stdin, $stdin_once, $has_tty, $folder, $socket, $memory_files, 
 
 # How long output is waited for that somebody else holds open after the end.
 my $DRAIN_S = 1;
+# Of flock(2).
+my $LOCK_EX = 2;
 
 close_inherited();
 my ($answer, $to_answer) = pipe_pair();
@@ -58,6 +60,7 @@ sub supervise {
   sysopen my $frames, "$files.stdin", $O_RDWR | $O_NONBLOCK or die "its pipe for input cannot be opened: $!\n"
     if $has_stdin || $has_tty;
   open my $out, '>>', "$files.stdout" or die "its output cannot be written: $!\n";
+  flock $out, $LOCK_EX or die "its output cannot be locked: $!\n";
   open my $err, '>>', "$files.stderr" or die "its output cannot be written: $!\n";
   open my $null, '+<', '/dev/null' or die "/dev/null cannot be opened: $!\n";
   my ($stdin, $stdout, $stderr, $sink, %source, $console) = ($null, $null, $null);
