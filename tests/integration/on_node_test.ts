@@ -152,6 +152,28 @@ Deno.test("a container whose supervisor is killed ends, and can be stopped and r
     }
   }));
 
+Deno.test("a program that writes what nobody copies waits, and loses nothing", () =>
+  onNode(async ({ server, client }) => {
+    const [MIB, BYTES] = [1024 * 1024, 100_000_000];
+    // It begins when the server is gone.
+    const script = `until [ -e /go ]; do sleep 0.1; done; head -c ${BYTES} /dev/zero | tr '\\0' x`;
+    const { pod, id } = await client.runContainer(script);
+    await server.kill();
+    const begin = `: >"$1/containers/${id}/rootfs/go"
+for i in $(seq 100); do
+  before=$size; size=$(stat -c %s "$1/output/${id}.stdout")
+  if [ "$size" -gt 0 ] && [ "$size" = "$before" ]; then break; fi
+  sleep 0.5
+done
+echo "$size"`;
+    const { stdout } = await lab.exec("knode", ["sh", "-c", begin, "sh", server.rootDir]);
+    const bytes = Number(stdout);
+    assert(bytes >= 64 * MIB && bytes < 65 * MIB, `${bytes} bytes wait`);
+    await server.start();
+    assertEquals((await client.exited(id)).exitCode, 0);
+    assertEquals((await logged(pod, "stdout")).length, BYTES + "\n".length);
+  }));
+
 Deno.test("what a killed server had begun is removed or can be done again", () =>
   onNode(async ({ server, client }) => {
     const random = randomSource(seedFor("on_node_test begun"));
