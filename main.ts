@@ -34,7 +34,7 @@ import { CniNetworks } from "./lib/network/cni_networks.ts";
 import { openRouter } from "./lib/router/open.ts";
 import { ownRecords } from "./lib/router/owners.ts";
 import { notBuiltYet, runtimeHandlers } from "./lib/runtime/handlers.ts";
-import { recoverSandboxNetworks } from "./lib/runtime/sandbox_network.ts";
+import { networkPath, recoverSandboxNetworks } from "./lib/runtime/sandbox_network.ts";
 import { MULTICRI_VERSION } from "./lib/runtime/status.ts";
 import { serveCri } from "./lib/server/server.ts";
 import { StreamingServer } from "./lib/streaming/server.ts";
@@ -103,7 +103,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
       log,
       systemdCgroups: systemdNode,
       nodeName: hostname(),
-      networkOf: (sandboxId) => networks?.of(sandboxId)?.netnsPath,
+      networkOf: (sandboxId, pod) => networkPath(networks, sandboxId, pod),
     });
   const streams = await StreamingServer.listen({
     address: config.streamAddr,

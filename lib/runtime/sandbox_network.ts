@@ -1,3 +1,4 @@
+import { CriError } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
 import { NamespaceMode, type PodSandboxConfig } from "../cri/api.generated.ts";
 import type { PodNetworks } from "../network/pod_networks.ts";
@@ -6,6 +7,25 @@ import type { Store } from "../store/store.ts";
 /** Whether a pod has a network of its own, where pods have one, and not the node's. */
 export function hasOwnNetwork(config: PodSandboxConfig): boolean {
   return config.linux?.securityContext?.namespaceOptions?.network !== NamespaceMode.NODE;
+}
+
+/**
+ * The namespace of a pod's own network, as a path; undefined for a pod in the node's network.
+ * @throws CriError UNAVAILABLE when the pod's own is not there: after a reboot it is made anew, and a container in the
+ * node's meanwhile would stay there for its life.
+ */
+export function networkPath(
+  networks: PodNetworks | undefined,
+  sandboxId: string,
+  config: PodSandboxConfig,
+): string | undefined {
+  if (networks === undefined || !hasOwnNetwork(config)) return undefined;
+  const network = networks.of(sandboxId);
+  if (network !== undefined) return network.netnsPath;
+  throw new CriError(
+    "UNAVAILABLE",
+    `The pod ${sandboxId} has no network at present: it is made anew as soon as the node's network can be used; try again.`,
+  );
 }
 
 /** Brings the networks that an earlier server has left in line with the sandboxes; before the socket is opened. */

@@ -1,10 +1,10 @@
-import { assertEquals, assertRejects } from "@std/assert";
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { CriError } from "../base/error.ts";
 import { createLogger } from "../base/log.ts";
 import { NamespaceMode, PodSandboxConfig } from "../cri/api.generated.ts";
 import type { PodNetwork, PodNetworks, WantedSandboxes } from "../network/pod_networks.ts";
 import { runtimeHandlers } from "./handlers.ts";
-import { recoverSandboxNetworks } from "./sandbox_network.ts";
+import { networkPath, recoverSandboxNetworks } from "./sandbox_network.ts";
 import { removePodSandbox } from "./sandbox_remove.ts";
 import { runPodSandbox } from "./sandbox_run.ts";
 import { podSandboxStatus } from "./sandbox_status.ts";
@@ -194,3 +194,17 @@ Deno.test("recoverSandboxNetworks() warns of networks that nobody will remove", 
     await recoverSandboxNetworks(undefined, store, log);
     assertEquals([lines.length, lines[0]?.includes("--enable-pod-network")], [1, true]);
   }));
+
+Deno.test("networkPath() never takes the node's network for a pod that must have its own", async () => {
+  const networks = new TestNetworks();
+  const own = PodSandboxConfig.fromPartial({});
+  const onNode = PodSandboxConfig.fromPartial({
+    linux: { securityContext: { namespaceOptions: { network: NamespaceMode.NODE } } },
+  });
+  const error = assertThrows(() => networkPath(networks, "s1", own), CriError, "no network");
+  assertEquals(error.code, "UNAVAILABLE");
+  await networks.attach("s1", own);
+  assertEquals(networkPath(networks, "s1", own), "/ns/s1");
+  assertEquals(networkPath(networks, "s1", onNode), undefined);
+  assertEquals(networkPath(undefined, "s1", own), undefined);
+});

@@ -5,6 +5,7 @@ import {
   type ContainerConfig,
   ContainerState,
   type DeepPartial,
+  NamespaceMode,
   type PodSandboxConfig,
   SecurityProfile_ProfileType,
 } from "../../lib/cri/api.generated.ts";
@@ -95,6 +96,82 @@ Deno.test("containers run on, and nothing of them is lost, when the server is ki
     assertEquals(await logged(pod, "stdout"), lines);
     assertEquals((await client.exited(late.id)).exitCode, 3);
     assertEquals(await logged(late.pod, "stdout"), "early\nlate\n");
+  }));
+
+Deno.test("other users of the node do not reach a container's files, and a pod's first process has no rights", () =>
+  onNode(async ({ server, client }) => {
+    const range = [{ hostId: 1_000_000, containerId: 0, length: 65_536 }];
+    const usernsOptions = { mode: NamespaceMode.POD, uids: range, gids: range };
+    for (const more of [{}, { usernsOptions }]) {
+      const namespaceOptions = { pid: NamespaceMode.POD, ...more };
+      const config = client.podConfig({ linux: { securityContext: { namespaceOptions } } });
+      const pod = await client.runPod(config);
+      const script =
+        "cp /bin/busybox /su && chmod 4755 /su && grep -E '^(Uid|Gid|Cap|NoNew)' /proc/1/status; sleep 60";
+      const id = await client.create(pod, script, {
+        linux: { securityContext: { namespaceOptions } },
+      });
+      await client.call("startContainer", { containerId: id });
+      const layer = `${server.rootDir}/containers/${id}`;
+      const nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+      const nearest = `${server.rootDir}/containers`;
+      assertEquals((await lab.exec("knode", [...nobody, "test", "-e", nearest])).code, 0);
+      for (const folder of ["upper", "rootfs"]) {
+        const path = `${layer}/${folder}/su`;
+        const look = `for i in $(seq 100); do [ ! -u ${path} ] || exit 0; sleep 0.05; done; exit 1`;
+        assertEquals((await lab.exec("knode", ["sh", "-c", look])).code, 0);
+        assertEquals((await lab.exec("knode", [...nobody, "test", "-e", path])).code, 1);
+      }
+      const status = await logged(pod, "stdout");
+      assertMatch(status, /^CapPrm:\t0{16}\nCapEff:\t0{16}\nCapBnd:\t0{16}\n/m);
+      assertMatch(status, /^NoNewPrivs:\t1$/m);
+      assertMatch(status, /^Uid:(\t65534){4}\nGid:(\t65534){4}$/m);
+      await client.call("stopContainer", { containerId: id, timeout: 0n });
+    }
+  }));
+
+Deno.test("a container whose supervisor is killed ends, and can be stopped and removed", () =>
+  onNode(async ({ server, client }) => {
+    const killSupervisor = async (id: string) => {
+      const argv = ["pkill", "-KILL", "-f", `^multicri: container ${id}$`];
+      assertEquals((await lab.exec("knode", argv)).code, 0);
+    };
+    const stopped = await client.runContainer("trap '' TERM; while :; do sleep 1; done");
+    await killSupervisor(stopped.id);
+    await client.call("stopContainer", { containerId: stopped.id, timeout: 1n });
+    const ending = await client.runContainer("sleep 1");
+    await killSupervisor(ending.id);
+    const unseen = await client.runContainer("sleep 1");
+    await server.kill();
+    await killSupervisor(unseen.id);
+    await server.start();
+    for (const { id } of [stopped, ending, unseen]) {
+      const { exitCode, reason } = await client.exited(id);
+      assertEquals([exitCode, reason], [255, "Unknown"]);
+      await client.call("removeContainer", { containerId: id });
+    }
+  }));
+
+Deno.test("a program that writes what nobody copies waits, and loses nothing", () =>
+  onNode(async ({ server, client }) => {
+    const [MIB, BYTES] = [1024 * 1024, 100_000_000];
+    // It begins when the server is gone.
+    const script = `until [ -e /go ]; do sleep 0.1; done; head -c ${BYTES} /dev/zero | tr '\\0' x`;
+    const { pod, id } = await client.runContainer(script);
+    await server.kill();
+    const begin = `: >"$1/containers/${id}/rootfs/go"
+for i in $(seq 100); do
+  before=$size; size=$(stat -c %s "$1/output/${id}.stdout")
+  if [ "$size" -gt 0 ] && [ "$size" = "$before" ]; then break; fi
+  sleep 0.5
+done
+echo "$size"`;
+    const { stdout } = await lab.exec("knode", ["sh", "-c", begin, "sh", server.rootDir]);
+    const bytes = Number(stdout);
+    assert(bytes >= 64 * MIB && bytes < 65 * MIB, `${bytes} bytes wait`);
+    await server.start();
+    assertEquals((await client.exited(id)).exitCode, 0);
+    assertEquals((await logged(pod, "stdout")).length, BYTES + "\n".length);
   }));
 
 Deno.test("what a killed server had begun is removed or can be done again", () =>

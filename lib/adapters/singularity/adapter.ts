@@ -136,11 +136,12 @@ export class SingularityAdapter implements Adapter {
     );
   }
 
-  openPortForward(ids: readonly string[]): Promise<PortForwarder> {
-    const sandboxId = this.means.store.containers.get(ids[0] ?? "")?.sandboxId ?? "";
-    return Promise.resolve(
-      portForwarder(this.means.processes, this.means.networkOf(sandboxId)),
-    );
+  async openPortForward(ids: readonly string[]): Promise<PortForwarder> {
+    const { store, processes, networkOf } = this.means;
+    const sandboxId = store.containers.get(ids[0] ?? "")?.sandboxId ?? "";
+    const sandbox = store.sandboxes.get(sandboxId);
+    if (sandbox === undefined) throw new CriError("NOT_FOUND", "The pod of the port is gone.");
+    return await Promise.resolve(portForwarder(processes, networkOf(sandboxId, sandbox.config)));
   }
 
   async measure(): Promise<void> {

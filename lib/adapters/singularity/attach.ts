@@ -28,7 +28,8 @@ export async function attach(
   const over = new AbortController();
   const either = AbortSignal.any([signal, over.signal]);
   const input = hasInput
-    ? passInput(`${container.files}.stdin`, clock, streams, either)
+    // Its program may be gone already, with whom the pipe has no reader; that its end follows says enough.
+    ? passInput(`${container.files}.stdin`, clock, streams, either).catch(() => {})
     : Promise.resolve();
   const offsets = {
     stdout: await sizeOf(container, "stdout"),

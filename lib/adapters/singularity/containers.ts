@@ -15,7 +15,7 @@ import type { OciResources, OciSpec } from "./bundle/oci_spec.ts";
 import type { NodeMeans } from "./means.ts";
 import type { OciRuntime } from "./oci_runtime.ts";
 import { type NodeWorkload, type PreparePlace, removeBundle } from "./prepare.ts";
-import { RunningContainer } from "./running_container.ts";
+import { RunningContainer, UNSEEN_EXIT_CODE } from "./running_container.ts";
 import { awaitHandler, stopSignal } from "./stop_signal.ts";
 import { hasInput, startSupervised } from "./supervisor.ts";
 
@@ -196,7 +196,7 @@ export class Containers {
         return this.#change(id, (before) =>
           markExited(before, {
             finishedAtMs: clock.now(),
-            exitCode: 255,
+            exitCode: UNSEEN_EXIT_CODE,
             reason: "Unknown",
             message: "It ended while nobody saw it, as in a crash of the node.",
           }));
@@ -220,6 +220,7 @@ export class Containers {
       this.place.node,
       clock,
       log,
+      async () => await this.runtime.isRunning(id),
       (end) => {
         this.#running.delete(id);
         this.#change(id, (state) => markExited(state, end));

@@ -1,9 +1,16 @@
 import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Config } from "../../config/flags.ts";
+import type { PodSandboxConfig } from "../../cri/api.generated.ts";
 import type { Executor } from "../../executors/executor.ts";
 import type { ProcessStarter } from "../../executors/local_process.ts";
 import type { Store } from "../../store/store.ts";
+
+/**
+ * The network namespace that a pod has of its own, as a path; undefined for one in the node's network.
+ * @throws CriError UNAVAILABLE when it must have one and has none (any more): the node's is not for it.
+ */
+export type NetworkOf = (sandboxId: string, config: PodSandboxConfig) => string | undefined;
 
 /** What a `SingularityAdapter` is made of. */
 export interface NodeMeans {
@@ -16,6 +23,5 @@ export interface NodeMeans {
   /** Whether systemd is this node's init system, which then makes the cgroups. */
   systemdCgroups: boolean;
   nodeName: string;
-  /** The network namespace that a pod has of its own, as a path. */
-  networkOf: (sandboxId: string) => string | undefined;
+  networkOf: NetworkOf;
 }

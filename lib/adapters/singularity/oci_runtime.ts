@@ -39,6 +39,12 @@ export class OciRuntime {
     return JSON.parse(new TextDecoder().decode(result.stdout)) as OciState;
   }
 
+  /** Whether the container's first process lives. */
+  async isRunning(id: string): Promise<boolean> {
+    const state = await this.state(id);
+    return state !== undefined && state.status !== "stopped";
+  }
+
   /** Sends a signal to the first process, or with `all` to each; nothing when it has ended. */
   async kill(id: string, signal: string, all = false): Promise<void> {
     await this.#run(["kill", ...(all ? ["--all"] : []), id, signal]);

@@ -6,6 +6,7 @@ import nodeProgram from "../slurm/node.pl" with { type: "text" };
 import type { PodFiles } from "./bundle/mounts.ts";
 import type { PodNamespaces } from "./bundle/namespaces.ts";
 import { userNamespaceOf } from "./bundle/user_namespace.ts";
+import type { NetworkOf } from "./means.ts";
 import type { Node } from "./node.ts";
 import pause from "./pause.pl" with { type: "text" };
 import type { Places } from "./places.ts";
@@ -66,15 +67,14 @@ export class Pods implements PodAdapter {
   constructor(
     private readonly node: Node,
     private readonly places: Places,
-    /** The network namespace that a pod has of its own, as a path. */
-    private readonly networkOf: (sandboxId: string) => string | undefined,
+    private readonly networkOf: NetworkOf,
     private readonly nodeName: string,
   ) {}
 
   async run(id: string, config: PodSandboxConfig): Promise<void> {
     const options = config.linux?.securityContext?.namespaceOptions;
     const folder = this.places.pod(id);
-    const network = this.networkOf(id) ?? "";
+    const network = this.networkOf(id, config) ?? "";
     const ownIpc = options?.ipc !== NamespaceMode.NODE;
     const ownUts = options?.network !== NamespaceMode.NODE;
     const sysctls = config.linux?.sysctls ?? {};
@@ -129,10 +129,11 @@ export class Pods implements PodAdapter {
     }
   }
 
+  /** @throws CriError UNAVAILABLE for a pod without the network that it must have. */
   namespaces(id: string, config: PodSandboxConfig): PodNamespaces {
     const options = config.linux?.securityContext?.namespaceOptions;
     const folder = this.places.pod(id);
-    const network = this.networkOf(id);
+    const network = this.networkOf(id, config);
     return {
       ...(network === undefined ? {} : { network }),
       ...(options?.ipc === NamespaceMode.NODE ? {} : { ipc: join(folder, "ipc") }),

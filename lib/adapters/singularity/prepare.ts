@@ -26,10 +26,15 @@ export interface NodeWorkload {
   stopSignal: string;
 }
 
-/** Lays a container's own writable layer over its image. $1 the image's files, $2 the folder, $3 more options. */
+/**
+ * Lays a container's own writable layer over its image. $1 the image's files, $2 the folder, $3 more options, $4 the
+ * group of the pod's root in a user namespace, which must get through, or nothing. Nobody else gets in: a program of
+ * root's that changes its user (setuid) is one for all who can reach it, and a container can make one.
+ */
 const MAKE_LAYER = `
 umask 022
-mkdir -p -m 711 -- "$2"
+mkdir -m 700 -- "$2"
+if [ -n "$4" ]; then chgrp -- "$4" "$2"; chmod 710 -- "$2"; fi
 mkdir -- "$2/upper" "$2/rootfs"
 mkdir -m 700 -- "$2/work"
 mount -t overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work$3" multicri "$2/rootfs"`;
@@ -91,7 +96,8 @@ export async function prepareBundle(
     const root = join(layer, "rootfs");
     const userNamespace = userNamespaceOf(sandbox.linux?.securityContext?.namespaceOptions);
     const more = userNamespace === undefined ? "" : OWNERS_ALONE;
-    await node.script("make the container's root", MAKE_LAYER, [lower, layer, more]);
+    const group = String(userNamespace?.gids.hostID ?? "");
+    await node.script("make the container's root", MAKE_LAYER, [lower, layer, more, group]);
     if (userNamespace !== undefined) await giveTo(node, root, userNamespace);
     const spec = writeSpec({
       id,

@@ -14,6 +14,8 @@ const COPIED_BYTES = 16 * 1024 * 1024;
 const GIVE_BACK = 'fallocate --punch-hole --offset 0 --length "$2" -- "$1" 2>/dev/null || true';
 /** Between looks at a container that writes without pause. */
 const SHORTEST_PAUSE_MS = 10;
+/** Of a container whose end nobody saw, as other runtimes have it. */
+export const UNSEEN_EXIT_CODE = 255;
 
 /** A container whose supervisor runs: its output goes into its log until its end is written down. */
 export class RunningContainer {
@@ -22,6 +24,7 @@ export class RunningContainer {
   readonly #givenBackBytes = { stdout: 0, stderr: 0 };
   /** Where attached clients are in the output: what they have not seen stays. */
   readonly #readers = new Set<Record<LogStream, number>>();
+  #supervisorSeenAtMs: number;
   #loop: Promise<void> | undefined;
 
   constructor(
@@ -32,8 +35,12 @@ export class RunningContainer {
     private readonly node: Node,
     private readonly clock: Clock,
     private readonly logger: Logger,
+    /** Whether its program runs, which costs a process. */
+    private readonly hasProgram: () => Promise<boolean>,
     private readonly ended: (end: ContainerEnd) => void,
-  ) {}
+  ) {
+    this.#supervisorSeenAtMs = clock.now();
+  }
 
   /** Begins to look. */
   follow(): void {
@@ -90,7 +97,7 @@ export class RunningContainer {
 
   /** True when it has ended and all of its output is copied. */
   async #look(): Promise<boolean> {
-    const end = await readEnd(this.files);
+    const end = await readEnd(this.files) ?? await this.#unseenEnd();
     const final = end !== undefined;
     await copyOutput(`${this.files}.stdout`, "stdout", this.log, final);
     await copyOutput(`${this.files}.stderr`, "stderr", this.log, final);
@@ -103,6 +110,24 @@ export class RunningContainer {
     return true;
   }
 
+  /**
+   * How it ended when its supervisor was killed, who alone would know; undefined while the program runs. That is looked
+   * at now and then only.
+   */
+  async #unseenEnd(): Promise<ContainerEnd | undefined> {
+    const now = this.clock.now();
+    if (now - this.#supervisorSeenAtMs < LOOK_INTERVAL_MS) return undefined;
+    this.#supervisorSeenAtMs = now;
+    if (await isSupervised(this.files) || await this.hasProgram()) return undefined;
+    // It writes the end down last.
+    return await readEnd(this.files) ?? {
+      finishedAtMs: now,
+      exitCode: UNSEEN_EXIT_CODE,
+      reason: "Unknown",
+      message: "The process that watched over it was killed, so that nobody saw how it ended.",
+    };
+  }
+
   /** Gives back the disk's room of what is in the log and was seen by everybody. */
   async #giveBack(stream: LogStream): Promise<void> {
     const seen = [...this.#readers].map((reader) => reader[stream]);
@@ -110,6 +135,17 @@ export class RunningContainer {
     if (bytes - this.#givenBackBytes[stream] < COPIED_BYTES) return;
     await this.node.script("give back room", GIVE_BACK, [`${this.files}.${stream}`, String(bytes)]);
     this.#givenBackBytes[stream] = bytes;
+  }
+}
+
+/** Whether the container's supervisor lives; see supervise.pl. */
+async function isSupervised(files: string): Promise<boolean> {
+  try {
+    using file = await Deno.open(`${files}.stdout`);
+    return !await file.tryLock(false);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
   }
 }
 

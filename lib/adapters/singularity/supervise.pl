@@ -7,7 +7,7 @@
 # crun's words before the verb.
 #
 # It answers on stdout: `started PID`, or `failed WHY`. The files:
-#   .stdout, .stderr   what the program wrote
+#   .stdout, .stderr   what the program wrote; .stdout is locked as long as this program lives (flock(2))
 #   .stdin             a pipe for frames as in step.pl (i, e and w), whole and one at a time, from anybody
 #   .exit              `CODE KILLED`, when it has ended and all of its output is written: 128 + n when signal n ended
 #                      it, and whether memory was the reason
@@ -15,6 +15,15 @@ my ($files, $has_stdin, $stdin_once, $has_tty, $folder, $socket, $memory_files, 
 
 # How long output is waited for that somebody else holds open after the end.
 my $DRAIN_S = 1;
+# So much output may wait for the server, which gives the room of what it has copied back; then the program waits. That
+# must be more than the server keeps for itself (COPIED_BYTES).
+my $MAX_WAITING_BYTES = 64 << 20;
+# How soon a program goes on that had to wait.
+my $FULL_PAUSE_S = 0.1;
+# Of lseek(2).
+my $SEEK_DATA = 3;
+# Of flock(2).
+my $LOCK_EX = 2;
 
 close_inherited();
 my ($answer, $to_answer) = pipe_pair();
@@ -58,6 +67,7 @@ sub supervise {
   sysopen my $frames, "$files.stdin", $O_RDWR | $O_NONBLOCK or die "its pipe for input cannot be opened: $!\n"
     if $has_stdin || $has_tty;
   open my $out, '>>', "$files.stdout" or die "its output cannot be written: $!\n";
+  flock $out, $LOCK_EX or die "its output cannot be locked: $!\n";
   open my $err, '>>', "$files.stderr" or die "its output cannot be written: $!\n";
   open my $null, '+<', '/dev/null' or die "/dev/null cannot be opened: $!\n";
   my ($stdin, $stdout, $stderr, $sink, %source, $console) = ($null, $null, $null);
@@ -95,14 +105,17 @@ sub keep {
   my ($program, $end, $frames, $sink, $source, $file) = @_;
   my ($unread, $to_pass, $status, $drained_at) = ('', '');
   unblock($_) for grep { defined } $sink, values %$source;
+  my $is_bounded = can_have_holes("$files.stdout");
   while (1) {
     return $status if defined $status && (!%$source || now() >= $drained_at);
     my ($readers, $writers) = ('', '');
     vec($readers, fileno $end, 1) = 1 if !defined $status;
     vec($readers, fileno $frames, 1) = 1 if defined $frames && length $unread < $ATOMIC_BYTES;
+    my @full = grep { $is_bounded && !defined $status && waiting_bytes($file->{$_}) >= $MAX_WAITING_BYTES } keys %$source;
     vec($readers, fileno $_, 1) = 1 for values %$source;
+    vec($readers, fileno $source->{$_}, 1) = 0 for @full;
     vec($writers, fileno $sink, 1) = 1 if defined $sink && $to_pass ne '';
-    my $wait = defined $drained_at ? $drained_at - now() : undef;
+    my $wait = defined $drained_at ? $drained_at - now() : @full ? $FULL_PAUSE_S : undef;
     next if select($readers, $writers, undef, defined $wait && $wait < 0 ? 0 : $wait) < 0;
     for my $name (keys %$source) {
       next if !vec($readers, fileno $source->{$name}, 1);
@@ -141,6 +154,19 @@ sub keep {
       }
     }
   }
+}
+
+# Whether the room of a part of the file can be given back: a file system that cannot would never have any again. There
+# is nothing yet where it tries.
+sub can_have_holes {
+  return system('fallocate', '--punch-hole', '--offset', $MAX_WAITING_BYTES * 1024, '--length', 4096, $_[0]) == 0;
+}
+
+# Of a file, from where its room was not given back.
+sub waiting_bytes {
+  my ($file) = @_;
+  my $begin = sysseek $file, 0, $SEEK_DATA;
+  return defined $begin ? (-s $file) - $begin : 0;
 }
 
 sub killed_for_memory {

@@ -19,7 +19,8 @@ interface Entry {
 
 /**
  * Whose the program is: the pod's choice (by number or name) before the image's USER, and the groups of both pod and
- * image, or of the pod alone (SupplementalGroupsPolicy).
+ * image, or of the pod alone (SupplementalGroupsPolicy). A number is an id, whatever the image calls by it: else an
+ * image could turn the user that the kubelet has checked into root.
  * @throws CriError INVALID_ARGUMENT for a name that the image does not know.
  */
 export function resolveUser(
@@ -32,7 +33,7 @@ export function resolveUser(
   const user = userPart === "" ? "0" : userPart;
   const entry = findUser(users, user);
   if (entry === undefined && !isNumber(user)) throw unknown("user", user, "passwd");
-  const uid = entry?.uid ?? Number(user);
+  const uid = entry?.uid ?? toNumber(BigInt(user));
   const ownGroup = context?.runAsGroup?.value;
   const gid = ownGroup !== undefined
     ? toNumber(ownGroup)
@@ -45,9 +46,9 @@ export function resolveUser(
   return { uid, gid, additionalGids: [...new Set([gid, ...asked, ...imageGroups])] };
 }
 
-/** @throws CriError INVALID_ARGUMENT for a group without a user (api.proto). */
+/** @throws CriError INVALID_ARGUMENT for a group without a user (api.proto), and an id that the kernel does not have. */
 function chosenUser(context: LinuxContainerSecurityContext | undefined, imageUser: string): string {
-  if (context?.runAsUser !== undefined) return String(context.runAsUser.value);
+  if (context?.runAsUser !== undefined) return String(toNumber(context.runAsUser.value));
   if (context !== undefined && context.runAsUsername !== "") return context.runAsUsername;
   if (context?.runAsGroup !== undefined) {
     throw new CriError(
@@ -68,17 +69,18 @@ function readUsers(passwd: string): Entry[] {
 }
 
 function findUser(users: readonly Entry[], user: string): Entry | undefined {
-  return users.find(({ name }) => name === user) ??
-    (isNumber(user) ? users.find(({ uid }) => uid === Number(user)) : undefined);
+  return isNumber(user)
+    ? users.find(({ uid }) => uid === Number(user))
+    : users.find(({ name }) => name === user);
 }
 
 /** @throws CriError INVALID_ARGUMENT */
 function groupId(group: string, wanted: string): number {
+  if (isNumber(wanted)) return toNumber(BigInt(wanted));
   for (const line of group.split("\n")) {
     const [name = "", , gid = ""] = line.split(":");
     if (name === wanted && isNumber(gid)) return Number(gid);
   }
-  if (isNumber(wanted)) return Number(wanted);
   throw unknown("group", wanted, "group");
 }
 

@@ -7,8 +7,9 @@ import {
 import { resolveUser } from "./user.ts";
 
 const FILES = {
-  passwd: "root:x:0:0:root:/root:/bin/sh\nann:x:1000:100:Ann:/home/ann:/bin/sh\nbroken:x:y:z\n",
-  group: "root:x:0:\nusers:x:100:\nstaff:x:50:ann,bob\naudio:x:29:bob\n",
+  passwd:
+    "root:x:0:0:root:/root:/bin/sh\nann:x:1000:100:Ann:/home/ann:/bin/sh\n2000:x:0:0::/:/bin/sh\nbroken:x:y:z\n",
+  group: "root:x:0:\nusers:x:100:\nstaff:x:50:ann,bob\naudio:x:29:bob\n77:x:0:\n",
 };
 
 type Context = Parameters<typeof LinuxContainerSecurityContext.fromPartial>[0];
@@ -23,6 +24,8 @@ const CASES: [
   ["the image's number", {}, "1000", [1000, 100, [100, 50]]],
   ["the image's number and group", {}, "1000:29", [1000, 29, [29, 50]]],
   ["the image's names", {}, "ann:audio", [1000, 29, [29, 50]]],
+  ["the image's numbers as ids, though it calls root by them", {}, "2000:77", [2000, 77, [77]]],
+  ["the pod's number as an id likewise", { runAsUser: { value: 2000n } }, "", [2000, 0, [0]]],
   ["a number that the image does not know", {}, "7", [7, 0, [0]]],
   ["the pod's number before the image's", { runAsUser: { value: 0n } }, "ann", [0, 0, [0]]],
   ["the pod's name", { runAsUsername: "ann" }, "root", [1000, 100, [100, 50]]],
@@ -63,6 +66,8 @@ for (const [what, context, imageUser, [uid, gid, additionalGids]] of CASES) {
 
 const REFUSED: [context: Context, imageUser: string, words: string][] = [
   [{ runAsUsername: "eve" }, "", 'as the user "eve"'],
+  [{}, "4294967295", "the id 4294967295"],
+  [{ runAsUser: { value: -1n } }, "", "the id -1"],
   [{}, "eve", 'as the user "eve"'],
   [{}, "ann:nobody", 'as the group "nobody"'],
   [{ runAsGroup: { value: 5n } }, "", "run_as_group alone"],

@@ -1,0 +1,53 @@
+import { assertEquals } from "@std/assert";
+import { TestClock } from "../../base/test_clock.ts";
+import { ContainerLog } from "../../logs/container_log.ts";
+import { createLogger } from "../../base/log.ts";
+import { createLocalExecutor } from "../../executors/local.ts";
+import { TestStore } from "../../store/test_store.ts";
+import { attach } from "./attach.ts";
+import { Node } from "./node.ts";
+import { RunningContainer } from "./running_container.ts";
+
+async function* nothing<T>(): AsyncGenerator<T> {}
+
+for (const hasPipe of [true, false]) {
+  Deno.test(`attach() passes output and the end on when its pipe for input ${hasPipe ? "has no reader" : "is gone"}`, async () => {
+    await using records = await TestStore.open();
+    const clock = new TestClock();
+    const files = records.path("c1");
+    if (hasPipe) await new Deno.Command("mkfifo", { args: [`${files}.stdin`] }).output();
+    await Deno.writeTextFile(`${files}.stdout`, "before\n");
+    const log = new ContainerLog("c1", "", records.store.logPositions, clock);
+    const container = new RunningContainer(
+      "c1",
+      files,
+      log,
+      new Node(createLocalExecutor()),
+      clock,
+      createLogger({ threshold: "error", write: () => {} }),
+      () => Promise.resolve(true),
+      () => {},
+    );
+    let looks = 0;
+    const hasEnded = () => {
+      looks++;
+      if (looks === 2) Deno.writeTextFileSync(`${files}.stdout`, "after\n", { append: true });
+      queueMicrotask(() => container.touch());
+      return looks > 10;
+    };
+    let output = "";
+    const streams = {
+      stdin: nothing<Uint8Array>(),
+      stdout: (piece: Uint8Array) => {
+        output += new TextDecoder().decode(piece);
+        return Promise.resolve();
+      },
+      stderr: () => Promise.resolve(),
+      resizes: nothing<{ width: number; height: number }>(),
+    };
+    const { signal } = new AbortController();
+    assertEquals(await attach(container, true, hasEnded, clock, streams, signal), 0);
+    assertEquals(output, "after\n");
+    await container.close();
+  });
+}
