@@ -72,6 +72,7 @@ export class JobWatch {
     const job = this.#jobs.get(containerId);
     this.#jobs.delete(containerId);
     await job?.onNode?.stop();
+    await job?.look;
   }
 
   watches(containerId: string): boolean {
@@ -197,8 +198,14 @@ export class JobWatch {
     }
   }
 
+  #look(job: WatchedJob, closely: boolean): Promise<void> {
+    const look = this.#lookNow(job, closely);
+    job.look = look.catch(() => {});
+    return look;
+  }
+
   /** A job whose own files cannot be read is left to squeue. */
-  async #look(job: WatchedJob, closely: boolean): Promise<void> {
+  async #lookNow(job: WatchedJob, closely: boolean): Promise<void> {
     let atEnd: boolean;
     try {
       atEnd = await lookAtFiles(this.#place, job, closely);

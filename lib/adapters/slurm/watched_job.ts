@@ -29,6 +29,8 @@ export interface WatchedJob {
   onNode?: NodeFollower;
   /** When its files were looked at last; undefined before the first look. */
   lookedAtMs?: number;
+  /** The look that is under way, or was last; it may write into the log. Never rejects. */
+  look?: Promise<void>;
   /** Whether it said that its status files have changed, or their node saw that, and they were not read since. */
   hasNews?: boolean;
   /** Whether it is known to have begun. */
