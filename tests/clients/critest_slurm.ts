@@ -3,7 +3,7 @@
  * pass is taken from here.
  */
 
-import type { Exceptions } from "./critest_outcome.ts";
+import { type Exceptions, SKIPPED_EVERYWHERE } from "./critest_outcome.ts";
 
 const RIGHTS =
   "The job of an ordinary user of the cluster cannot have that; it is refused by name.";
@@ -32,7 +32,6 @@ const STREAMING = "Streaming runtime should support streaming interfaces runtime
 const NETWORKING = "Networking runtime should support networking runtime should support ";
 const MULTIPLE =
   "Multiple Containers [Conformance] when running multiple containers in a pod should support ";
-const APPARMOR = "AppArmor runtime should ";
 
 /** Everything that does not pass. */
 export const EXCEPTIONS: readonly Exceptions[] = [
@@ -212,33 +211,7 @@ export const EXCEPTIONS: readonly Exceptions[] = [
       "Strict even if the container's primary UID belongs to some groups in the image, runtime should not add SupplementalGroups to them",
     ],
   },
-  {
-    reason: "critest skips AppArmor where the kernel has none, as in the lab.",
-    under: APPARMOR,
-    specs: [
-      ...["support deprecated apparmor_profile field", "support apparmor field"].flatMap((
-        field,
-      ) => [
-        `${field} should fail with an unloaded apparmor_profile`,
-        `${field} should enforce a apparmor_profile blocking writes`,
-        `${field} should enforce a permissive deprecated profile`,
-      ]),
-      "prefer new apparmor field should fail with an unloaded apparmor_profile",
-      "prefer new apparmor field should enforce a apparmor_profile blocking writes",
-      "prefer new apparmor field should work with apparmor profile",
-    ],
-  },
-  {
-    reason: "critest runs its benchmarks only when it is asked to.",
-    under: "",
-    specs: [
-      "PodSandbox benchmark about operations on PodSandbox benchmark about lifecycle of PodSandbox",
-      "PodSandbox benchmark about start a container from scratch benchmark about start a container from scratch",
-      "Container benchmark about operations on Container benchmark about basic operations on Container",
-      "Image benchmark about operations on Image benchmark about basic operations on Image",
-      "Image benchmark about operations on Image benchmark about listing Image",
-    ],
-  },
+  ...SKIPPED_EVERYWHERE,
 ];
 
 /** Those that wait a minute before they fail. */
