@@ -1,3 +1,5 @@
+import { lastWords } from "./process.ts";
+
 /** Receives one line of plain text for a person who waits. */
 export type Progress = (line: string) => void;
 
@@ -35,7 +37,8 @@ const POLL_MS = 50;
 /**
  * Waits until `check` returns true, looking every 50 ms.
  *
- * @throws {Error} when that has not come within `timeoutMs`: a sentence that names `what` and the log to read.
+ * @throws {Error} when that has not come within `timeoutMs`: a sentence that names `what`, and the log with its end,
+ *   because the log is gone with the machine of a continuous integration.
  */
 export async function waitFor(
   what: string,
@@ -45,7 +48,11 @@ export async function waitFor(
   const deadline = performance.now() + timeoutMs;
   while (!await check()) {
     if (performance.now() > deadline) {
-      throw new Error(`${what} did not come up within ${timeoutMs / 1000} s: read ${log}.`);
+      const seconds = timeoutMs / 1000;
+      const end = lastWords(await Deno.readTextFile(log).catch(() => ""));
+      throw new Error(
+        `${what} did not come up within ${seconds} s: read ${log}, which ends with: ${end}`,
+      );
     }
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }

@@ -1,4 +1,4 @@
-import { assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import { step, waitFor } from "./progress.ts";
 
 Deno.test("step() says when it begins and ends, and passes the result", async () => {
@@ -24,10 +24,21 @@ Deno.test("waitFor() looks again until the check holds", async () => {
   assertEquals(looks, 3);
 });
 
-Deno.test("waitFor() names what did not come up and the log when the time is up", async () => {
-  await assertRejects(
-    () => waitFor("sshd on ctl", () => Promise.resolve(false), { timeoutMs: 100, log: "/log" }),
-    Error,
-    "sshd on ctl did not come up within 0.1 s: read /log.",
-  );
+Deno.test("waitFor() names what did not come up, and tells the end of its log, when the time is up", async () => {
+  const log = await Deno.makeTempFile();
+  try {
+    for (
+      const [text, end] of [["", "(nothing)"], ["Listening\nNo host key\n", "No host key"]] as const
+    ) {
+      await Deno.writeTextFile(log, text);
+      const error = await assertRejects(
+        () => waitFor("sshd on ctl", () => Promise.resolve(false), { timeoutMs: 100, log }),
+        Error,
+        `sshd on ctl did not come up within 0.1 s: read ${log}, which ends with: `,
+      );
+      assertStringIncludes(error.message, end);
+    }
+  } finally {
+    await Deno.remove(log);
+  }
 });
