@@ -4,7 +4,7 @@ import { close, write } from "node:fs";
 import { promisify } from "node:util";
 import type { Clock } from "../../base/clock.ts";
 import type { CommandStreams } from "../../streaming/process.ts";
-import { inputFrame } from "../slurm/exec_frames.ts";
+import { inputFrame } from "../steps/frames.ts";
 import { readPiece } from "./output.ts";
 import type { RunningContainer } from "./running_container.ts";
 

@@ -2,7 +2,7 @@ import { join } from "@std/path";
 import { CriError } from "../../base/error.ts";
 import { NamespaceMode, type PodSandboxConfig } from "../../cri/api.generated.ts";
 import type { PodAdapter } from "../adapter.ts";
-import nodeProgram from "../slurm/node.pl" with { type: "text" };
+import nodeProgram from "../steps/node.pl" with { type: "text" };
 import type { PodFiles } from "./bundle/mounts.ts";
 import type { PodNamespaces } from "./bundle/namespaces.ts";
 import { userNamespaceOf } from "./bundle/user_namespace.ts";

@@ -1,9 +1,9 @@
 import { CriError } from "../../base/error.ts";
 import type { ProcessStarter } from "../../executors/local_process.ts";
 import type { PortForwarder } from "../../streaming/process.ts";
-import nodeProgram from "../slurm/node.pl" with { type: "text" };
-import reachPort from "../slurm/reach_port.pl" with { type: "text" };
-import stepProgram from "../slurm/step.pl" with { type: "text" };
+import nodeProgram from "../steps/node.pl" with { type: "text" };
+import reachPort from "../steps/reach_port.pl" with { type: "text" };
+import stepProgram from "../steps/step.pl" with { type: "text" };
 import { runNodeStep } from "./step.ts";
 
 const PROGRAM = nodeProgram + stepProgram + reachPort;

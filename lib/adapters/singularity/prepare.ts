@@ -14,7 +14,7 @@ import type { Node, NodeFacts } from "./node.ts";
 import type { Places } from "./places.ts";
 import type { Pods } from "./pods.ts";
 import { readBelow } from "./root_files.ts";
-import nodeProgram from "../slurm/node.pl" with { type: "text" };
+import nodeProgram from "../steps/node.pl" with { type: "text" };
 import shiftOwners from "./shift_owners.pl" with { type: "text" };
 
 /** What is kept of a container in its record. */

@@ -1,8 +1,8 @@
 import { CriError } from "../../base/error.ts";
 import type { ProcessStarter } from "../../executors/local_process.ts";
 import type { CommandStreams } from "../../streaming/process.ts";
-import { encodeFields, type Frame, FrameReader } from "../slurm/exec_frames.ts";
-import { StepInput } from "../slurm/step_input.ts";
+import { encodeFields, type Frame, FrameReader } from "../steps/frames.ts";
+import { StepInput } from "../steps/step_input.ts";
 
 /** What a Perl program of this node is asked, and with whose streams. */
 export interface NodeStep {

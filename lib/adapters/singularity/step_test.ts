@@ -1,8 +1,8 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { CriError } from "../../base/error.ts";
 import { localProcesses } from "../../executors/local_process.ts";
-import nodeProgram from "../slurm/node.pl" with { type: "text" };
-import stepProgram from "../slurm/step.pl" with { type: "text" };
+import nodeProgram from "../steps/node.pl" with { type: "text" };
+import stepProgram from "../steps/step.pl" with { type: "text" };
 import { runNodeStep } from "./step.ts";
 
 const NEVER = new AbortController().signal;

@@ -1,8 +1,8 @@
 import { CriError } from "../../base/error.ts";
 import type { Executor } from "../../executors/executor.ts";
 import type { ContainerConfig } from "../../cri/api.generated.ts";
-import nodeProgram from "../slurm/node.pl" with { type: "text" };
-import terminalProgram from "../slurm/terminal.pl" with { type: "text" };
+import nodeProgram from "../steps/node.pl" with { type: "text" };
+import terminalProgram from "../steps/terminal.pl" with { type: "text" };
 import { lastWords, type OciRuntime } from "./oci_runtime.ts";
 import type { ContainerPlace } from "./places.ts";
 import runProgram from "./run_program.pl" with { type: "text" };

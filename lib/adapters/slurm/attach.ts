@@ -4,12 +4,13 @@ import type { CommandStreams } from "../../streaming/process.ts";
 import type { ContainerRecord } from "../../store/records.ts";
 import type { Store } from "../../store/store.ts";
 import type { ClusterAccount } from "./account.ts";
-import { ATTACH_PROGRAM, encodeFields } from "./exec_frames.ts";
+import { encodeFields } from "../steps/frames.ts";
+import { ATTACH_PROGRAM } from "./step_programs.ts";
 import { onLine, passOutput } from "./exec_stream.ts";
 import { hasStdio } from "./job_stdio.ts";
 import { jobOf } from "./running_job.ts";
 import { newNonce, runStep } from "./step.ts";
-import { StepInput } from "./step_input.ts";
+import { StepInput } from "../steps/step_input.ts";
 
 /** How long it takes at most until the end of a job is seen that took its steps with it. */
 const END_SEEN_MS = 5_000;

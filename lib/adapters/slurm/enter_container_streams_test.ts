@@ -1,7 +1,8 @@
 /** Commands with streams and terminals in a container made of this machine's own parts. */
 import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { encodeRequest, ENTER_PROGRAM, type Frame } from "./exec_frames.ts";
+import { type Frame } from "../steps/frames.ts";
+import { encodeRequest, ENTER_PROGRAM } from "./step_programs.ts";
 import { TestContainer } from "./test_container.ts";
 import { NONCE, TestStep } from "./test_step.ts";
 

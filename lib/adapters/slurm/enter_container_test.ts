@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import { delay } from "@std/async/delay";
-import type { Frame } from "./exec_frames.ts";
+import type { Frame } from "../steps/frames.ts";
 import { NOBODY, TestContainer } from "./test_container.ts";
 
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);

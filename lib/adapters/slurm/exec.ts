@@ -4,7 +4,8 @@ import type { Clock } from "../../base/clock.ts";
 import type { ExecResult } from "../adapter.ts";
 import type { ClusterAccount } from "./account.ts";
 import { MAX_EXECS_AT_ONCE } from "./exec_turns.ts";
-import { encodeRequest, ENTER_PROGRAM, type EnterRequest, type Frame } from "./exec_frames.ts";
+import { type Frame, MAX_EXEC_OUTPUT_BYTES } from "../steps/frames.ts";
+import { encodeRequest, ENTER_PROGRAM, type EnterRequest } from "./step_programs.ts";
 import {
   CONTAINER_WAIT_MS,
   newNonce,
@@ -13,12 +14,6 @@ import {
   type StepEnd,
   type StepRequest,
 } from "./step.ts";
-
-/**
- * Bound on stdout and stderr together. The kubelet takes answers of 16 MiB (cri-client, utils.go); what is
- * beyond is dropped, as containerd and CRI-O do, and the margin is for the rest of the message.
- */
-export const MAX_EXEC_OUTPUT_BYTES = 16 * 1024 * 1024 - 64 * 1024;
 
 /** One command for a container whose job runs. */
 export interface ExecRequest {

@@ -3,9 +3,9 @@ import type { Clock } from "../../base/clock.ts";
 import type { CommandStreams } from "../../streaming/process.ts";
 import type { ClusterAccount } from "./account.ts";
 import { ContainerStarting, enterStep, type ExecRequest, exitCodeOf } from "./exec.ts";
-import type { Frame } from "./exec_frames.ts";
+import type { Frame } from "../steps/frames.ts";
 import { runStep, START_LIMIT_MS } from "./step.ts";
-import { StepInput } from "./step_input.ts";
+import { StepInput } from "../steps/step_input.ts";
 import { MAX_STREAMS, type StreamKind } from "./stream_lines.ts";
 
 /**

@@ -2,7 +2,8 @@
 import { assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { join } from "@std/path";
-import { encodeFields, FOLLOW_PROGRAM, type Frame } from "./exec_frames.ts";
+import { encodeFields, type Frame } from "../steps/frames.ts";
+import { FOLLOW_PROGRAM } from "./step_programs.ts";
 import { NONCE, TestStep } from "./test_step.ts";
 
 /** A container's directory, and its follower from these offsets. */

@@ -1,7 +1,7 @@
 import type { ContainerConfig } from "../../cri/api.generated.ts";
 import jobStdio from "./job_stdio.pl" with { type: "text" };
-import node from "./node.pl" with { type: "text" };
-import terminal from "./terminal.pl" with { type: "text" };
+import node from "../steps/node.pl" with { type: "text" };
+import terminal from "../steps/terminal.pl" with { type: "text" };
 
 type StdioConfig = Pick<ContainerConfig, "stdin" | "stdinOnce" | "tty">;
 

@@ -1,7 +1,8 @@
 /** A program with stdin or on a terminal as a job starts it, and clients that attach to it, all on this machine. */
 import { assertEquals, assertMatch } from "@std/assert";
 import { join } from "@std/path";
-import { ATTACH_PROGRAM, encodeFields } from "./exec_frames.ts";
+import { encodeFields } from "../steps/frames.ts";
+import { ATTACH_PROGRAM } from "./step_programs.ts";
 import { stdioProgram } from "./job_stdio.ts";
 import { NONCE, TestStep } from "./test_step.ts";
 

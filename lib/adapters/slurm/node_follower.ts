@@ -5,7 +5,8 @@ import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import type { LogStream } from "../../logs/container_log.ts";
 import type { ClusterAccount } from "./account.ts";
-import { encodeFields, FOLLOW_PROGRAM, type Frame } from "./exec_frames.ts";
+import { encodeFields, type Frame } from "../steps/frames.ts";
+import { FOLLOW_PROGRAM } from "./step_programs.ts";
 import type { OutputFollower } from "./follow.ts";
 import { newNonce, runStep } from "./step.ts";
 

@@ -4,11 +4,12 @@ import type { PortForwarder, PortStreams } from "../../streaming/process.ts";
 import type { Store } from "../../store/store.ts";
 import type { ClusterAccount } from "./account.ts";
 import type { ActiveContainers } from "./active.ts";
-import { encodeFields, PORT_PROGRAM } from "./exec_frames.ts";
+import { encodeFields } from "../steps/frames.ts";
+import { PORT_PROGRAM } from "./step_programs.ts";
 import { onLine } from "./exec_stream.ts";
 import { jobOf, type RunningJob, runningSoon } from "./running_job.ts";
 import { newNonce, runStep } from "./step.ts";
-import { StepInput } from "./step_input.ts";
+import { StepInput } from "../steps/step_input.ts";
 
 /**
  * Connects a pod's clients to ports of its containers' jobs: each connection to the first job where something listens.

@@ -1,5 +1,6 @@
 import { assertEquals, assertMatch } from "@std/assert";
-import { encodeFields, PORT_PROGRAM } from "./exec_frames.ts";
+import { encodeFields } from "../steps/frames.ts";
+import { PORT_PROGRAM } from "./step_programs.ts";
 import { NONCE, TestStep } from "./test_step.ts";
 
 const reach = (port: number) => new TestStep(PORT_PROGRAM, encodeFields([NONCE, port]));

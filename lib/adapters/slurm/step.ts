@@ -4,7 +4,7 @@ import type { RunResult } from "../../executors/executor.ts";
 import type { ClusterSession } from "../../executors/ssh/session.ts";
 import type { ByteQueue } from "../../streaming/byte_queue.ts";
 import { stepScript } from "./step_script.ts";
-import { type Frame, FrameReader } from "./exec_frames.ts";
+import { type Frame, FrameReader } from "../steps/frames.ts";
 
 /**
  * How long a step may take to begin, the wait for its turn included. The kubelet gives a probe two minutes beyond its
@@ -29,7 +29,7 @@ export interface StepRequest {
   account: string;
   /** What it is for, as a part of sentences: "run a command in the container c1", "a command in the container c1". */
   purpose: { verb: string; noun: string };
-  /** One of the `…_PROGRAM`s of exec_frames.ts. */
+  /** One of the `…_PROGRAM`s of step_programs.ts. */
   program: Uint8Array;
   nonce: string;
   /** The encoded request, with the nonce in it. */

@@ -5,13 +5,8 @@
 import { delay } from "@std/async/delay";
 import { join } from "@std/path";
 import { READ_PROGRAM } from "./step_script.ts";
-import {
-  encodeRequest,
-  ENTER_PROGRAM,
-  type EnterRequest,
-  type Frame,
-  FrameReader,
-} from "./exec_frames.ts";
+import { type Frame, FrameReader } from "../steps/frames.ts";
+import { encodeRequest, ENTER_PROGRAM, type EnterRequest } from "./step_programs.ts";
 
 export const JOB_ID = "17";
 /** A user without rights, who must not be root for a setuid program to matter. */

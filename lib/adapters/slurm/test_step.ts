@@ -1,6 +1,6 @@
 /** A program of ours for compute nodes, run on this machine, with its input and output by hand. */
 import { READ_PROGRAM } from "./step_script.ts";
-import { type Frame, FrameReader, inputFrame } from "./exec_frames.ts";
+import { type Frame, FrameReader, inputFrame } from "../steps/frames.ts";
 
 export const NONCE = "0123456789abcdef0123456789abcdef";
 

@@ -1,32 +1,11 @@
 import { concat } from "@std/bytes/concat";
 import { CriError } from "../../base/error.ts";
-import attach from "./attach.pl" with { type: "text" };
-import enterContainer from "./enter_container.pl" with { type: "text" };
-import follow from "./follow.pl" with { type: "text" };
-import node from "./node.pl" with { type: "text" };
-import reachPort from "./reach_port.pl" with { type: "text" };
-import step from "./step.pl" with { type: "text" };
-import terminal from "./terminal.pl" with { type: "text" };
 
-/** What `enter_container.pl` is asked to do; `step.pl` tells the form. */
-export interface EnterRequest {
-  /** 32 hex digits that nothing else on stdout can hold by chance. */
-  nonce: string;
-  jobId: string;
-  /** The container's directory on the cluster. */
-  directory: string;
-  /** Where in the container the command begins. */
-  workingDirectory: string;
-  /** How long the command may run; 0: as long as it likes. */
-  timeoutMs: number;
-  /** How long to wait for a container that is starting. */
-  waitMs: number;
-  /** Of stdout and stderr together; more is dropped, and the command runs on. 0: no bound. */
-  maxOutputBytes: number;
-  /** What the command has as stdin: nothing, what is sent to it, or a terminal, which is its output too. */
-  stdio: "none" | "pipe" | "tty";
-  argv: readonly string[];
-}
+/**
+ * Bound on stdout and stderr together. The kubelet takes answers of 16 MiB (cri-client, utils.go); what is
+ * beyond is dropped, as containerd and CRI-O do, and the margin is for the rest of the message.
+ */
+export const MAX_EXEC_OUTPUT_BYTES = 16 * 1024 * 1024 - 64 * 1024;
 
 /** Why a command does not run. */
 export type RefusalKind = "starting" | "ended" | "setuid" | "command" | "node";
@@ -55,38 +34,6 @@ const MAX_FRAME_BYTES = 1024 * 1024;
 /** A site's task prolog may print; more before the first frame would be a loop. */
 const MAX_NOISE_BYTES = 1024 * 1024;
 
-/** `enter_container.pl` and what it needs, as `READ_PROGRAM` reads it. */
-export const ENTER_PROGRAM: Uint8Array = programOf(node, step, terminal, enterContainer);
-/** The same for `reach_port.pl`. */
-export const PORT_PROGRAM: Uint8Array = programOf(node, step, reachPort);
-/** The same for `attach.pl`. */
-export const ATTACH_PROGRAM: Uint8Array = programOf(node, step, attach);
-/** The same for `follow.pl`. */
-export const FOLLOW_PROGRAM: Uint8Array = programOf(node, step, follow);
-
-/** @throws CriError INVALID_ARGUMENT when a word of the command holds NUL, which no argument can. */
-export function encodeRequest(request: EnterRequest): Uint8Array {
-  const { nonce, directory, jobId, workingDirectory, timeoutMs, waitMs, argv } = request;
-  if (argv.some((word) => word.includes("\0"))) {
-    throw new CriError(
-      "INVALID_ARGUMENT",
-      "Cannot run a command as its words must not hold NUL characters.",
-    );
-  }
-  const { maxOutputBytes, stdio } = request;
-  return encodeFields([
-    nonce,
-    directory,
-    jobId,
-    workingDirectory,
-    timeoutMs,
-    waitMs,
-    maxOutputBytes,
-    stdio,
-    ...argv,
-  ]);
-}
-
 /** A request as `step.pl` reads it. */
 export function encodeFields(fields: readonly (string | number)[]): Uint8Array {
   return withLength(fields.map((field) => `${field}\0`).join(""));
@@ -100,8 +47,8 @@ export function inputFrame(letter: "i" | "e" | "w", bytes: Uint8Array): Uint8Arr
   return concat([header, bytes]);
 }
 
-/** The parts as one program, without the lines that are comments: a third less to send. */
-function programOf(...parts: string[]): Uint8Array {
+/** The parts as one program for `READ_PROGRAM`, without the lines that are comments: a third less to send. */
+export function programOf(...parts: string[]): Uint8Array {
   return withLength(parts.join("").replaceAll(/^ *#.*\n/gm, ""));
 }
 

@@ -1,20 +1,8 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { CriError } from "../../base/error.ts";
-import { encodeRequest, type EnterRequest, type Frame, FrameReader } from "./exec_frames.ts";
+import { type Frame, FrameReader } from "./frames.ts";
 
 const NONCE = "00112233445566778899aabbccddeeff";
-const REQUEST: EnterRequest = {
-  nonce: NONCE,
-  jobId: "17",
-  directory: "/home/ü/c",
-  workingDirectory: "/",
-  timeoutMs: 1,
-  waitMs: 2,
-  maxOutputBytes: 3,
-  stdio: "tty",
-  argv: ["a b", "", "\n"],
-};
-
 function frame(letter: string, content: string): string {
   const length = String.fromCharCode(0, 0, content.length >> 8, content.length & 255);
   return `${letter}${length}${content}\n`;
@@ -77,15 +65,3 @@ for (const [when, text] of Object.entries(GARBLED)) {
     assertEquals(error.code, "INTERNAL");
   });
 }
-
-Deno.test("encodeRequest() counts bytes and ends each field by NUL", () => {
-  const fields = [NONCE, "/home/ü/c", "17", "/", "1", "2", "3", "tty", "a b", "", "\n"].join("\0") +
-    "\0";
-  const bytes = new TextEncoder().encode(fields);
-  assertEquals(new TextDecoder().decode(encodeRequest(REQUEST)), `${bytes.length}\n${fields}`);
-});
-
-Deno.test("encodeRequest() throws when a word holds NUL", () => {
-  const error = assertThrows(() => encodeRequest({ ...REQUEST, argv: ["a", "b\0"] }), CriError);
-  assertEquals(error.code, "INVALID_ARGUMENT");
-});

@@ -1,4 +1,4 @@
-# What our programs on compute nodes have in common; it stands before all of them.
+# What our programs beside containers have in common; it stands before all of them.
 #
 # Core Perl without a module, because that is all a compute node is sure to have. Tests run it with -w: the module
 # `warnings` would take as long to load as the rest, for each probe.

@@ -1,6 +1,6 @@
 import { ByteQueue } from "../../streaming/byte_queue.ts";
 import type { CommandStreams, TerminalSize } from "../../streaming/process.ts";
-import { inputFrame } from "./exec_frames.ts";
+import { inputFrame } from "./frames.ts";
 
 /**
  * How much of the input may be on its way without being taken. The other side always reads its stdin, whose end tells

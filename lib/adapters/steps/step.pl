@@ -1,9 +1,9 @@
-# What every program that runs as a step of a job begins with: how it is asked, how it answers, and how bytes pass
-# through it in both directions. The program itself follows in the same text.
+# What every program beside a container, as a step of its job or on the node itself, begins with: how it is asked, how
+# it answers, and how bytes pass through it in both directions. The program itself follows in the same text.
 # node.pl stands before it.
 #
-# stdin: the length of the request in bytes, a newline, the request: NUL-ended fields (see `encodeRequest` in
-# exec_frames.ts). What may follow are frames of a letter, a length (4 bytes, big endian) and that many bytes:
+# stdin: the length of the request in bytes, a newline, the request: NUL-ended fields (see `encodeFields` in
+# frames.ts). What may follow are frames of a letter, a length (4 bytes, big endian) and that many bytes:
 #   i              bytes for the other side
 #   e              no more of them come
 #   w COLUMNS ROWS the size of the terminal
