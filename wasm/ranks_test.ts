@@ -33,6 +33,19 @@ Deno.test("an MPI job puts the container around each rank, with what the launche
   assertEquals(await job.read("stdout"), words + words);
 });
 
+Deno.test("each rank looks at its volumes, on its node, before its container is started", async () => {
+  await using job = await TestJob.create(ranks("echo started"));
+  await withScript(job);
+  const look = `printf '%s %s\\n' "$multicri_mode" "\${#multicri_words[@]}" >>looked
+[[ $multicri_mode != rank || $OMPI_COMM_WORLD_RANK == 0 ]] || multicri_refuse 125 "it is a link"\n`;
+  await Deno.writeTextFile(`${job.directory}/volumes.sh`, look);
+  assertEquals(await job.run("17", ENV), 125);
+  // Of the job itself the launcher with its words, of a rank the runtime with its.
+  assertEquals(await job.read("looked"), "job 4\nrank 8\nrank 8\n");
+  assertEquals(await job.read("stdout"), "started\n");
+  assertStringIncludes(await job.read("stderr") ?? "", "a rank cannot be started: it is a link");
+});
+
 Deno.test("srun's ranks get Slurm's variables too", async () => {
   await using job = await TestJob.create(ranks('echo "$APPTAINERENV_SLURM_PROCID"', ["srun"]));
   await withScript(job);

@@ -260,6 +260,27 @@ Deno.test("a job says so when its file env is missing", async () => {
   assertStringIncludes((await job.status("exit")).error ?? "", "the file env");
 });
 
+Deno.test("a job looks at its volumes when nothing but the start of the runtime is left", async () => {
+  for (const stdio of [false, true]) {
+    await using job = await TestJob.create({
+      runtime: "echo started",
+      programs: { perl: 'shift 2; exec "$@"' },
+    });
+    if (stdio) await Deno.writeTextFile(join(job.directory, "stdio.pl"), "");
+    const look = 'printf "%s\\n" "${multicri_words[1]} $multicri_mode $(umask)" >looked\n';
+    await Deno.writeTextFile(join(job.directory, "volumes.sh"), look);
+    assertEquals(await job.run(), 0);
+    assertEquals(await job.read("looked"), "--silent job 0022\n");
+    await Deno.writeTextFile(
+      join(job.directory, "volumes.sh"),
+      "multicri_refuse 125 'it is a link'",
+    );
+    await Deno.remove(join(job.directory, "status"), { recursive: true });
+    assertEquals([await job.run(), (await job.status("exit")).error], [125, "it is a link"]);
+    assertEquals(await job.read("stdout"), "started\n");
+  }
+});
+
 Deno.test("a job starts its program by stdio.pl when there is one, and waits for what that leaves", async () => {
   const perl = `printf 'stdio=%s\\n' "$$" >&"$2"
 [[ -p stdin ]] && shift 2 && "$@" && { sleep 0.3; echo last >>stdout; }`;

@@ -1,8 +1,9 @@
 /** What Kubernetes asks of a container, as a Slurm job has it. */
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { dirname } from "@std/path";
+import { basename, dirname } from "@std/path";
 import { Lab } from "../../scripts/lab/lab.ts";
 import { Harness } from "./harness.ts";
+import { mount } from "./pod_directory.ts";
 
 const CLUSTERS_FILE = "/etc/multicri-clusters.yaml";
 
@@ -138,3 +139,15 @@ for (const [name, annotations, cluster, says] of chosen) {
     assertMatch(failure, says);
   });
 }
+
+Deno.test("a container without a login is refused with a sentence when it mounts what its pod can replace", async () => {
+  const uid = crypto.randomUUID();
+  const volumes = `/var/lib/kubelet/pods/${uid}/volumes/kubernetes.io~empty-dir`;
+  const failure = await harness.create({
+    command: ["true"],
+    uid,
+    mounts: ["/data", "/data/inside"].map((path) => mount(`${volumes}/${basename(path)}`, path)),
+    cluster: NODE_LOGIN,
+  }).then(() => "it was created", (error: Error) => error.message);
+  assertMatch(failure, /Cannot mount .*\/data\/inside.*prerun: true/);
+});

@@ -91,3 +91,27 @@ Deno.test("a part of an emptyDir is refused when a program has put a link in its
   await harness.removeCleanly({ pod: sandbox, container: guest });
   await pod.remove();
 });
+
+Deno.test("a part of the volume at /multicri is mounted there, and results stay in it", async () => {
+  const pod = new PodDirectory(harness.lab);
+  await pod.run(
+    `mkdir -p "volumes/kubernetes.io~nfs/parted/runs/it's one" volume-subpaths/parted/main/0
+    mount --bind "volumes/kubernetes.io~nfs/parted/runs/it's one" volume-subpaths/parted/main/0`,
+  );
+  await harness.onCluster(`mkdir -p "multi-cri/parted/runs/it's one"; cd multi-cri/parted
+    echo outside >file; echo inside >"runs/it's one/file"`);
+  const made = await harness.run({
+    uid: pod.uid,
+    command: sh('cat /multicri/file; echo 42 >"$MULTICRI_RESULTS_DIR/answer"'),
+    mounts: [mount(`${pod.path}/volume-subpaths/parted/main/0`, "/multicri")],
+  });
+  const { status } = await harness.exited(made.container);
+  const { stdout, own } = await harness.logs(made.container);
+  assertEquals([status.exitCode, stdout], [0, ["inside"]], own.join("\n"));
+  const results = `multi-cri/parted/runs/it's one/${made.pod}/${made.container}`;
+  assertStringIncludes(own.join("\n"), `/${results}`);
+  assertEquals(await harness.onCluster(`cat "${results}/answer"; rm -r multi-cri/parted`), "42");
+  await pod.run("umount volume-subpaths/parted/main/0");
+  await harness.removeCleanly(made);
+  await pod.remove();
+});

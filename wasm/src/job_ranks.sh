@@ -58,6 +58,7 @@ multicri_become_rank() {
   if read -r name <status/ending; then
     exit "$((128 + $(kill -l "$name")))"
   fi 2>/dev/null
+  multicri_look_at_volumes
   exec "${multicri_words[@]}"
 }
 

@@ -133,6 +133,7 @@ multicri_become_rank() {
   if read -r name <status/ending; then
     exit "$((128 + $(kill -l "$name")))"
   fi 2>/dev/null
+  multicri_look_at_volumes
   exec "${multicri_words[@]}"
 }
 
@@ -339,6 +340,13 @@ multicri_can_mount() {
   [[ -u ${BASH_REMATCH[1]}/apptainer/bin/starter-suid ]]
 }
 
+# multicri_look_at_volumes: the last thing before the runtime is started, since what programs of the pod write may change
+# at any time.
+multicri_look_at_volumes() {
+  # shellcheck source=/dev/null
+  [[ ! -e volumes.sh ]] || . ./volumes.sh || multicri_refuse 125 "volumes.sh cannot be read"
+}
+
 multicri_runtime_pid=
 multicri_stdio_pid=
 multicri_written=0
@@ -416,11 +424,10 @@ multicri_time=$(date +%s.%N)
       cd -- "$multicri_directory" || exit 125
       multicri_tell "error="
     fi
-    # shellcheck source=/dev/null
-    [[ ! -e volumes.sh ]] || . ./volumes.sh || multicri_refuse 125 "volumes.sh cannot be read"
     { : >>stdout && : >>stderr; } || multicri_refuse 125 "stdout and stderr cannot be written in $multicri_directory"
     multicri_prepare
     ((${#multicri_launcher[@]} == 0)) || multicri_prepare_ranks
+    multicri_look_at_volumes
     shopt -s execfail
     if [[ -e stdio.pl ]]; then
       # It becomes the runtime, with another stdin or on a terminal, and leaves a process that can be sent to.

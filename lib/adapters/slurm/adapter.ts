@@ -33,7 +33,7 @@ import { execRequest, runningSoon } from "./running_job.ts";
 import { forgetEnvironment, writeSecrets } from "./secrets.ts";
 import { refuseUnavailable } from "./security.ts";
 import { loginOf, readSettings } from "./settings.ts";
-import { checkImage } from "./shared_login.ts";
+import { checkImage, checkParts } from "./shared_login.ts";
 import { stageMounts } from "./staging.ts";
 import { launch } from "./start.ts";
 import { cleanContainer, stopContainer } from "./stop.ts";
@@ -86,6 +86,7 @@ export class SlurmAdapter implements Adapter {
     const mounts = planMounts(config, sandbox, this.config.kubeletRootDir);
     // Read once to refuse now what could not be copied later; the place does not matter yet.
     const staging = await stageMounts(mounts, { directory: "/x/x", volume: "/x" });
+    checkParts(staging, settings.cluster, this.clusters);
     checkLogPath(sandbox, config, this.config.podLogsDir);
     // Rendered once to refuse now what could not be rendered later; the paths do not matter yet.
     renderJob({
@@ -100,7 +101,7 @@ export class SlurmAdapter implements Adapter {
       usageSeconds: this.config.usageIntervalSeconds,
       directory: "/x",
       imagePath: "/x",
-      results: "/x",
+      results: { directory: "/x" },
       staging,
     });
     await writeSecrets(this.store.secrets, request.id, {

@@ -39,10 +39,11 @@ placeTest(
       const bind of [
         `'type=bind,source=${directory}/volumes/0,destination=/config,ro'`,
         `'type=bind,source=${dirname(directory)}/volumes/scratch,destination=/data'`,
-        `'type=bind,source=${results},destination=/.multicri/results'`,
         `'type=bind,source=${place.cluster.home}/multi-cri/nfs-vol1,destination=/multicri'`,
       ]
     ) assertStringIncludes(script, bind);
+    const env = await Deno.readTextFile(join(directory, "env"));
+    assertStringIncludes(env, "MULTICRI_RESULTS_DIR='/multicri/s1/c1'");
     // One script for the volume's directory, one for the job with all of its files.
     assertEquals(await place.cluster.calls("sbatch"), 1);
   },

@@ -57,8 +57,8 @@ export interface JobRequest {
   /** Absolute paths on the cluster. */
   directory: string;
   imagePath: string;
-  /** Where results go; a directory that the job's script does not make must be in `staging.made`. */
-  results: string;
+  /** Where results go: a directory of the cluster, or where the program sees one in its volume. */
+  results: { directory: string } | { inVolume: string };
   staging: Staging;
 }
 
@@ -80,10 +80,18 @@ export function renderJob(request: JobRequest): JobFiles {
   const { config, settings, directory, staging } = request;
   const { mpi } = settings;
   const image = request.image.config;
+  const results = "inVolume" in request.results ? { path: request.results.inVolume, binds: [] } : {
+    path: RESULTS_PATH,
+    binds: [{
+      source: request.results.directory,
+      destination: RESULTS_PATH,
+      readonly: false,
+    }],
+  };
   const environment = renderEnvironment([
     ...imageVariables(image),
     ...settings.program,
-    { name: RESULTS_VARIABLE, value: RESULTS_PATH },
+    { name: RESULTS_VARIABLE, value: results.path },
   ]);
   const name = jobName(request.containerId);
   const program = programArgv(config, image, request);
@@ -118,8 +126,7 @@ export function renderJob(request: JobRequest): JobFiles {
       ...(mpi === undefined ? ["--containall"] : RANK_ARGUMENTS),
       "--pwd",
       workingDirectory(config, image),
-      ...bindArguments({ source: request.results, destination: RESULTS_PATH, readonly: false }),
-      ...staging.binds.flatMap(bindArguments),
+      ...[...results.binds, ...staging.binds].flatMap(bindArguments),
       // Ranks are on many hosts, and some libraries tell by the name which are on the same one.
       ...(mpi === undefined ? hostnameArguments(request.sandbox) : []),
       ...runtimeArguments,

@@ -37,7 +37,7 @@ function request(changes: Partial<JobRequest> = {}): JobRequest {
     usageSeconds: 10,
     directory: "/home/u/it's/s1/c1",
     imagePath: "/home/u/.images/i.sif",
-    results: "/home/u/it's/s1/c1/results",
+    results: { directory: "/home/u/it's/s1/c1/results" },
     staging: nothingStaged(),
     ...changes,
   };

@@ -2,11 +2,14 @@ import { join } from "@std/path";
 import { CriError, messageOf } from "../../base/error.ts";
 import type { ArchiveEntry } from "./archive.ts";
 import { COPIED_PLUGINS, SHARED_PLUGIN } from "./mounts.ts";
+import { CSI_PLUGIN, type VolumePart } from "./volume.ts";
 
 /** What is copied for one container: Kubernetes takes a mebibyte for each ConfigMap and Secret. */
 const MAX_COPIED_BYTES = 32 * 1024 * 1024;
 /** Files, directories and links of it; a submission has a minute. */
 const MAX_COPIED_ENTRIES = 20_000;
+/** What is looked at of a volume to find a part of it: of a file server's a few seconds' worth. */
+const MAX_LOOKED_ENTRIES = 50_000;
 /** A volume that the kubelet rewrites while it is read is read again; it does so once a minute. */
 const MAX_TRIES = 5;
 
@@ -169,24 +172,55 @@ export async function volumeOfPart(
 }
 
 /**
- * Where a part lies in its volume: the kubelet binds it to a path that does not tell, but it is the same directory
- * (device and inode). The node's volume holds nothing else than such directories: its files are the cluster's.
- * @returns A path relative to the volume, "" for all of it.
- * @throws CriError FAILED_PRECONDITION when it is not there.
+ * Where a part lies in its volume: the kubelet binds it to a path that does not tell, but it is the same directory or
+ * file (device and inode).
+ * @returns A path relative to the volume, "" for all of it; undefined when it is not found.
  */
-export async function placeOfPart(volumePath: string, partPath: string): Promise<string> {
+export async function placeOfPart(
+  volumePath: string,
+  partPath: string,
+): Promise<string | undefined> {
   const part = await Deno.lstat(partPath).catch(() => undefined);
-  const places = [""];
-  for (let at = 0; part !== undefined && at < Math.min(places.length, MAX_COPIED_ENTRIES); at++) {
-    const place = places[at] ?? "";
-    const path = join(volumePath, place);
-    const info = await Deno.lstat(path);
-    if (info.dev === part.dev && info.ino === part.ino) return place;
-    if (!info.isDirectory) continue;
-    for await (const { name } of Deno.readDir(path)) places.push(join(place, name));
+  if (part === undefined) return undefined;
+  const isIt = async (path: string) => {
+    const info = await Deno.lstat(path).catch(() => undefined);
+    return info !== undefined && info.dev === part.dev && info.ino === part.ino;
+  };
+  if (await isIt(volumePath)) return "";
+  let looked = 0;
+  // Nearest first: parts lie right in a volume, or a few directories deep.
+  for (const places = [""]; places.length > 0;) {
+    const place = places.shift() ?? "";
+    try {
+      for await (const { name, isDirectory } of Deno.readDir(join(volumePath, place))) {
+        if (++looked > MAX_LOOKED_ENTRIES) return undefined;
+        const child = join(place, name);
+        const canBe = isDirectory === part.isDirectory;
+        if (canBe && await isIt(join(volumePath, child))) return child;
+        if (isDirectory) places.push(child);
+      }
+    } catch {
+      // A directory of a file server into which the node's root may not look.
+    }
   }
-  throw new CriError(
-    "FAILED_PRECONDITION",
-    `Cannot find the part ${partPath} of the volume ${volumePath}, which the kubelet must have made there.`,
-  );
+  return undefined;
+}
+
+/**
+ * Where a part lies in a volume of the pod that has this name, and whose files the node has as well.
+ * @param counts Whether volumes of a plugin count.
+ * @returns As `placeOfPart`.
+ */
+export async function placeInVolume(
+  { podDirectory, volume, hostPath }: VolumePart,
+  counts: (plugin: string) => boolean,
+): Promise<string | undefined> {
+  const volumes = join(podDirectory, "volumes");
+  const plugins = await Array.fromAsync(Deno.readDir(volumes), ({ name }) => name).catch(() => []);
+  for (const plugin of plugins.filter(counts).toSorted()) {
+    const path = join(volumes, plugin, volume, plugin === CSI_PLUGIN ? "mount" : "");
+    const place = await placeOfPart(path, hostPath);
+    if (place !== undefined) return place;
+  }
+  return undefined;
 }

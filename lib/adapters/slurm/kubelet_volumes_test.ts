@@ -2,7 +2,13 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { CriError } from "../../base/error.ts";
 import type { ArchiveEntry } from "./archive.ts";
-import { CopyBudget, placeOfPart, readVolume, volumeOfPart } from "./kubelet_volumes.ts";
+import {
+  CopyBudget,
+  placeInVolume,
+  placeOfPart,
+  readVolume,
+  volumeOfPart,
+} from "./kubelet_volumes.ts";
 import { TestVolumes } from "./test_volumes.ts";
 
 /** Registers a test on a directory of the kubelet's. */
@@ -89,7 +95,28 @@ test("placeOfPart() finds where the kubelet's part lies in its volume", async (v
     assertEquals(await placeOfPart(path, join(path, place, ".")), place);
   }
   const elsewhere = await volumes.empty("other");
-  await assertRejects(() => placeOfPart(path, elsewhere), CriError, "Cannot find the part");
+  assertEquals(await placeOfPart(path, elsewhere), undefined);
+  assertEquals(await placeOfPart(path, join(path, "missing")), undefined);
+});
+
+test("placeOfPart() finds a file, and tells it from a directory", async (volumes) => {
+  const path = await volumes.empty("scratch");
+  await Deno.mkdir(join(path, "a"));
+  await Deno.writeTextFile(join(path, "a/file"), "");
+  await Deno.link(join(path, "a/file"), join(volumes.pod, "part"));
+  assertEquals(await placeOfPart(path, join(volumes.pod, "part")), "a/file");
+});
+
+test("placeInVolume() looks at the volumes of the name that count", async (volumes) => {
+  const place = { podDirectory: volumes.pod, volume: "data" };
+  for (const [plugin, below] of [["nfs", ""], ["csi", "mount"], ["empty-dir", ""]] as const) {
+    const path = join(volumes.pod, "volumes", `kubernetes.io~${plugin}`, "data", below);
+    await Deno.mkdir(join(path, "runs", plugin), { recursive: true });
+    const hostPath = join(path, "runs", plugin, ".");
+    assertEquals(await placeInVolume({ ...place, hostPath }, () => true), `runs/${plugin}`);
+    const other = (name: string) => !name.endsWith(plugin);
+    assertEquals(await placeInVolume({ ...place, hostPath }, other), undefined);
+  }
 });
 
 test("volumeOfPart() tells copied, shared and other volumes apart", async (volumes) => {

@@ -1,4 +1,4 @@
-import { dirname } from "@std/path";
+import { dirname, join } from "@std/path";
 import type { Clock } from "../../base/clock.ts";
 import { type CriCode, CriError, messageOf } from "../../base/error.ts";
 import type { Logger } from "../../base/log.ts";
@@ -15,7 +15,7 @@ import { findJob, submitJob } from "./submit.ts";
 import { sharesAllocation } from "./allocation.ts";
 import { planMounts } from "./mounts.ts";
 import { stageMounts, stageResults } from "./staging.ts";
-import { containerOf, resultsOf, withWorkload, workloadOf } from "./workload.ts";
+import { RESULTS_DIRECTORY, withWorkload, workloadOf } from "./workload.ts";
 import type { PodSandboxConfig } from "../../cri/api.generated.ts";
 
 /** Pauses between the tries of a submission whose outcome is not known. */
@@ -187,9 +187,12 @@ async function prepare(
     const { cluster } = settings;
     await request.keepPlace({ cluster, directory: dirname(directory), allocation });
   }
+  let inVolume: string | undefined;
   if (mount && volume !== undefined && !mount.readonly) {
-    const results = stageResults(staging, volume, container.sandboxId, container.id);
-    store.containers.update(container.id, withWorkload((workload) => ({ ...workload, results })));
+    const { sandboxId, id } = container;
+    const results = stageResults(staging, volume, sandboxId, id);
+    store.containers.update(id, withWorkload((workload) => ({ ...workload, results })));
+    inVolume = join(mount.destination, sandboxId, id);
   }
   const job = renderJob({
     containerId: container.id,
@@ -203,7 +206,9 @@ async function prepare(
     usageSeconds: request.usageSeconds,
     directory,
     imagePath,
-    results: resultsOf(workloadOf(containerOf(store, container.id))) ?? "",
+    results: inVolume === undefined
+      ? { directory: join(directory, RESULTS_DIRECTORY) }
+      : { inVolume },
     staging,
   });
   return { settings, job };

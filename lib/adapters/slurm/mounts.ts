@@ -6,13 +6,14 @@ import {
   MountPropagation,
   type PodSandboxConfig,
 } from "../../cri/api.generated.ts";
+import { VOLUME_ANNOTATION } from "./job_options.ts";
 import { checkTermination, terminationMount } from "./termination.ts";
-import { VOLUME_PATH, volumeClaim, volumeMount } from "./volume.ts";
+import { VOLUME_PATH, volumeClaim, volumeMount, type VolumePart, volumePart } from "./volume.ts";
 
 /** What a mount's files are, and so what becomes of them on the cluster. */
 export type MountSource =
-  /** The volume whose files the cluster has, in the directory of this name. */
-  | { kind: "volume"; claim: string }
+  /** The volume whose files the cluster has, in the directory of this name; or a part of it. */
+  | { kind: "volume"; claim: string; part?: VolumePart & { ofAnyVolume: boolean } }
   /** The file that the termination message is copied from. */
   | { kind: "termination" }
   /** The kubelet's file of host names. */
@@ -22,7 +23,7 @@ export type MountSource =
   /** A directory of the pod's, which its containers share (emptyDir); the node's stays empty. */
   | { kind: "shared"; volume: string }
   /** A part (subPath) of a copied or shared volume; the kubelet keeps it at a path that does not tell which. */
-  | { kind: "part"; volume: string; hostPath: string; podDirectory: string };
+  | ({ kind: "part" } & VolumePart);
 
 /** A mount of a container. */
 export type PlannedMount = MountSource & {
@@ -78,6 +79,7 @@ export function planMounts(
         ...place,
         kind: "volume",
         claim: volumeClaim(mount, sandbox, kubeletRootDir),
+        ...partOf(mount, sandbox, kubeletRootDir),
       });
     } else planned.push({ ...place, ...sourceOf(mount, sandbox, kubeletRootDir) });
   }
@@ -145,9 +147,8 @@ function sourceOf(
   }
   const [folder, first = "", second = "", ...rest] = parts;
   if (folder === "etc-hosts" && first === "") return { kind: "hosts", hostPath };
-  if (folder === "volume-subpaths" && VOLUME_NAME.test(first) && rest.length === 1) {
-    return { kind: "part", volume: first, hostPath, podDirectory: `${pods}${uid}` };
-  }
+  const part = volumePart(hostPath, kubeletRootDir);
+  if (part !== undefined) return { kind: "part", ...part };
   if (folder === "volumes" && VOLUME_NAME.test(second) && rest.length === 0) {
     if (COPIED_PLUGINS.includes(first)) return { kind: "copied", hostPath };
     if (first === SHARED_PLUGIN) return { kind: "shared", volume: second };
@@ -157,6 +158,22 @@ function sourceOf(
     `${JSON.stringify(hostPath)} is a volume whose files only the node has`,
     `mount a persistent volume whose files the cluster has as well at ${VOLUME_PATH}, or leave it out`,
   );
+}
+
+/** Which part of the volume at /multicri is mounted, if not all of it. */
+function partOf(
+  mount: Mount,
+  { annotations, metadata }: Pick<PodSandboxConfig, "annotations" | "metadata">,
+  kubeletRootDir: string,
+): Pick<PlannedMount & { kind: "volume" }, "part"> {
+  const part = volumePart(mount.hostPath, kubeletRootDir);
+  if (part === undefined) return {};
+  // Where the pod names the cluster's directory, the volume that it mounts for that may be of any kind.
+  const ofAnyVolume = Object.hasOwn(annotations, VOLUME_ANNOTATION);
+  if (part.podDirectory === `${kubeletRootDir}/pods/${metadata?.uid}`) {
+    return { part: { ...part, ofAnyVolume } };
+  }
+  throw refusal(mount, `${JSON.stringify(mount.hostPath)} belongs to another pod`, "leave it out");
 }
 
 /** @returns the error for a mount that cannot be. */

@@ -7,10 +7,15 @@ const KUBELET = "/var/lib/kubelet";
 const POD = `${KUBELET}/pods/u`;
 const VOLUMES = `${POD}/volumes`;
 
-function plan(mounts: readonly Partial<Mount>[], annotations: Record<string, string> = {}) {
+function plan(
+  mounts: readonly Partial<Mount>[],
+  annotations: Record<string, string> = {},
+  ofPod: Record<string, string> = {},
+) {
   const config = { annotations, mounts: mounts.map((mount) => Mount.fromPartial(mount)) };
   const metadata = { name: "p", namespace: "ns", uid: "u", attempt: 0 };
-  return planMounts(ContainerConfig.fromPartial(config), { annotations: {}, metadata }, KUBELET);
+  const sandbox = { annotations: ofPod, metadata };
+  return planMounts(ContainerConfig.fromPartial(config), sandbox, KUBELET);
 }
 
 const SOURCES: readonly [mount: Partial<Mount>, source: Record<string, unknown>][] = [
@@ -77,6 +82,18 @@ Deno.test("planMounts() finds the volume that the cluster has", () => {
   }
 });
 
+Deno.test("planMounts() finds a part of the volume that the cluster has", () => {
+  const hostPath = `${POD}/volume-subpaths/nfs-vol1/main/0`;
+  const part = { volume: "nfs-vol1", hostPath, podDirectory: POD };
+  const place = { destination: "/multicri", readonly: false, kind: "volume" } as const;
+  assertEquals(plan([{ containerPath: "multicri", hostPath }]), [
+    { ...place, claim: "nfs-vol1", part: { ...part, ofAnyVolume: false } },
+  ]);
+  assertEquals(plan([{ containerPath: "multicri", hostPath }], {}, { "multicri.io/volume": "x" }), [
+    { ...place, claim: "x", part: { ...part, ofAnyVolume: true } },
+  ]);
+});
+
 const REFUSALS: readonly [mount: Partial<Mount>, words: string][] = [
   ...["/srv/data", `${KUBELET}-x/pods/u/etc-hosts`, `${KUBELET}/pods/u/../v/etc-hosts`, KUBELET, ""]
     .map((
@@ -101,6 +118,10 @@ const REFUSALS: readonly [mount: Partial<Mount>, words: string][] = [
   [{ hostPath: SCRATCH, image: { image: "x" } as Mount["image"] }, "an image as a volume"],
   [{ hostPath: SCRATCH, uidMappings: [{ hostId: 0, containerId: 0, length: 1 }] }, "mapped users"],
   [{ hostPath: SCRATCH, containerPath: "/multicri" }, "a persistent volume"],
+  ...["/multicri", "/part"].map((containerPath): [Partial<Mount>, string] => [
+    { hostPath: `${KUBELET}/pods/other/volume-subpaths/nfs-vol1/main/0`, containerPath },
+    "belongs to another pod",
+  ]),
   ...["", "/", "/..", "/dev", "/dev/sda", "/proc/1", "/sys", "/.multicri/results"].map((
     containerPath,
   ): [Partial<Mount>, string] => [{ hostPath: SCRATCH, containerPath }, "Cannot mount"]),

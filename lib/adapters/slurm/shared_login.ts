@@ -7,6 +7,7 @@ import type { ClusterChoice, Clusters } from "../../config/clusters.ts";
 import type { ImageRecord } from "../../store/records.ts";
 import type { JobOptions } from "./job_options.ts";
 import type { MpiSettings } from "./mpi.ts";
+import type { Staging } from "./staging.ts";
 
 /**
  * Options of sbatch(1) that say only what a job gets, where, when and at whose expense. Others name programs and files
@@ -76,6 +77,24 @@ export function checkImage(
   if (cluster.kind === "own" || volumeFile?.kind !== "local-def-file") return;
   if (mayRunCommands(cluster, clusters)) return;
   throw denied("build an image from a definition file (local-def-file.)", cluster.name);
+}
+
+/**
+ * Refuses mounts of a directory, or in one, that programs of the pod can replace by a link: one that does so while the
+ * container runtime starts gets any directory of the user.
+ * @throws CriError PERMISSION_DENIED where that is not allowed.
+ */
+export function checkParts(
+  { replaceable: [destination] }: Pick<Staging, "replaceable">,
+  cluster: ClusterChoice,
+  clusters: Clusters,
+): void {
+  if (cluster.kind === "own" || destination === undefined) return;
+  if (mayRunCommands(cluster, clusters)) return;
+  const what = `mount ${
+    JSON.stringify(destination)
+  }, which is a part (subPath) of a volume that the pod writes, or lies in one,`;
+  throw denied(what, cluster.name);
 }
 
 function denied(what: string, cluster: string): CriError {

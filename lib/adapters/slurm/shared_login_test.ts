@@ -2,7 +2,7 @@ import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { CriError } from "../../base/error.ts";
 import type { Clusters } from "../../config/clusters.ts";
 import { readSettings } from "./settings.ts";
-import { checkImage } from "./shared_login.ts";
+import { checkImage, checkParts } from "./shared_login.ts";
 
 const LOGIN = { host: "login", port: 22, user: "shared", password: "secret" };
 const CLUSTERS: Clusters = {
@@ -97,6 +97,17 @@ Deno.test("checkImage() refuses a definition file with the node's login unless c
   check("open", {});
   check("open", { volumeFile: { kind: "local-image", path: "x.sif" } });
   const error = assertThrows(() => check("open", definition), CriError, "local-def-file.");
+  assertEquals(error.code, "PERMISSION_DENIED");
+  assertStringIncludes(error.message, "prerun: true");
+});
+
+Deno.test("checkParts() refuses what programs of the pod can replace, with the node's login unless commands are allowed", () => {
+  const check = (cluster: "own" | "open" | "trusting", ...replaceable: string[]) =>
+    checkParts({ replaceable }, read(cluster, {}).cluster, CLUSTERS);
+  check("own", "/part");
+  check("trusting", "/part");
+  check("open");
+  const error = assertThrows(() => check("open", "/part", "/other"), CriError, '"/part"');
   assertEquals(error.code, "PERMISSION_DENIED");
   assertStringIncludes(error.message, "prerun: true");
 });

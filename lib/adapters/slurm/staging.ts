@@ -1,10 +1,12 @@
 import { basename, dirname, join } from "@std/path";
+import { CriError } from "../../base/error.ts";
 import { quoteShell } from "../../../wasm/core.ts";
 import type { ArchiveEntry } from "./archive.ts";
 import type { Bind } from "./binds.ts";
 import { podHosts } from "./hosts.ts";
 import {
   CopyBudget,
+  placeInVolume,
   placeOfPart,
   readVolume,
   type VolumeCopy,
@@ -12,6 +14,7 @@ import {
 } from "./kubelet_volumes.ts";
 import { isBelow, type PlannedMount, refusal } from "./mounts.ts";
 import { TERMINATION_FILE } from "./termination.ts";
+import { NODE_PLUGINS } from "./volume.ts";
 
 /** Where the copies of a container lie in its directory: one directory or file for each, by its number in the plan. */
 export const COPIES = "volumes";
@@ -26,11 +29,13 @@ const PRIVATE_MODE = 0o700;
 /** A place in a persistent volume for something to be mounted on. */
 const POINT_MODE = 0o755;
 
-/** A directory outside the container's that must be there; no link stands for it or counts as one. */
+/** A directory outside the container's that must be there, with all on its way; no link counts as one. */
 export interface MadeDirectory {
-  /** Absolute on the cluster; what it lies in comes before it. */
-  path: string;
-  /** Permission bits if it is made. */
+  /** Absolute on the cluster; no program of a pod can put anything else in its place. It may be a link of the site's. */
+  root: string;
+  /** Where it lies below that, without `.`, `..` and empty parts. */
+  part: string;
+  /** Permission bits of what is made. */
   mode: number;
   /** Something to mount a file on. */
   isFile?: boolean;
@@ -44,6 +49,13 @@ export interface Staging {
   made: MadeDirectory[];
   /** Whether volumes lie in the sandbox's directory, which outlive the container. */
   shares: boolean;
+  /**
+   * Where in the container something is mounted from, or in, a directory that programs of the pod may replace by a
+   * link. Whether they did is looked at before the runtime starts, but nothing keeps them from doing it right after.
+   */
+  replaceable: string[];
+  /** Which part of the volume at /multicri is mounted there; "" for all of it. */
+  volumePart: string;
   /** PREPARATION_FILE; empty when nothing is to be done. */
   preparation: string;
 }
@@ -59,7 +71,10 @@ export interface StagingPlace {
 /** A mount on its way: where its files lie, and what they are. */
 interface Staged {
   mount: PlannedMount;
-  source: string;
+  /** Absolute on the cluster; not to be replaced by programs of the pod. */
+  root: string;
+  /** Where the files lie below it; "": they are all of it. */
+  part: string;
   /** "copied" for what lies in the container's directory. */
   home: "copied" | "shared" | "volume";
   isFile: boolean;
@@ -67,7 +82,15 @@ interface Staged {
 
 /** What a container without mounts takes. */
 export function nothingStaged(): Staging {
-  return { binds: [], entries: [], made: [], shares: false, preparation: "" };
+  return {
+    binds: [],
+    entries: [],
+    made: [],
+    shares: false,
+    replaceable: [],
+    volumePart: "",
+    preparation: "",
+  };
 }
 
 /**
@@ -86,13 +109,14 @@ export async function stageMounts(
     addMountPoint(one, staged, staging);
     staged.push(one);
     const { destination, readonly } = mount;
-    staging.binds.push({ source: one.source, destination, readonly });
+    staging.binds.push({ source: join(one.root, one.part), destination, readonly });
   }
   return staging;
 }
 
 /**
- * Lets results stay in the container's volume, where the seed has them: in `<sandbox's id>/<container's id>`.
+ * Lets results stay in the container's volume, where the seed has them: in `<sandbox's id>/<container's id>`. Nothing is
+ * mounted for that: the program goes there by the volume.
  * @returns That directory, absolute on the cluster.
  */
 export function stageResults(
@@ -101,10 +125,8 @@ export function stageResults(
   sandboxId: string,
   id: string,
 ): string {
-  const part = join(sandboxId, id);
-  makeBelow(volume, part, { mode: POINT_MODE }, staging);
-  // What the pod's other containers see they can also replace.
-  staging.preparation += mustLieIn(volume, part);
+  const part = join(staging.volumePart, sandboxId, id);
+  staging.made.push({ root: volume, part, mode: POINT_MODE });
   return join(volume, part);
 }
 
@@ -118,22 +140,22 @@ async function stageMount(
   const copied = (copy: VolumeCopy): Staged => {
     staging.entries.push(...copy.entries);
     const isFile = copy.entries[0]?.kind === "file";
-    return { mount, source: join(directory, copyName(number)), home: "copied", isFile };
+    return { mount, root: directory, part: copyName(number), home: "copied", isFile };
   };
-  const shared = (name: string, part: string): Staged => ({
-    mount,
-    source: makeShared(dirname(directory), name, part, staging),
-    home: "shared",
-    isFile: false,
-  });
+  const shared = (name: string, part: string): Staged => {
+    const root = makeShared(dirname(directory), name, staging);
+    const one: Staged = { mount, root, part, home: "shared", isFile: false };
+    if (part !== "") makePart(one, part, SHARED_MODE, staging);
+    return one;
+  };
   switch (mount.kind) {
     case "volume":
-      return { mount, source: volume, home: "volume", isFile: false };
+      return await stageVolume(mount, volume, staging);
     case "termination":
-      return { mount, source: join(directory, TERMINATION_FILE), home: "copied", isFile: true };
+      return { mount, root: directory, part: TERMINATION_FILE, home: "copied", isFile: true };
     case "hosts":
       await stageHosts(mount.hostPath, staging, budget);
-      return { mount, source: join(directory, "hosts"), home: "copied", isFile: true };
+      return { mount, root: directory, part: "hosts", home: "copied", isFile: true };
     case "copied":
       return copied(await readVolume(mount.hostPath, copyName(number), budget));
     case "shared":
@@ -149,11 +171,48 @@ async function stageMount(
       }
       return found.kind === "copied"
         ? copied(await readVolume(mount.hostPath, copyName(number), budget))
-        : shared(mount.volume, await placeOfPart(found.path, mount.hostPath));
+        : shared(mount.volume, await placeOfSharedPart(found.path, mount.hostPath));
     }
     default:
       return mount satisfies never;
   }
+}
+
+/** The volume at /multicri, or a part of it. */
+async function stageVolume(
+  mount: PlannedMount & { kind: "volume" },
+  root: string,
+  staging: Staging,
+): Promise<Staged> {
+  const one: Staged = { mount, root, part: "", home: "volume", isFile: false };
+  if (mount.part === undefined) return one;
+  const { hostPath, ofAnyVolume } = mount.part;
+  const counts = (plugin: string) => ofAnyVolume || !NODE_PLUGINS.test(plugin);
+  const part = await placeInVolume(mount.part, counts);
+  const isDirectory = await Deno.lstat(hostPath).then((info) => info.isDirectory, () => false);
+  if (part === undefined || !isDirectory) {
+    throw refusal(
+      { containerPath: mount.destination },
+      `${
+        JSON.stringify(hostPath)
+      } must be a directory of the volume, and none is the same there on the node ` +
+        "(or it holds too many files to find it)",
+      "mount all of the volume, without subPath",
+    );
+  }
+  if (part !== "") makePart(one, part, POINT_MODE, staging);
+  staging.volumePart = part;
+  return { ...one, part };
+}
+
+async function placeOfSharedPart(volumePath: string, partPath: string): Promise<string> {
+  // The node's volume holds nothing else than such directories: its files are the cluster's.
+  const place = await placeOfPart(volumePath, partPath);
+  if (place !== undefined) return place;
+  throw new CriError(
+    "FAILED_PRECONDITION",
+    `Cannot find the part ${partPath} of the volume ${volumePath}, which the kubelet must have made there.`,
+  );
 }
 
 /** Where the copy of the mount with this number in the plan lies in the container's directory. */
@@ -161,36 +220,24 @@ export function copyName(number: number): string {
   return `${COPIES}/${number}`;
 }
 
-/** A shared volume, or a part of one, in the sandbox's directory. */
-function makeShared(
-  sandboxDirectory: string,
-  name: string,
-  part: string,
-  staging: Staging,
-): string {
+/** A shared volume in the sandbox's directory. @returns Its own, absolute on the cluster. */
+function makeShared(sandboxDirectory: string, name: string, staging: Staging): string {
   const root = join(sandboxDirectory, SHARED);
   staging.shares = true;
-  staging.made.push({ path: root, mode: PRIVATE_MODE });
-  const volume = join(root, name);
-  staging.made.push({ path: volume, mode: SHARED_MODE });
-  makeBelow(volume, part, { mode: SHARED_MODE }, staging);
-  // Another container of the pod may put a link in its place, which would lead out of the volume.
-  if (part !== "") staging.preparation += mustLieIn(volume, part);
-  return join(volume, part);
+  staging.made.push({ root: sandboxDirectory, part: SHARED, mode: PRIVATE_MODE });
+  staging.made.push({ root, part: name, mode: SHARED_MODE });
+  return join(root, name);
 }
 
-function makeBelow(
-  root: string,
-  part: string,
-  { mode, isFile = false }: { mode: number; isFile?: boolean },
-  staging: Staging,
-): void {
-  const names = part.split("/").filter((name) => name !== "");
-  for (const index of names.keys()) {
-    const path = join(root, ...names.slice(0, index + 1));
-    const isLast = index === names.length - 1;
-    staging.made.push({ path, mode, ...(isLast && isFile ? { isFile } : {}) });
-  }
+/**
+ * Sees to it that a part of a volume is there, for something to be mounted from or on.
+ * @param part Below the volume's root.
+ */
+function makePart({ root, mount, isFile }: Staged, part: string, mode: number, staging: Staging) {
+  staging.made.push({ root, part, mode, ...(isFile ? { isFile } : {}) });
+  // Another container of the pod may put a link in its place, which would lead out of the volume.
+  staging.preparation += mustLieIn(root, part);
+  staging.replaceable.push(mount.destination);
 }
 
 async function stageHosts(hostPath: string, staging: Staging, budget: CopyBudget): Promise<void> {
@@ -201,9 +248,11 @@ async function stageHosts(hostPath: string, staging: Staging, budget: CopyBudget
     : new TextDecoder().decode(file.content);
   staging.entries.push({ ...file, content: podHosts(text) });
   // The names that the node knows are those of the cluster's own machines.
-  staging.preparation +=
-    `{ cat /etc/hosts; cat hosts.pod; } >hosts 2>/dev/null && chmod 644 hosts ||
-  multicri_refuse 125 "the file of host names cannot be written"
+  // All ranks of an MPI job have the one file.
+  staging.preparation += `if [[ $multicri_mode != rank ]]; then
+  { cat /etc/hosts; cat hosts.pod; } >hosts 2>/dev/null && chmod 644 hosts ||
+    multicri_refuse 125 "the file of host names cannot be written"
+fi
 `;
 }
 
@@ -225,8 +274,7 @@ function addMountPoint(one: Staged, before: readonly Staged[], staging: Staging)
   }
   if (around.home === "copied") return;
   const mode = around.home === "shared" ? SHARED_MODE : POINT_MODE;
-  makeBelow(around.source, part, { mode, isFile: one.isFile }, staging);
-  staging.preparation += mustLieIn(around.source, part);
+  makePart({ ...one, root: around.root }, join(around.part, part), mode, staging);
 }
 
 /** Refuses the job if a part of a volume is elsewhere: for PREPARATION_FILE. */

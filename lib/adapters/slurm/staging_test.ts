@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { join } from "@std/path";
+import { dirname, join } from "@std/path";
 import { CriError } from "../../base/error.ts";
 import type { MountSource, PlannedMount } from "./mounts.ts";
 import { mustLieIn, stageMounts, stageResults, type Staging } from "./staging.ts";
@@ -7,6 +7,7 @@ import { TestVolumes } from "./test_volumes.ts";
 
 const DIRECTORY = "/home/u/multi-cri/s1/c1";
 const SHARED = "/home/u/multi-cri/s1/volumes";
+const VOLUME = "/home/u/multi-cri/nfs-vol1";
 
 const at = (destination: string, source: MountSource, readonly = false): PlannedMount => ({
   destination,
@@ -19,7 +20,7 @@ const part = (destination: string, { pod }: TestVolumes, volume: string, hostPat
   at(destination, { kind: "part", volume, hostPath, podDirectory: pod });
 
 const stage = (...mounts: PlannedMount[]): Promise<Staging> =>
-  stageMounts(mounts, { directory: DIRECTORY, volume: "/home/u/multi-cri/nfs-vol1" });
+  stageMounts(mounts, { directory: DIRECTORY, volume: VOLUME });
 
 /** Registers a test on a directory of the kubelet's. */
 function test(name: string, use: (volumes: TestVolumes) => Promise<void>): void {
@@ -57,16 +58,17 @@ test("stageMounts() makes shared volumes in the sandbox's directory", async (vol
     `${SHARED}/scratch/a/b`,
   ]);
   assertEquals(staging.shares, true);
-  assertEquals(
-    new Set(staging.made.map(({ path }) => path)),
-    new Set([
-      SHARED,
-      `${SHARED}/scratch`,
-      `${SHARED}/scratch/a`,
-      `${SHARED}/scratch/a/b`,
-    ]),
-  );
+  const volume = [
+    { root: dirname(SHARED), part: "volumes", mode: 0o700 },
+    { root: SHARED, part: "scratch", mode: 0o777 },
+  ];
+  assertEquals(staging.made, [
+    ...volume,
+    ...volume,
+    { root: `${SHARED}/scratch`, part: "a/b", mode: 0o777 },
+  ]);
   assertStringIncludes(staging.preparation, "realpath");
+  assertEquals(staging.replaceable, ["/part"]);
 });
 
 test("stageMounts() makes places for what is mounted in volumes that others write", async (volumes) => {
@@ -80,10 +82,10 @@ test("stageMounts() makes places for what is mounted in volumes that others writ
     at("/multicri/x/y", copied),
   );
   assertEquals(staging.made.slice(2), [
-    { path: `${SHARED}/scratch/config`, mode: 0o777 },
-    { path: "/home/u/multi-cri/nfs-vol1/x", mode: 0o755 },
-    { path: "/home/u/multi-cri/nfs-vol1/x/y", mode: 0o755 },
+    { root: `${SHARED}/scratch`, part: "config", mode: 0o777 },
+    { root: VOLUME, part: "x/y", mode: 0o755 },
   ]);
+  assertEquals(staging.replaceable, ["/all/config", "/multicri/x/y"]);
 });
 
 test("stageMounts() refuses a mount within a file, or twice at one place", async (volumes) => {
@@ -116,10 +118,46 @@ test("stageMounts() refuses a part of a volume that only the node has", async (v
 test("stageResults() puts results where the seed has them", async () => {
   const staging = await stage();
   assertEquals(stageResults(staging, "/home/u/m/nfs", "s1", "c1"), "/home/u/m/nfs/s1/c1");
-  assertEquals(staging.made, [
-    { path: "/home/u/m/nfs/s1", mode: 0o755 },
-    { path: "/home/u/m/nfs/s1/c1", mode: 0o755 },
+  assertEquals(staging.made, [{ root: "/home/u/m/nfs", part: "s1/c1", mode: 0o755 }]);
+  assertEquals([staging.replaceable, staging.preparation], [[], ""]);
+});
+
+/** The volume at /multicri, of which the kubelet made a part available. */
+const volumeAt = ({ pod }: TestVolumes, hostPath: string, ofAnyVolume = false) => {
+  const part = { volume: "data", hostPath, podDirectory: pod, ofAnyVolume };
+  return at("/multicri", { kind: "volume", claim: "nfs-vol1", part });
+};
+
+test("stageMounts() mounts a part of the volume at /multicri, and results stay in it", async (volumes) => {
+  const path = join(volumes.pod, "volumes/kubernetes.io~nfs/data");
+  await Deno.mkdir(join(path, "runs/it's one"), { recursive: true });
+  const staging = await stage(volumeAt(volumes, join(path, "runs/it's one/.")));
+  assertEquals(staging.binds, [
+    { source: `${VOLUME}/runs/it's one`, destination: "/multicri", readonly: false },
   ]);
+  assertEquals(staging.made, [{ root: VOLUME, part: "runs/it's one", mode: 0o755 }]);
+  assertEquals(staging.replaceable, ["/multicri"]);
+  assertStringIncludes(staging.preparation, "realpath");
+  assertEquals(stageResults(staging, VOLUME, "s1", "c1"), `${VOLUME}/runs/it's one/s1/c1`);
+});
+
+test("stageMounts() refuses a part of the volume at /multicri when the node does not show which", async (volumes) => {
+  const path = await volumes.empty("data");
+  await Deno.mkdir(join(path, "part"));
+  await Deno.writeTextFile(join(path, "file"), "");
+  const part = join(path, "part/.");
+  // Of an emptyDir, which the cluster does not have, unless the pod names the cluster's directory.
+  const refused = [
+    volumeAt(volumes, part),
+    volumeAt(volumes, join(path, "file"), true),
+    volumeAt(volumes, join(path, "missing"), true),
+    volumeAt(volumes, volumes.pod, true),
+  ];
+  for (const mounted of refused) {
+    const error = await assertRejects(() => stage(mounted), CriError, "without subPath");
+    assertEquals(error.code, "INVALID_ARGUMENT");
+  }
+  assertEquals((await stage(volumeAt(volumes, part, true))).volumePart, "part");
 });
 
 /** Runs a line as the job does; what it refuses is what it prints. */

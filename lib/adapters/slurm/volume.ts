@@ -6,8 +6,11 @@ import { unusable, VOLUME_ANNOTATION } from "./job_options.ts";
 export const VOLUME_PATH = "/multicri";
 
 /** Plugins whose volumes live and die with the pod on its node, so that no cluster has them. */
-const NODE_PLUGINS =
+export const NODE_PLUGINS =
   /^kubernetes\.io~(empty-dir|configmap|secret|projected|downward-api|git-repo)$/;
+
+/** Its volumes lie one directory deeper, in `mount`. */
+export const CSI_PLUGIN = "kubernetes.io~csi";
 
 /** The name of a persistent volume; what begins otherwise is ours (`.images`). */
 const CLAIM = /^[A-Za-z0-9][\w.-]{0,252}$/;
@@ -29,10 +32,32 @@ export function volumeMount(config: Pick<ContainerConfig, "mounts">): Mount | un
   );
 }
 
+/** A part (subPath) of a volume, which the kubelet keeps at a path that does not tell which. */
+export interface VolumePart {
+  /** The volume's name, as that path has it: of a persistent volume its own. */
+  volume: string;
+  hostPath: string;
+  /** The kubelet's directory of the pod. */
+  podDirectory: string;
+}
+
+/**
+ * The part of a volume that a kubelet's path stands for: `pods/<uid>/volume-subpaths/<volume>/<container>/<number>`
+ * (pkg/volume/util/subpath); undefined for any other path.
+ */
+export function volumePart(hostPath: string, kubeletRootDir: string): VolumePart | undefined {
+  const pods = `${kubeletRootDir}/pods/`;
+  if (!hostPath.startsWith(pods)) return undefined;
+  const [uid = "", folder, volume = "", ...rest] = hostPath.slice(pods.length).split("/");
+  const isPart = folder === "volume-subpaths" && CLAIM.test(volume) && CLAIM.test(uid) &&
+    rest.length === 2 && rest.every((name) => CLAIM.test(name));
+  return isPart ? { volume, hostPath, podDirectory: `${pods}${uid}` } : undefined;
+}
+
 /**
  * The name of the volume's directory on the cluster: what the pod's annotation says, else that of the persistent
  * volume, as the kubelet's path on the node has it (`pods/<uid>/volumes/<plugin>/<name>`, of CSI volumes with `/mount`
- * behind).
+ * behind; of a part of one see `volumePart`).
  * @throws CriError INVALID_ARGUMENT for a volume that only the node has, or a name that is none.
  */
 export function volumeClaim(
@@ -50,10 +75,12 @@ export function volumeClaim(
       "hexadecimal digits, as the directories of pods";
     throw unusable(`the annotation ${VOLUME_ANNOTATION}`, expected, annotated);
   }
+  const part = volumePart(mount.hostPath, kubeletRootDir)?.volume;
+  if (part !== undefined && !SANDBOX_NAME.test(part)) return part;
   const pods = `${kubeletRootDir}/pods/`;
   const parts = mount.hostPath.startsWith(pods) ? mount.hostPath.slice(pods.length).split("/") : [];
   const [, volumes, plugin = "", claim = "", csi, ...rest] = parts;
-  const isCsi = plugin === "kubernetes.io~csi";
+  const isCsi = plugin === CSI_PLUGIN;
   const fits = volumes === "volumes" && rest.length === 0 && !NODE_PLUGINS.test(plugin) &&
     csi === (isCsi ? "mount" : undefined) && CLAIM.test(claim);
   if (fits && !SANDBOX_NAME.test(claim)) return claim;
@@ -62,7 +89,7 @@ export function volumeClaim(
     `Cannot mount ${
       JSON.stringify(mount.hostPath)
     } at ${VOLUME_PATH}: it must be a persistent volume whose files ` +
-      `the cluster has as well (without subPath), of NFS for example, and whose name is not 64 hexadecimal digits; or name the cluster's directory in the pod's ` +
+      `the cluster has as well, of NFS for example, and whose name is not 64 hexadecimal digits; or name the cluster's directory in the pod's ` +
       `annotation ${VOLUME_ANNOTATION}.`,
   );
 }

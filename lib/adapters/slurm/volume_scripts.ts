@@ -15,26 +15,48 @@ mkdir -p ${quoteShell(directory)} && echo made
 }
 
 /**
- * Lines that make directories one after the other. A program of the pod may have put a link in the place of one, so
- * whatever is there stays as it is, and no link that is there at the look is followed. They exit with `failureCode` when one cannot be made.
+ * Lines that make directories. A program of a pod may put links in the place of some, at any moment: so each step goes
+ * into the directory itself, looks where that is, and makes only what lies right in it. They exit with `failureCode`
+ * when one cannot be made.
  */
 export function makeDirectoriesScript(
   made: readonly MadeDirectory[],
   failureCode: number,
 ): string {
-  return made.map(({ path, mode, isFile }) => {
-    const place = quoteShell(path);
-    const make = isFile
-      ? `touch ${place}`
-      // Not by chmod(1), which would follow a link that a program puts in the new directory's place meanwhile.
-      : `mkdir -m ${mode.toString(8)} ${place}`;
-    return `if [ -L ${place} ]; then
-  printf '%s is a link\n' ${place} >&2
-  exit ${failureCode}
-fi
-[ -e ${place} ] || ${make} || [ -e ${place} ] || exit ${failureCode}`;
-  }).join("\n");
+  if (made.length === 0) return "";
+  const calls = made.map(({ root, part, mode, isFile }) => {
+    const words = [isFile ? "file" : "directory", mode.toString(8), root, ...part.split("/")];
+    return `make_below ${words.map(quoteShell).join(" ")} || exit ${failureCode}`;
+  });
+  return `${MAKE_BELOW}${calls.join("\n")}`;
 }
+
+/** Neither mkdir(2) nor a file that must be new follows a link; chmod(1) and touch(1) would. */
+const MAKE_BELOW = `
+# make_below KIND MODE ROOT NAME...
+make_below() (
+  kind=$1 mode=$2
+  cd -P -- "$3" && at=$(pwd -P) || exit
+  shift 3
+  refuse() {
+    printf '%s is a link\n' "$at" >&2
+    exit 1
+  }
+  for name; do
+    at=$at/$name
+    shift
+    [ ! -L "./$name" ] || refuse
+    if [ $# -eq 0 ] && [ "$kind" = file ]; then
+      set -C
+      [ -e "./$name" ] || true >"./$name" || [ -e "./$name" ]
+      exit
+    fi
+    [ -e "./$name" ] || mkdir -m "$mode" "./$name" || [ -e "./$name" ] || exit
+    cd -P "./$name" || exit
+    [ "$(pwd -P)" = "$at" ] || refuse
+  done
+)
+`;
 
 /**
  * Removes what the containers of a sandbox shared, unless there still is one, and ends their common job; the directory

@@ -1,5 +1,6 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { basename, dirname, join } from "@std/path";
+import { quoteShell } from "../../../wasm/core.ts";
 import { SUBMIT_EXIT, submitScript } from "./cluster_scripts.ts";
 import {
   archive,
@@ -73,9 +74,9 @@ testInShells({
   "submitScript() makes directories with their modes, and leaves what is there": async (place) => {
     const root = join(dirname(place.directory), "volumes");
     const made = [
-      { path: root, mode: 0o700 },
-      { path: join(root, "it's b"), mode: 0o777 },
-      { path: join(root, "it's b/file"), mode: 0o755, isFile: true },
+      { root: dirname(root), part: "volumes", mode: 0o700 },
+      { root, part: "it's b", mode: 0o777 },
+      { root, part: "it's b/-c/file", mode: 0o755, isFile: true },
     ];
     const submit = async () => {
       const { directory } = place;
@@ -84,11 +85,15 @@ testInShells({
       return await place.cluster.run(submitScript(options), { stdin });
     };
     assertEquals(text((await submit()).stdout), "101\n");
-    const modes = await Promise.all(made.map(async ({ path }) => (await Deno.stat(path)).mode));
-    assertEquals(modes, [0o40700, 0o40777, 0o100600]);
-    await Deno.writeTextFile(join(root, "it's b/file"), "kept");
+    const modes = await Promise.all(
+      ["", "it's b", "it's b/-c", "it's b/-c/file"].map(async (part) =>
+        (await Deno.stat(join(root, part))).mode
+      ),
+    );
+    assertEquals(modes, [0o40700, 0o40777, 0o40755, 0o100600]);
+    await Deno.writeTextFile(join(root, "it's b/-c/file"), "kept");
     assertEquals((await submit()).code, 0);
-    assertEquals(await Deno.readTextFile(join(root, "it's b/file")), "kept");
+    assertEquals(await Deno.readTextFile(join(root, "it's b/-c/file")), "kept");
     await Deno.remove(join(root, "it's b"), { recursive: true });
     await Deno.symlink("/etc", join(root, "it's b"));
     const refused = await submit();
@@ -100,12 +105,46 @@ testInShells({
     place,
   ) => {
     await Deno.mkdir(place.directory, { recursive: true });
-    const path = join(place.directory, "it's shared");
+    const [root, part] = [place.directory, "it's shared"];
     const script = `chmod() { return 1; }\numask 077\n${
-      makeDirectoriesScript([{ path, mode: 0o777 }], 9)
+      makeDirectoriesScript([{ root, part, mode: 0o777 }], 9)
     }`;
     assertEquals((await place.cluster.run(script)).code, 0);
-    assertEquals((await Deno.stat(path)).mode, 0o40777);
+    assertEquals((await Deno.stat(join(root, part))).mode, 0o40777);
+  },
+
+  "makeDirectoriesScript() makes nothing behind a link that comes after the look": async (
+    place,
+  ) => {
+    const root = join(place.directory, "volume");
+    const outside = join(place.directory, "outside");
+    await Deno.mkdir(root, { recursive: true });
+    await Deno.mkdir(outside);
+    // What a program does between the look at a directory and the step into it.
+    const swap = `mkdir() { command mkdir "$@" && rmdir ./a && ln -s ${
+      quoteShell(outside)
+    } ./a; }\n`;
+    for (const isFile of [false, true]) {
+      const made = makeDirectoriesScript([{ root, part: "a/b", mode: 0o777, isFile }], 9);
+      const { code, stderr } = await place.cluster.run(swap + made);
+      assertEquals([code, text(stderr)], [9, `${root}/a is a link\n`]);
+      assertEquals(namesIn(outside), []);
+      await Deno.remove(join(root, "a"));
+    }
+    await Deno.symlink(join(outside, "new"), join(root, "file"));
+    const made = makeDirectoriesScript([{ root, part: "file", mode: 0o777, isFile: true }], 9);
+    // As if it came after the look.
+    const { code } = await place.cluster.run(made.replaceAll('[ ! -L "./$name" ] || refuse', ""));
+    assertEquals([code, namesIn(outside)], [9, []]);
+  },
+
+  "makeDirectoriesScript() takes a volume that the site made a link": async (place) => {
+    const [site, root] = [join(place.directory, "site"), join(place.directory, "volume")];
+    await Deno.mkdir(site, { recursive: true });
+    await Deno.symlink(site, root);
+    const made = makeDirectoriesScript([{ root, part: "a/b", mode: 0o755 }], 9);
+    assertEquals((await place.cluster.run(made)).code, 0);
+    assertEquals(namesIn(join(site, "a")), ["b"]);
   },
 
   "cleanSandboxScript() removes what is shared when no container is there": async (place) => {

@@ -22,7 +22,10 @@ for (
     [`${VOLUMES}/kubernetes.io~csi/pvc-1a2b/mount/x`, undefined],
     [`${VOLUMES}/kubernetes.io~empty-dir/results`, undefined],
     [`${VOLUMES}/kubernetes.io~nfs/a,b`, undefined],
-    [`${KUBELET}/pods/u/volume-subpaths/results/main/0`, undefined],
+    [`${KUBELET}/pods/u/volume-subpaths/results/main/0`, "results"],
+    [`${KUBELET}/pods/u/volume-subpaths/${SANDBOX_ID}/main/0`, undefined],
+    [`${KUBELET}/pods/u/volume-subpaths/results/main/0/x`, undefined],
+    [`${KUBELET}/pods/u/volume-subpaths/results/../0`, undefined],
     ["/srv/results", undefined],
     [`${KUBELET}/pods`, undefined],
   ] as const
