@@ -8,8 +8,8 @@ import { type RandomSource, randomSource, seedFor } from "./test_random.ts";
 const RUNTIME = "cat /proc/$$/environ >environ; cat /proc/$$/cmdline >cmdline";
 /** bash, the script's path. */
 const WORDS_BEFORE_ARGUMENTS = 2;
-/** --silent exec --no-eval IMAGE */
-const WORDS_BEFORE_PROGRAM = 4;
+/** --silent exec --workdir DIRECTORY --no-eval IMAGE */
+const WORDS_BEFORE_PROGRAM = 6;
 
 const PIECES = [
   ...Array.from({ length: 127 }, (_, index) => String.fromCharCode(index + 1)),

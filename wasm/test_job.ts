@@ -7,18 +7,17 @@ const TOOLS = [
     "bash",
     "sh",
     "cat",
+    "chmod",
     "date",
     "env",
+    "find",
+    "flock",
     "getconf",
     "grep",
     "kill",
     "ln",
-    "mkdir",
-    "mkfifo",
-    "mv",
-    "readlink",
   ],
-  ...["rm", "sleep", "tail", "tr"],
+  ...["mkdir", "mkfifo", "mktemp", "mv", "readlink", "rm", "sleep", "tail", "tr"],
 ];
 
 /** How long a test waits for a script that takes milliseconds. */
@@ -96,7 +95,7 @@ export class TestJob implements AsyncDisposable {
     return new Deno.Command("/bin/bash", {
       args: [join(this.root, "job.sh")],
       clearEnv: true,
-      env: { PATH: join(this.root, "bin"), SLURM_JOB_ID: jobId, ...env },
+      env: { PATH: join(this.root, "bin"), TMPDIR: this.root, SLURM_JOB_ID: jobId, ...env },
       stdin: "null",
       stdout: "null",
       stderr: "null",

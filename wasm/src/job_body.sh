@@ -32,6 +32,8 @@ multicri_finish() {
     sleep 2
   done
   multicri_announce
+  # Only now: it may take long, and whoever waits for the end need not.
+  [[ -z $multicri_scratch ]] || multicri_remove_tree "$multicri_scratch"
   exit "$1"
 }
 
@@ -176,6 +178,7 @@ multicri_stdio_pid=
 multicri_written=0
 multicri_pending=()
 multicri_got=
+multicri_scratch=
 multicri_home=()
 case ${1-} in
   rank) multicri_mode=rank && multicri_become_rank ;;
@@ -207,6 +210,8 @@ fi
 rm -f -- status/start status/exit status/usage status/ending status/ranks.*
 trap 'multicri_finish "$?" "the job script ended before its program did"' EXIT
 
+((${#multicri_launcher[@]} > 0)) || multicri_make_scratch
+
 # What the submitting shell had set for containers is not the pod's.
 unset -v "${!APPTAINERENV_@}" "${!SINGULARITYENV_@}"
 
@@ -229,6 +234,7 @@ multicri_time=$(date +%s.%N)
   exec {multicri_stdout}> >(multicri_keep stdout)
   exec {multicri_stderr}> >(exec {multicri_stdout}>&- && multicri_keep stderr)
   (
+    [[ -z $multicri_scratch ]] || exec {multicri_scratch_lock}<&-
     multicri_tell "pid=$BASHPID"
     # multicri_refuse CODE ERROR: ends without having started the program.
     multicri_refuse() {

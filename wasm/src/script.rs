@@ -29,6 +29,7 @@ pub struct Job<'a> {
 const BODY: &str = concat!(
     include_str!("job_usage.sh"),
     include_str!("job_ranks.sh"),
+    include_str!("job_scratch.sh"),
     include_str!("job_body.sh")
 );
 

@@ -178,6 +178,39 @@ multicri_signal_ranks() {
   exit 0
 }
 
+# What the container writes into /tmp, /var/tmp and its home directory lies in a directory of the node's disk, because
+# Apptainer would keep it in 64 MiB of memory. The ranks of an MPI job have the node's own /tmp.
+
+# multicri_make_scratch: makes it where the site has jobs put such files, and has the runtime use it. This shell and the
+# keeper hold its lock.
+multicri_make_scratch() {
+  local base=/tmp
+  [[ ${TMPDIR-} != /* || ! -d $TMPDIR || ! -w $TMPDIR ]] || base=$TMPDIR
+  multicri_remove_left_scratch "$base"
+  multicri_scratch=$(mktemp -d -- "$base/multicri-$UID.XXXXXXXXXX") ||
+    multicri_finish 125 "no directory for the container's /tmp can be made in $base on $HOSTNAME"
+  exec {multicri_scratch_lock}<"$multicri_scratch"
+  flock --nonblock "$multicri_scratch_lock" 2>/dev/null
+  multicri_home=(--workdir "$multicri_scratch")
+}
+
+# multicri_remove_left_scratch BASE: removes what a job left that was killed: nobody holds its lock. A new one may not be
+# locked yet.
+multicri_remove_left_scratch() {
+  local left lock
+  for left in "$1/multicri-$UID."*; do
+    [[ ! -L $left && -O $left && -n $(find "$left" -maxdepth 0 -type d -mmin +1) ]] || continue
+    exec {lock}<"$left" || continue
+    ! flock --nonblock "$lock" || multicri_remove_tree "$left"
+    exec {lock}<&-
+  done
+} 2>/dev/null
+
+# multicri_remove_tree DIRECTORY: also what the program has forbidden its own user to enter.
+multicri_remove_tree() {
+  find "$1" -type d ! -perm -700 -exec chmod u+rwx -- {} \;
+  rm -rf -- "$1"
+} 2>/dev/null
 # Three processes work together: this shell hands signals on, a second one (the keeper) waits for the third, which
 # runs the prerun and becomes the container's runtime. bash's `wait` can lose the code of a program that ends
 # just as a signal comes; the keeper handles no signal, so its code is exact.
@@ -212,6 +245,8 @@ multicri_finish() {
     sleep 2
   done
   multicri_announce
+  # Only now: it may take long, and whoever waits for the end need not.
+  [[ -z $multicri_scratch ]] || multicri_remove_tree "$multicri_scratch"
   exit "$1"
 }
 
@@ -356,6 +391,7 @@ multicri_stdio_pid=
 multicri_written=0
 multicri_pending=()
 multicri_got=
+multicri_scratch=
 multicri_home=()
 case ${1-} in
   rank) multicri_mode=rank && multicri_become_rank ;;
@@ -387,6 +423,8 @@ fi
 rm -f -- status/start status/exit status/usage status/ending status/ranks.*
 trap 'multicri_finish "$?" "the job script ended before its program did"' EXIT
 
+((${#multicri_launcher[@]} > 0)) || multicri_make_scratch
+
 # What the submitting shell had set for containers is not the pod's.
 unset -v "${!APPTAINERENV_@}" "${!SINGULARITYENV_@}"
 
@@ -409,6 +447,7 @@ multicri_time=$(date +%s.%N)
   exec {multicri_stdout}> >(multicri_keep stdout)
   exec {multicri_stderr}> >(exec {multicri_stdout}>&- && multicri_keep stderr)
   (
+    [[ -z $multicri_scratch ]] || exec {multicri_scratch_lock}<&-
     multicri_tell "pid=$BASHPID"
     # multicri_refuse CODE ERROR: ends without having started the program.
     multicri_refuse() {

@@ -1,0 +1,33 @@
+# What the container writes into /tmp, /var/tmp and its home directory lies in a directory of the node's disk, because
+# Apptainer would keep it in 64 MiB of memory. The ranks of an MPI job have the node's own /tmp.
+
+# multicri_make_scratch: makes it where the site has jobs put such files, and has the runtime use it. This shell and the
+# keeper hold its lock.
+multicri_make_scratch() {
+  local base=/tmp
+  [[ ${TMPDIR-} != /* || ! -d $TMPDIR || ! -w $TMPDIR ]] || base=$TMPDIR
+  multicri_remove_left_scratch "$base"
+  multicri_scratch=$(mktemp -d -- "$base/multicri-$UID.XXXXXXXXXX") ||
+    multicri_finish 125 "no directory for the container's /tmp can be made in $base on $HOSTNAME"
+  exec {multicri_scratch_lock}<"$multicri_scratch"
+  flock --nonblock "$multicri_scratch_lock" 2>/dev/null
+  multicri_home=(--workdir "$multicri_scratch")
+}
+
+# multicri_remove_left_scratch BASE: removes what a job left that was killed: nobody holds its lock. A new one may not be
+# locked yet.
+multicri_remove_left_scratch() {
+  local left lock
+  for left in "$1/multicri-$UID."*; do
+    [[ ! -L $left && -O $left && -n $(find "$left" -maxdepth 0 -type d -mmin +1) ]] || continue
+    exec {lock}<"$left" || continue
+    ! flock --nonblock "$lock" || multicri_remove_tree "$left"
+    exec {lock}<&-
+  done
+} 2>/dev/null
+
+# multicri_remove_tree DIRECTORY: also what the program has forbidden its own user to enter.
+multicri_remove_tree() {
+  find "$1" -type d ! -perm -700 -exec chmod u+rwx -- {} \;
+  rm -rf -- "$1"
+} 2>/dev/null
