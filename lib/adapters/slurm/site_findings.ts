@@ -25,6 +25,11 @@ export function judgeLogin(fields: Fields): SiteFinding[] {
     get("missing") === ""
       ? ok("commands", "all that the login host must have are there")
       : missing("commands", `the login host lacks ${get("missing")}: nothing can be submitted`),
+    get("srun") !== "" ? ok("srun", get("srun")) : limited(
+      "srun",
+      "no srun on the login host: no exec, attach, port-forward, and no probes or hooks that run a command; " +
+        "a container in its pod's job (multicri.io/allocation) gets no SIGTERM",
+    ),
     judgeSlurm(slurm),
     get("config") === "1"
       ? ok("controller", "it answers")
@@ -78,9 +83,16 @@ export function judgeNode(fields: Fields): SiteFinding[] {
         : `it left nothing in the home directory (${state}): compute nodes must see what the login host sees`,
     )];
   }
+  const job = ok("a job", `it ran on ${get("host")}, which sees the home directory`);
+  if (has("prerun_exit")) {
+    const says =
+      `CLUSTER_CONFIG calls exit (${get("prerun_exit")}), which ends each job before its ` +
+      "container starts: it must use return, or a subshell";
+    return [job, missing("prerun", says)];
+  }
   const late = Number(get("late"));
   return [
-    ok("a job", `it ran on ${get("host")}, which sees the home directory`),
+    job,
     ...(has("prerun") && get("prerun") !== "0"
       ? [missing("prerun", `CLUSTER_CONFIG ended with ${get("prerun")}: no job starts`)]
       : []),

@@ -50,6 +50,7 @@ const CASES: readonly [
   says: RegExp,
 ][] = [
   ["login", { missing: " sbatch tar" }, "commands", "missing", /lacks sbatch tar/],
+  ["login", { srun: "" }, "srun", "limited", /no srun.*no exec/],
   ["login", { slurm: "not found" }, "Slurm", "missing", /not tell its version/],
   ["login", { slurm: "slurm 20.02.7" }, "Slurm", "limited", /no --overlap/],
   ["login", { config: "0" }, "controller", "missing", /slurmctld/],
@@ -64,6 +65,7 @@ const CASES: readonly [
   ["node", { host: "", waits: "PENDING Resources" }, "a job", "missing", /waits.*Resources/],
   ["node", { host: "", waits: "" }, "a job", "missing", /must see what the login host sees/],
   ["node", { prerun: "1" }, "prerun", "missing", /ended with 1/],
+  ["node", { prerun_exit: "0", runtime: "" }, "prerun", "missing", /calls exit \(0\)/],
   ["node", { node_missing: " realpath" }, "node", "missing", /lacks realpath/],
   ["node", { runtime: "" }, "runtime", "missing", /load its module/],
   ["node", { runtime_version: "apptainer version 1.0.3" }, "runtime", "missing", /too old/],

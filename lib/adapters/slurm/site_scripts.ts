@@ -31,13 +31,15 @@ exit 0
 export const NODE_JOB = `#!/bin/bash
 tell() { printf '%s=%s\\n' "$1" "$(printf '%s' "$2" | tr '\\n' ' ' | cut -c 1-300)" >>node.part; }
 cd -- "$SITE_CHECK_DIRECTORY" || exit
+tell host "\${SLURMD_NODENAME:-$HOSTNAME}"
 if [[ -e prerun.sh ]]; then
+  trap 'code=$?; cd -- "$SITE_CHECK_DIRECTORY" && tell prerun_exit "$code" && mv node.part node' EXIT
   { . /etc/profile; . ./prerun.sh; } >/dev/null 2>&1
   tell prerun "$?"
+  trap - EXIT
   set +eufx
   cd -- "$SITE_CHECK_DIRECTORY" || exit
 fi
-tell host "\${SLURMD_NODENAME:-$HOSTNAME}"
 missing=
 for tool in cat date getconf ln mkfifo mv readlink realpath tail tr; do
   type -P "$tool" >/dev/null || missing+=" $tool"
@@ -105,6 +107,7 @@ until [ -e node ]; do
   waited=$((waited + 1))
 done
 cat node
+! grep -q '^prerun_exit=' node || exit 0
 words=$(srun --quiet --overlap --jobid="$job" --nodes=1 --ntasks=1 --mpi=none sh -c 'echo 1 >fresh' 2>&1 </dev/null)
 tell overlap "$? $words"
 tenths=0
