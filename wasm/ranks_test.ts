@@ -72,6 +72,30 @@ Deno.test("an MPI job tells its launcher's code, and why a rank could not be sta
   );
 });
 
+Deno.test("an MPI job has not succeeded when its launcher started no rank", async () => {
+  await using job = await TestJob.create({
+    ...ranks("echo ran", ["mpirun", "-np", "2", "touch", "x"]),
+    programs: { mpirun: 'shift 2; "$@"', touch: 'echo "$@" >&2' },
+  });
+  await withScript(job);
+  assertEquals(await job.run("17", ENV), 125);
+  assertStringIncludes((await job.status("exit")).error ?? "", "without having started a rank");
+  assertEquals(await job.read("stdout"), "");
+});
+
+Deno.test("an MPI job tells why the runtime could not start its program, before what the launcher says", async () => {
+  for (const number of ["", "1: "]) {
+    await using job = await TestJob.create(
+      ranks(`echo "${number}FATAL:   no /nope" >&2; exit 255`),
+    );
+    const launcher = `${LAUNCHER.replace("exit", 'echo "mpirun has its own words" >&2; exit')}`;
+    await Deno.writeTextFile(`${job.root}/bin/mpirun`, `#!/bin/bash\n${launcher}\n`);
+    await withScript(job);
+    assertEquals(await job.run("17", ENV), 255);
+    assertEquals((await job.status("exit")).error, "the container runtime says: no /nope");
+  }
+});
+
 Deno.test("an MPI job says so when its launcher is not there", async () => {
   await using job = await TestJob.create({
     runtime: "echo ran >ran",

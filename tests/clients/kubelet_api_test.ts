@@ -4,10 +4,12 @@ import { type ControlPlane, startControlPlane } from "../../scripts/lab/control_
 import { Kubelet, NODE_NAME, type PodStatus } from "../../scripts/lab/kubelet.ts";
 import { Lab } from "../../scripts/lab/lab.ts";
 import { NodeServer } from "../../scripts/lab/node_server.ts";
+import { bindVolume } from "./persistent_volume.ts";
 import {
   INIT_SCRIPTS,
   MAIN_SCRIPT,
   mainOutput,
+  PERSISTENT_PART,
   settings,
   VOLUME_MOUNTS,
   volumeFields,
@@ -91,6 +93,10 @@ Deno.test("a kubelet's init containers run in order and its volumes reach the jo
   const spec = classedSpec({ name: "main", script: "" }, "Never");
   const made = pod(name, { ...spec, ...volumeFields(RUN), initContainers, containers: [main] });
   const metadata = { name, namespace: "default", labels: { app: "volumes" } };
+  await lab.exec("knode", ["mkdir", "-p", `/srv/${name}`]);
+  await bindVolume(plane, name, `/srv/${name}`);
+  const part = `multi-cri/${name}/${PERSISTENT_PART}`;
+  await onCluster(lab, `mkdir -p ${part}; echo of the cluster >${part}/file`);
   await objects([...volumeObjects(RUN), { ...made, metadata }]);
   await untilPod(kubelet, name, "running", ({ status }) => status.phase === "Running");
   await objects([settings(RUN, "two")]);
@@ -99,12 +105,14 @@ Deno.test("a kubelet's init containers run in order and its volumes reach the jo
   assertEquals(found.status.phase, "Succeeded");
   assertEquals(await outputOf(lab, found), {
     stdout: mainOutput(RUN),
-    stderr: ["/bin/sh: line 6: can't create /settings/x: Read-only file system"],
+    stderr: ["/bin/sh: line 7: can't create /settings/x: Read-only file system"],
   });
   const ended = [...found.status.initContainerStatuses ?? []].map(({ state }) => state.terminated);
   assertEquals(ended.map((end) => end?.exitCode), [0, 0]);
   await plane.kubectlOk(["delete", "pod", name, "--wait"]);
   await untilGone(kubelet, name);
+  const results = `cat ${part}/*/*/result; rm -r multi-cri/${name}`;
+  assertEquals((await onCluster(lab, results)).trim(), "answer");
 });
 
 Deno.test("a kubelet's pod shares one job, with a sidecar and restarts, when it is annotated so", async () => {

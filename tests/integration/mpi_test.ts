@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { labSettings } from "../../scripts/lab/settings.ts";
 import { ensureMpiImage, MPI_PROGRAM } from "../../scripts/lab/mpi_image.ts";
-import { Harness } from "./harness.ts";
+import { Harness, type JobSpec } from "./harness.ts";
 
 const IMAGE = "multicri/local-image.mpi.sif";
 const VOLUME = "mpi-images";
@@ -64,6 +64,35 @@ Deno.test("an MPI job ends with the code of the rank that failed", async () => {
   const { status } = await harness.exited(made.container);
   assertEquals([status.exitCode, status.reason], [7, "Error"]);
   await harness.removeCleanly(made);
+});
+
+const NEVER_STARTED: readonly [what: string, spec: JobSpec, code: number, says: string][] = [
+  ["its command is none", { command: ["/nope"] }, 128, "/nope"],
+  [
+    "MPI_FLAGS name a program",
+    { env: { MPI_VERSION: "default", MPI_FLAGS: "-np 1 true" } },
+    125,
+    "without having started a rank",
+  ],
+];
+for (const [what, spec, code, says] of NEVER_STARTED) {
+  Deno.test(`an MPI job has a start error when ${what}`, async () => {
+    const common = ranks(["end"]);
+    const made = await harness.run({ ...common, ...spec });
+    const { status } = await harness.exited(made.container);
+    assertEquals([status.exitCode, status.reason], [code, "StartError"], status.message);
+    assertStringIncludes(status.message, says);
+    await harness.removeCleanly(made);
+  });
+}
+
+Deno.test("ranks are refused in a job that the pod's containers share", async () => {
+  const { annotations, ...common } = ranks(["end"], { JOB_NUM_NODES: "1" });
+  const failure = await harness.create({
+    ...common,
+    annotations: { ...annotations, "multicri.io/allocation": "pod" },
+  }).then(() => "it was created", (error: Error) => error.message);
+  assertStringIncludes(failure, "leave out one of both");
 });
 
 Deno.test("every rank gets SIGTERM once, and has its grace", async () => {

@@ -70,6 +70,14 @@ Deno.test("site check says why its job does not run", async () => {
   assertMatch(refused.stdout, /missing {2}a job .*sbatch refuses it: .*invalid partition/);
 });
 
+Deno.test("site check says so when CLUSTER_CONFIG ends the job", async () => {
+  const { code, stdout } = await check(["lab"], { CLUSTER_CONFIG: "cd /; exit 3" });
+  assertEquals(code, 1, stdout);
+  assertMatch(stdout, /ok {7}a job .* it ran on n[12]/);
+  assertMatch(stdout, /missing {2}prerun .*CLUSTER_CONFIG calls exit \(3\)/);
+  assert(!stdout.includes("commands in containers"), stdout);
+});
+
 Deno.test("site check says which cluster cannot be reached, and looks at the others", async () => {
   const { code, stdout } = await check(["away", "lab"]);
   assertEquals(code, 1);

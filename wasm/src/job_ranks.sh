@@ -53,7 +53,8 @@ multicri_become_rank() {
   multicri_prepare
   # The variable HOSTNAME may be that of the node that the launcher runs on.
   read -r node </proc/sys/kernel/hostname
-  printf '%s\n' "$$" >>"status/ranks.$node"
+  printf '%s\n' "$$" >>"status/ranks.$node" ||
+    multicri_refuse 125 "status/ranks.$node cannot be written in $multicri_directory"
   # Whoever signals the ranks writes this before he reads which there are.
   if read -r name <status/ending; then
     exit "$((128 + $(kill -l "$name")))"

@@ -132,7 +132,8 @@ multicri_become_rank() {
   multicri_prepare
   # The variable HOSTNAME may be that of the node that the launcher runs on.
   read -r node </proc/sys/kernel/hostname
-  printf '%s\n' "$$" >>"status/ranks.$node"
+  printf '%s\n' "$$" >>"status/ranks.$node" ||
+    multicri_refuse 125 "status/ranks.$node cannot be written in $multicri_directory"
   # Whoever signals the ranks writes this before he reads which there are.
   if read -r name <status/ending; then
     exit "$((128 + $(kill -l "$name")))"
@@ -537,6 +538,18 @@ if [[ -n $multicri_error ]]; then
     # What it said stands in Slurm's file of the job alone.
     multicri_last=$(tail -c 1000 slurm.log 2>/dev/null | tail -n 1 | tr -d '\0')
     multicri_error+=${multicri_last:+: $multicri_last}
+  fi
+elif ((multicri_code == 255 && ${#multicri_launcher[@]} > 0)); then
+  # As below; but the launcher has its own last words, and may write a rank's number before each line.
+  multicri_last=$(tail -c 65536 stderr | tr -d '\0' | grep -E '^([0-9]+: )?FATAL:   ' | tail -n 1)
+  [[ -z $multicri_last ]] || multicri_error="the container runtime says: ${multicri_last#*FATAL:   }"
+elif ((multicri_code == 0 && ${#multicri_launcher[@]} > 0)); then
+  # A file of one's own makes a client of a network file system look for others' anew.
+  multicri_write launcher "${multicri_launcher[0]}"
+  multicri_ranks=(status/ranks.*)
+  if [[ ! -e ${multicri_ranks[0]} ]]; then
+    multicri_code=125
+    multicri_error="${multicri_launcher[0]} ended without having started a rank: MPI_FLAGS may hold options of it that start some, and no program"
   fi
 elif ((multicri_code == 255)); then
   # Apptainer ends so, with this as its last words, when it cannot start the program. They have a line more for each

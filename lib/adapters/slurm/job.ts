@@ -13,6 +13,7 @@ import { type Allocation, allocationOf, sharesAllocation } from "./allocation.ts
 import type { ArchiveEntry } from "./archive.ts";
 import { bindArguments } from "./binds.ts";
 import { COPIES, type MadeDirectory, PREPARATION_FILE, type Staging } from "./staging.ts";
+import { ALLOCATION_ANNOTATION } from "./job_options.ts";
 import { TERMINATION_FILE, terminationMount, withTermination } from "./termination.ts";
 
 /** Where the program finds the directory whose files outlive the container. */
@@ -100,6 +101,13 @@ export function renderJob(request: JobRequest): JobFiles {
     ? { runtimeArguments: [], argv: program }
     : withTermination(termination.containerPath, directory, program, request.image.hasShell);
   const shared = sharesAllocation(request.sandbox, settings.options);
+  if (shared && mpi !== undefined) {
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      `Cannot run MPI (MPI_VERSION) in a pod with the annotation ${ALLOCATION_ANNOTATION}: a launcher would find ` +
+        "one task there, so its ranks must have a job of their own; leave out one of both.",
+    );
+  }
   const options = [
     // A second run of one container is Kubernetes' decision, not Slurm's.
     { name: "no-requeue" },

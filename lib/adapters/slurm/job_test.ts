@@ -201,3 +201,12 @@ for (const command of [[], [""], ["&&", "b"]]) {
     assertEquals(error.code, "INVALID_ARGUMENT");
   });
 }
+
+Deno.test("renderJob() refuses ranks in a job that the pod's containers share", () => {
+  const mpi = { launcher: ["mpirun"], module: "", ranks: undefined };
+  const { settings, sandbox } = request();
+  const annotations = { "multicri.io/allocation": "pod" };
+  const shared = request({ settings: { ...settings, mpi }, sandbox: { ...sandbox, annotations } });
+  const error = assertThrows(() => renderJob(shared), CriError, "multicri.io/allocation");
+  assertEquals(error.code, "INVALID_ARGUMENT");
+});

@@ -46,6 +46,20 @@ export function readMpi(
   };
 }
 
+/** What of MPI is set though MPI_VERSION is not, without which it means nothing: lines for the container's log. */
+export function unusedMpi(
+  variables: ReadonlyMap<string, string>,
+  annotations: Readonly<Record<string, string>>,
+): string[] {
+  const set = [
+    ...((variables.get("MPI_FLAGS") ?? "").trim() === "" ? [] : ["MPI_FLAGS"]),
+    ...(Object.hasOwn(annotations, MPI_ANNOTATION) ? [`the annotation "${MPI_ANNOTATION}"`] : []),
+  ];
+  return set.map((what) =>
+    `${what}: without MPI_VERSION the program runs once, without a launcher`
+  );
+}
+
 /**
  * The words of MPI_FLAGS: white space parts them; single and double quotes keep it; outside of single quotes a
  * backslash takes the meaning from the next character. Nothing else means anything.

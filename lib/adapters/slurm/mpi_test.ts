@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { CriError } from "../../base/error.ts";
-import { type MpiSettings, readMpi, splitWords } from "./mpi.ts";
+import { type MpiSettings, readMpi, splitWords, unusedMpi } from "./mpi.ts";
 
 const read = (values: Record<string, string>, annotation?: string) =>
   readMpi(
@@ -78,3 +78,13 @@ for (const text of ["'", '"', "a'b c", '"a\\"', "a\\"]) {
     assertThrows(() => splitWords(text), CriError, "quotes are closed");
   });
 }
+
+Deno.test("unusedMpi() names what means nothing without MPI_VERSION", () => {
+  const names = (values: Record<string, string>, annotations: Record<string, string> = {}) =>
+    unusedMpi(new Map(Object.entries(values)), annotations).map((line) => line.split(":")[0]);
+  assertEquals(names({ MPI_FLAGS: " " }), []);
+  assertEquals(names({ MPI_FLAGS: "-np 2" }, { "multicri.io/mpi": "pmix" }), [
+    "MPI_FLAGS",
+    'the annotation "multicri.io/mpi"',
+  ]);
+});

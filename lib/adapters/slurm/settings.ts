@@ -11,7 +11,7 @@ import {
   readJobOptions,
   unusable,
 } from "./job_options.ts";
-import { type MpiSettings, readMpi } from "./mpi.ts";
+import { type MpiSettings, readMpi, unusedMpi } from "./mpi.ts";
 import { checkSettings } from "./shared_login.ts";
 
 export interface Variable {
@@ -68,7 +68,11 @@ export function readSettings(
     cluster,
     ...(mpi === undefined ? {} : { mpi }),
     ...options,
-    ignoredLines: [...unused, ...options.ignoredLines],
+    ignoredLines: [
+      ...unused,
+      ...(mpi === undefined ? unusedMpi(all, sandbox.annotations) : []),
+      ...options.ignoredLines,
+    ],
     prerun: all.get("CLUSTER_CONFIG") ?? "",
     program: [...all].filter(([name]) => !isReserved(name)).map(([name, value]) => ({
       name,

@@ -335,3 +335,9 @@ for (const [name, reserved] of NAMES) {
     assertEquals(isReserved(name), reserved);
   });
 }
+
+Deno.test("readSettings() tells what of MPI is ignored, and only then", () => {
+  const values = { ...LOGIN, MPI_FLAGS: "-np 2" };
+  assertStringIncludes(read(values).ignoredLines.join(), "MPI_FLAGS: without MPI_VERSION");
+  assertEquals(read({ ...values, MPI_VERSION: "default" }).ignoredLines, []);
+});

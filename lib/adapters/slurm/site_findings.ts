@@ -14,6 +14,8 @@ type Fields = ReadonlyMap<string, string>;
 const LEAST_SLURM = [20, 11] as const;
 /** A few images. */
 const LITTLE_SPACE_KIB = 5 * 1024 * 1024;
+/** Compilers and frameworks of today write as much into /tmp. */
+const LITTLE_SCRATCH_KIB = 1024 * 1024;
 /** What a file may take to be seen from a node, in tenths of a second, before logs are noticeably late. */
 const LATE_TENTHS = 20;
 
@@ -25,6 +27,11 @@ export function judgeLogin(fields: Fields): SiteFinding[] {
     get("missing") === ""
       ? ok("commands", "all that the login host must have are there")
       : missing("commands", `the login host lacks ${get("missing")}: nothing can be submitted`),
+    get("srun") !== "" ? ok("srun", get("srun")) : limited(
+      "srun",
+      "no srun on the login host: no exec, attach, port-forward, and no probes or hooks that run a command; " +
+        "a container in its pod's job (multicri.io/allocation) gets no SIGTERM",
+    ),
     judgeSlurm(slurm),
     get("config") === "1"
       ? ok("controller", "it answers")
@@ -78,9 +85,16 @@ export function judgeNode(fields: Fields): SiteFinding[] {
         : `it left nothing in the home directory (${state}): compute nodes must see what the login host sees`,
     )];
   }
+  const job = ok("a job", `it ran on ${get("host")}, which sees the home directory`);
+  if (has("prerun_exit")) {
+    const says =
+      `CLUSTER_CONFIG calls exit (${get("prerun_exit")}), which ends each job before its ` +
+      "container starts: it must use return, or a subshell";
+    return [job, missing("prerun", says)];
+  }
   const late = Number(get("late"));
   return [
-    ok("a job", `it ran on ${get("host")}, which sees the home directory`),
+    job,
     ...(has("prerun") && get("prerun") !== "0"
       ? [missing("prerun", `CLUSTER_CONFIG ended with ${get("prerun")}: no job starts`)]
       : []),
@@ -102,6 +116,7 @@ export function judgeNode(fields: Fields): SiteFinding[] {
       "files",
       `what a node writes is seen after ${late / 10} s: logs and ends come that late`,
     ),
+    judgeScratch(get),
     judgeMpi(get),
   ];
 }
@@ -172,10 +187,17 @@ function judgeContainers(
       "images",
       `${
         has("fuse") ? "no squashfuse" : "no /dev/fuse that users may open"
-      }: each start unpacks its image ` +
-        `into the node's /tmp (${gibibytes(Number(get("node_tmp") || NaN))} free)`,
+      }: each start unpacks its image into the node's /tmp`,
     ),
   ];
+}
+
+function judgeScratch(get: (name: string) => string): SiteFinding {
+  const free = Number(get("scratch_free") || NaN);
+  const words = `${gibibytes(free)} free in ${get("scratch")} of the node for the containers' /tmp`;
+  return free >= LITTLE_SCRATCH_KIB
+    ? ok("temporary files", words)
+    : limited("temporary files", words);
 }
 
 function judgeMpi(get: (name: string) => string): SiteFinding {

@@ -28,7 +28,8 @@ const NODE = {
   modules: "yes",
   mpi_types:
     "MPI plugin types are... none pmix pmi2 specific pmix plugin versions available: pmix_v4",
-  node_tmp: String(20 * 1024 * 1024),
+  scratch: "/tmp",
+  scratch_free: String(20 * 1024 * 1024),
   overlap: "0 ",
   late: "7",
 };
@@ -50,6 +51,7 @@ const CASES: readonly [
   says: RegExp,
 ][] = [
   ["login", { missing: " sbatch tar" }, "commands", "missing", /lacks sbatch tar/],
+  ["login", { srun: "" }, "srun", "limited", /no srun.*no exec/],
   ["login", { slurm: "not found" }, "Slurm", "missing", /not tell its version/],
   ["login", { slurm: "slurm 20.02.7" }, "Slurm", "limited", /no --overlap/],
   ["login", { config: "0" }, "controller", "missing", /slurmctld/],
@@ -64,6 +66,7 @@ const CASES: readonly [
   ["node", { host: "", waits: "PENDING Resources" }, "a job", "missing", /waits.*Resources/],
   ["node", { host: "", waits: "" }, "a job", "missing", /must see what the login host sees/],
   ["node", { prerun: "1" }, "prerun", "missing", /ended with 1/],
+  ["node", { prerun_exit: "0", runtime: "" }, "prerun", "missing", /calls exit \(0\)/],
   ["node", { node_missing: " realpath" }, "node", "missing", /lacks realpath/],
   ["node", { runtime: "" }, "runtime", "missing", /load its module/],
   ["node", { runtime_version: "apptainer version 1.0.3" }, "runtime", "missing", /too old/],
@@ -77,7 +80,15 @@ const CASES: readonly [
     /neither user namespaces/,
   ],
   ["node", { setuid: "yes" }, "user namespaces", "limited", /setuid/],
-  ["node", { fuse: "" }, "images", "limited", /no \/dev\/fuse.*20\.0 GiB/],
+  [
+    "node",
+    { scratch: "/x", scratch_free: "1024" },
+    "temporary files",
+    "limited",
+    /^0\.0 GiB free in \/x/,
+  ],
+  ["node", { scratch_free: "" }, "temporary files", "limited", /^an unknown space free in \/tmp/],
+  ["node", { fuse: "" }, "images", "limited", /no \/dev\/fuse.*unpacks its image/],
   ["node", { squashfuse: "" }, "images", "limited", /no squashfuse/],
   ["node", { perl: "" }, "commands in containers", "limited", /no perl/],
   ["node", { overlap: "1 unknown option" }, "commands in containers", "limited", /unknown option/],

@@ -31,15 +31,17 @@ exit 0
 export const NODE_JOB = `#!/bin/bash
 tell() { printf '%s=%s\\n' "$1" "$(printf '%s' "$2" | tr '\\n' ' ' | cut -c 1-300)" >>node.part; }
 cd -- "$SITE_CHECK_DIRECTORY" || exit
+tell host "\${SLURMD_NODENAME:-$HOSTNAME}"
 if [[ -e prerun.sh ]]; then
+  trap 'code=$?; cd -- "$SITE_CHECK_DIRECTORY" && tell prerun_exit "$code" && mv node.part node' EXIT
   { . /etc/profile; . ./prerun.sh; } >/dev/null 2>&1
   tell prerun "$?"
+  trap - EXIT
   set +eufx
   cd -- "$SITE_CHECK_DIRECTORY" || exit
 fi
-tell host "\${SLURMD_NODENAME:-$HOSTNAME}"
 missing=
-for tool in cat date getconf ln mkfifo mv readlink realpath tail tr; do
+for tool in cat date find getconf ln mkfifo mktemp mv readlink realpath tail tr; do
   type -P "$tool" >/dev/null || missing+=" $tool"
 done
 tell node_missing "$missing"
@@ -65,7 +67,11 @@ fi
 tell mpirun "$(type -P mpirun)"
 tell modules "$(bash -lc 'type module >/dev/null 2>&1 && echo yes' 2>/dev/null)"
 tell mpi_types "$(srun --mpi=list 2>&1)"
-tell node_tmp "$(df -Pk /tmp 2>/dev/null | awk 'NR == 2 { print $4 }')"
+# As a job's script chooses it.
+scratch=/tmp
+[[ \${TMPDIR-} != /* || ! -d $TMPDIR || ! -w $TMPDIR ]] || scratch=$TMPDIR
+tell scratch "$scratch"
+tell scratch_free "$(df -Pk "$scratch" 2>/dev/null | awk 'NR == 2 { print $4 }')"
 mv node.part node
 for ((second = 0; second < 90; second++)); do
   [[ -e node ]] || exit 0
@@ -105,6 +111,7 @@ until [ -e node ]; do
   waited=$((waited + 1))
 done
 cat node
+! grep -q '^prerun_exit=' node || exit 0
 words=$(srun --quiet --overlap --jobid="$job" --nodes=1 --ntasks=1 --mpi=none sh -c 'echo 1 >fresh' 2>&1 </dev/null)
 tell overlap "$? $words"
 tenths=0
