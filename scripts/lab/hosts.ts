@@ -50,8 +50,11 @@ export interface RunningHost {
 const START_TIMEOUT_MS = 30_000;
 const STOP_TIMEOUT_MS = 20_000;
 
-/** Device nodes of every host: name, type, major, minor (Linux's admin-guide/devices.txt), mode. */
-const DEVICES: [string, string, number, number, string][] = [
+/** A device node: name, type, major, minor (Linux's admin-guide/devices.txt), mode. */
+type Device = [string, string, number, number, string];
+
+/** Device nodes of every host. */
+const DEVICES: Device[] = [
   ["null", "c", 1, 3, "666"],
   ["zero", "c", 1, 5, "666"],
   ["full", "c", 1, 7, "666"],
@@ -62,8 +65,8 @@ const DEVICES: [string, string, number, number, string][] = [
   // Everyone may mount by FUSE, as Debian's udev rules have it: squashfuse needs it.
   ["fuse", "c", 10, 229, "666"],
   ["loop-control", "c", 10, 237, "600"],
-  // Apptainer makes others by itself, but locks this one, whichever it takes.
-  ["loop0", "b", 7, 0, "600"],
+  // Apptainer locks the first that is free before it makes it, and hosts of other labs share them.
+  ...Array.from({ length: 64 }, (_, index): Device => [`loop${index}`, "b", 7, index, "600"]),
 ];
 
 /** The folder of a host's root on the machine. */

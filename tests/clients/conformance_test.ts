@@ -47,7 +47,7 @@ Deno.test.afterAll(async () => {
     client.close();
   }
   await router.stop();
-  await containerd.stop();
+  await containerd?.stop();
   await server.stop();
   await nothingLeft(lab);
 });

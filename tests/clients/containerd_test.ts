@@ -29,8 +29,8 @@ Deno.test.beforeAll(async () => {
   await server.start();
 });
 Deno.test.afterAll(async () => {
-  await server.stop();
-  await containerd.stop();
+  await server?.stop();
+  await containerd?.stop();
 });
 
 /** What passed where critest was run before. */

@@ -26,8 +26,8 @@ Deno.test.beforeAll(async () => {
   await kubelet.start();
 });
 Deno.test.afterAll(async () => {
-  await kubelet.remove();
-  await plane.stop();
+  await kubelet?.remove();
+  await plane?.stop();
   for (const pod of (await server.crictlOk(["pods", "-q"])).split("\n")) {
     if (pod !== "") await server.crictlOk(["rmp", "--force", pod]);
   }

@@ -50,8 +50,8 @@ Deno.test.beforeAll(async () => {
   await kubelet.start();
 });
 Deno.test.afterAll(async () => {
-  await kubelet.remove();
-  await plane.stop();
+  await kubelet?.remove();
+  await plane?.stop();
   const pods = (await server.crictlOk(["pods", "--quiet"])).split("\n").filter((id) => id !== "");
   for (const id of pods) await server.crictlOk(["rmp", "--force", id]);
   await server.stop();

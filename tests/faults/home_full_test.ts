@@ -32,7 +32,7 @@ Deno.test.beforeAll(async () => {
   }
 });
 Deno.test.afterAll(async () => {
-  await harness.stop();
+  await harness?.stop();
   for (const host of CLUSTER) {
     await onHost(
       host,

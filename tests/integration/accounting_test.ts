@@ -10,8 +10,8 @@ Deno.test.beforeAll(async () => {
   accounting = await Accounting.start(harness.lab);
 });
 Deno.test.afterAll(async () => {
-  await harness.stop();
-  await accounting.stop();
+  await harness?.stop();
+  await accounting?.stop();
 });
 
 const sh = (script: string) => ["/bin/sh", "-c", script];

@@ -7,7 +7,7 @@ let harness: Harness;
 Deno.test.beforeAll(async () => {
   harness = await Harness.start({ name: "badinput" });
 });
-Deno.test.afterAll(() => harness.stop());
+Deno.test.afterAll(() => harness?.stop());
 
 const command = ["/bin/sh", "-c", "echo never"];
 

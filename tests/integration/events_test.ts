@@ -12,7 +12,7 @@ let harness: Harness;
 Deno.test.beforeAll(async () => {
   harness = await Harness.start({ name: "events" });
 });
-Deno.test.afterAll(() => harness.stop());
+Deno.test.afterAll(() => harness?.stop());
 
 /** The parts of an event that the test looks at, as crictl prints it. */
 interface Event {

@@ -10,7 +10,7 @@ Deno.test.beforeAll(async () => {
   harness = await Harness.start({ name: "exec" });
   await harness.server.crictlOk(["pull", ENTRY]);
 });
-Deno.test.afterAll(() => harness.stop());
+Deno.test.afterAll(() => harness?.stop());
 
 const NODES = ["n1", "n2"] as const;
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);

@@ -8,7 +8,7 @@ let harness: Harness;
 Deno.test.beforeAll(async () => {
   harness = await Harness.start({ name: "imgnames" });
 });
-Deno.test.afterAll(() => harness.stop());
+Deno.test.afterAll(() => harness?.stop());
 
 /** Every name of one image, as the kubelet or crictl hand it on. PORT is the registry with its port. */
 const NAMES = [

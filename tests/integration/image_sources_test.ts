@@ -50,8 +50,8 @@ function serve(
   );
 }
 Deno.test.afterAll(async () => {
-  await Promise.all(webs.map((web) => web.shutdown()));
-  await harness.stop();
+  await Promise.all(webs?.map((web) => web.shutdown()));
+  await harness?.stop();
 });
 
 /** A Sylabs library with one image. */

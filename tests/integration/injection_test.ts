@@ -38,7 +38,7 @@ let harness: Harness;
 Deno.test.beforeAll(async () => {
   harness = await Harness.start({ name: "inject" });
 });
-Deno.test.afterAll(() => harness.stop());
+Deno.test.afterAll(() => harness?.stop());
 
 /** @throws when a file was left on any host. */
 async function nothingInjected(what: string): Promise<void> {

@@ -23,7 +23,7 @@ Deno.test.beforeAll(async () => {
   await Deno.writeTextFile(lab.path("knode", CLUSTERS_FILE), file, { mode: 0o600 });
   harness = await Harness.start({ name: "kube", flags: ["--clusters-file", CLUSTERS_FILE] });
 });
-Deno.test.afterAll(() => harness.stop());
+Deno.test.afterAll(() => harness?.stop());
 
 const sh = (script: string) => ["/bin/sh", "-c", script];
 

@@ -38,7 +38,7 @@ Deno.test.beforeAll(async () => {
 });
 Deno.test.afterAll(async () => {
   for (const end of undo) await end();
-  await harness.stop();
+  await harness?.stop();
 });
 
 const command = ["/bin/sh", "-c", "echo ran"];

@@ -14,7 +14,7 @@ Deno.test.beforeAll(async () => {
     flags: ["--max-log-bytes", String(MAX_LOG_BYTES)],
   });
 });
-Deno.test.afterAll(() => harness.stop());
+Deno.test.afterAll(() => harness?.stop());
 
 const sh = (script: string) => ["/bin/sh", "-c", script];
 const numbers = (count: number) => Array.from({ length: count }, (_, index) => `${index + 1}`);

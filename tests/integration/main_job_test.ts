@@ -7,7 +7,7 @@ Deno.test.beforeAll(async () => {
   harness = await Harness.start({ name: "mainjob" });
   await harness.server.crictlOk(["pull", ENTRY]);
 });
-Deno.test.afterAll(() => harness.stop());
+Deno.test.afterAll(() => harness?.stop());
 
 const sh = (script: string) => ["/bin/sh", "-c", script];
 

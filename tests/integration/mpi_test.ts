@@ -17,8 +17,8 @@ Deno.test.beforeAll(async () => {
   await harness.server.crictlOk(["pull", IMAGE]);
 });
 Deno.test.afterAll(async () => {
-  await harness.onCluster(`rm -rf multi-cri/${VOLUME}`);
-  await harness.stop();
+  await harness?.onCluster(`rm -rf multi-cri/${VOLUME}`);
+  await harness?.stop();
 });
 
 /** Two ranks on each of the two nodes. */

@@ -11,8 +11,8 @@ Deno.test.beforeAll(async () => {
   [one, other] = [await Harness.start({ name: "one" }), await Harness.start({ name: "other" })];
 });
 Deno.test.afterAll(async () => {
-  await one.stop();
-  await other.stop();
+  await one?.stop();
+  await other?.stop();
 });
 
 /** Runs until it is told to end, and says so. */

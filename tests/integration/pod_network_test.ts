@@ -10,7 +10,7 @@ Deno.test.beforeAll(async () => {
   node = await NetworkNode.start("podnet");
   before = await node.usedOnce();
 });
-Deno.test.afterAll(() => node.stop());
+Deno.test.afterAll(() => node?.stop());
 
 /** Stops and removes pods, and checks that nothing is left of them. */
 async function removeCleanly(...pods: string[]): Promise<void> {

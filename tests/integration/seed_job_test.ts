@@ -16,7 +16,7 @@ Deno.test.beforeAll(async () => {
     assertEquals(code, 0, stderr);
   }
 });
-Deno.test.afterAll(() => harness.stop());
+Deno.test.afterAll(() => harness?.stop());
 
 /** CLUSTER_CONFIG of the manifest's Secret: the program sees what it exports. */
 const PRERUN = "export APPTAINERENV_CONFIGURED=yes";

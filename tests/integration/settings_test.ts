@@ -6,7 +6,7 @@ let harness: Harness;
 Deno.test.beforeAll(async () => {
   harness = await Harness.start({ name: "settings", flags: ["--join-commands=false"] });
 });
-Deno.test.afterAll(() => harness.stop());
+Deno.test.afterAll(() => harness?.stop());
 
 const sh = (script: string) => ["/bin/sh", "-c", script];
 

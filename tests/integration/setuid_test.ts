@@ -18,8 +18,8 @@ Deno.test.beforeAll(async () => {
   assertEquals([code, stderr], [0, ""]);
 });
 Deno.test.afterAll(async () => {
-  await harness.lab.exec(NODE, ["umount", STARTERS]);
-  await harness.stop();
+  await harness?.lab.exec(NODE, ["umount", STARTERS]);
+  await harness?.stop();
 });
 
 const ON_NODE = { JOB_CUSTOM_CONFIG: `#SBATCH --nodelist=${NODE}` };

@@ -17,7 +17,7 @@ Deno.test.beforeAll(async () => {
     { mode: 0o600 },
   );
 });
-Deno.test.afterAll(() => harness.stop());
+Deno.test.afterAll(() => harness?.stop());
 
 async function check(clusters: string[], env: Record<string, string> = {}) {
   const { lab, server } = harness;

@@ -6,7 +6,7 @@ let harness: Harness;
 Deno.test.beforeAll(async () => {
   harness = await Harness.start({ name: "states" });
 });
-Deno.test.afterAll(() => harness.stop());
+Deno.test.afterAll(() => harness?.stop());
 
 const sh = (script: string) => ["/bin/sh", "-c", script];
 /** Ends well when it is told to, as a program that can be resumed does. */

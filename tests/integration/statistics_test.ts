@@ -7,7 +7,7 @@ Deno.test.beforeAll(async () => {
   // Jobs of tests live for seconds, so they tell every second what they use.
   harness = await Harness.start({ name: "statistics", flags: ["--usage-interval", "1"] });
 });
-Deno.test.afterAll(() => harness.stop());
+Deno.test.afterAll(() => harness?.stop());
 
 const sh = (script: string) => ["/bin/sh", "-c", script];
 const MEBIBYTE = 1024 * 1024;

@@ -13,7 +13,7 @@ Deno.test.beforeAll(async () => {
   const address = new Lab().address("knode");
   harness = await Harness.start({ name: "streams", flags: ["--stream-addr", address] });
 });
-Deno.test.afterAll(() => harness.stop());
+Deno.test.afterAll(() => harness?.stop());
 
 const NODES = ["n1", "n2"] as const;
 const sh = (script: string) => ["/bin/sh", "-c", script];

@@ -13,7 +13,7 @@ let harness: Harness;
 Deno.test.beforeAll(async () => {
   harness = await Harness.start({ name: "update" });
 });
-Deno.test.afterAll(() => harness.stop());
+Deno.test.afterAll(() => harness?.stop());
 
 /** `crictl update` to other cores and mebibytes. */
 async function update(container: string, cores: number, mebibytes: number) {

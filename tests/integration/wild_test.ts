@@ -9,7 +9,7 @@ let harness: Harness;
 Deno.test.beforeAll(async () => {
   harness = await Harness.start({ name: "wild" });
 });
-Deno.test.afterAll(() => harness.stop());
+Deno.test.afterAll(() => harness?.stop());
 
 /** Runs a script as root on hosts of the cluster. @throws Error when it fails. */
 async function asRoot(hosts: readonly (typeof CLUSTER)[number][], script: string): Promise<void> {
