@@ -86,7 +86,7 @@ export class ClusterAccount {
     if (code === 0) return directory;
     throw new CriError(
       "FAILED_PRECONDITION",
-      `Cannot make the volume's directory on ${this.name}: ${
+      `Cannot make the volume's directory ${directory} on ${this.name}: ${
         new TextDecoder().decode(stderr).trim()
       }`,
     );

@@ -1,4 +1,3 @@
-import { join } from "@std/path";
 import { CriError } from "../../base/error.ts";
 import {
   type ContainerConfig,
@@ -8,7 +7,14 @@ import {
 } from "../../cri/api.generated.ts";
 import { VOLUME_ANNOTATION } from "./job_options.ts";
 import { checkTermination, terminationMount } from "./termination.ts";
-import { VOLUME_PATH, volumeClaim, volumeMount, type VolumePart, volumePart } from "./volume.ts";
+import {
+  placeInContainer,
+  VOLUME_PATH,
+  volumeClaim,
+  volumeMount,
+  type VolumePart,
+  volumePart,
+} from "./volume.ts";
 
 /** What a mount's files are, and so what becomes of them on the cluster. */
 export type MountSource =
@@ -81,6 +87,8 @@ export function planMounts(
         claim: volumeClaim(mount, sandbox, kubeletRootDir),
         ...partOf(mount, sandbox, kubeletRootDir),
       });
+    } else if (place.destination === VOLUME_PATH) {
+      throw refusal(mount, `something else is mounted at ${VOLUME_PATH}`, "choose another path");
     } else planned.push({ ...place, ...sourceOf(mount, sandbox, kubeletRootDir) });
   }
   const depth = ({ destination }: PlannedMount) => destination.split("/").length;
@@ -93,7 +101,7 @@ export function isBelow(path: string, directory: string): boolean {
 }
 
 function destinationOf(mount: Mount): string {
-  const destination = join("/", mount.containerPath).replace(/(?<=.)\/+$/, "");
+  const destination = placeInContainer(mount);
   // deno-lint-ignore no-control-regex
   if (/[\x00-\x1f\x7f]/.test(destination) || mount.containerPath === "") {
     throw refusal(

@@ -138,6 +138,12 @@ for (const [mount, words] of REFUSALS) {
   });
 }
 
+Deno.test("planMounts() refuses a second volume at /multicri, however it is spelt", () => {
+  const volume = { hostPath: `${VOLUMES}/kubernetes.io~nfs/results` };
+  const mounts = ["/multicri", "/multicri/"].map((containerPath) => ({ ...volume, containerPath }));
+  assertThrows(() => plan(mounts), CriError, "something else is mounted at /multicri");
+});
+
 const OWN_PATH = { "io.kubernetes.container.terminationMessagePath": "/out/message" };
 const FILE = `${POD}/containers/main/1a2b`;
 Deno.test("planMounts() mounts a termination message, but not below /dev", () => {

@@ -21,12 +21,12 @@ import {
  * - what the program could not work without is *refused*: privileges, added capabilities, devices, sysctls, the
  *   node's namespaces, another container's processes, profiles that lie on the node.
  */
-interface Rule {
-  what: string;
+interface Rule<What> {
+  what: What;
   applies: (config: ContainerConfig, sandbox: PodSandboxConfig) => boolean;
 }
 
-const REFUSED: readonly Rule[] = [
+const REFUSED: readonly Rule<string | ((config: ContainerConfig) => string)>[] = [
   {
     what: "securityContext.privileged",
     applies: (config) => config.linux?.securityContext?.privileged === true,
@@ -39,7 +39,11 @@ const REFUSED: readonly Rule[] = [
     },
   },
   {
-    what: "devices",
+    what: ({ devices, CDIDevices }) => {
+      const paths = devices.map(({ containerPath, hostPath }) => containerPath || hostPath);
+      const names = [...paths, ...CDIDevices.map(({ name }) => name)];
+      return `devices (${names.map((name) => JSON.stringify(name)).join(", ")})`;
+    },
     applies: (config) => config.devices.length > 0 || config.CDIDevices.length > 0,
   },
   {
@@ -71,7 +75,7 @@ const REFUSED: readonly Rule[] = [
   },
 ];
 
-const LEFT_OUT: readonly Rule[] = [
+const LEFT_OUT: readonly Rule<string>[] = [
   {
     what: "runAsUser and runAsGroup: the job runs as the cluster's user",
     applies: ({ linux }) => {
@@ -100,7 +104,9 @@ const LEFT_OUT: readonly Rule[] = [
 
 /** @throws CriError INVALID_ARGUMENT naming everything that the container asks for and cannot have. */
 export function refuseUnavailable(config: ContainerConfig, sandbox: PodSandboxConfig): void {
-  const asked = REFUSED.filter((rule) => rule.applies(config, sandbox)).map((rule) => rule.what);
+  const asked = REFUSED.filter((rule) => rule.applies(config, sandbox)).map(({ what }) =>
+    typeof what === "string" ? what : what(config)
+  );
   if (asked.length === 0) return;
   throw new CriError(
     "INVALID_ARGUMENT",

@@ -37,8 +37,11 @@ const REFUSED: readonly [what: string, Container, Sandbox?][] = [
     "securityContext.capabilities.add",
     secured({ capabilities: { addAmbientCapabilities: ["NET_RAW"] } }),
   ],
-  ["devices", { devices: [{ hostPath: "/dev/fuse", containerPath: "/dev/fuse" }] }],
-  ["devices", { CDIDevices: [{ name: "vendor.com/gpu=0" }] }],
+  ['devices ("/dev/fuse")', { devices: [{ hostPath: "/dev/fuse", containerPath: "/dev/fuse" }] }],
+  ['devices ("/dev/b", "vendor.com/gpu=0")', {
+    devices: [{ hostPath: "/dev/a", containerPath: "/dev/b" }],
+    CDIDevices: [{ name: "vendor.com/gpu=0" }],
+  }],
   ["securityContext.sysctls", {}, { linux: { sysctls: { "net.core.somaxconn": "1" } } }],
   ["runAsGroup without runAsUser", secured({ runAsGroup: { value: 5n } })],
   ["hostPID", secured({ namespaceOptions: { pid: NamespaceMode.NODE } })],

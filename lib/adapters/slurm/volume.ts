@@ -1,3 +1,4 @@
+import { join } from "@std/path";
 import { CriError } from "../../base/error.ts";
 import type { ContainerConfig, Mount, PodSandboxConfig } from "../../cri/api.generated.ts";
 import { unusable, VOLUME_ANNOTATION } from "./job_options.ts";
@@ -17,7 +18,9 @@ const CLAIM = /^[A-Za-z0-9][\w.-]{0,252}$/;
 
 /** What a pod may call a directory of the cluster: one name, which needs no more than quoting. */
 // deno-lint-ignore no-control-regex
-const DIRECTORY_NAME = /^[^./\x00-\x1f\x7f][^/\x00-\x1f\x7f]{0,252}$/;
+const DIRECTORY_NAME = /^[^./\x00-\x1f\x7f][^/\x00-\x1f\x7f]*$/;
+/** File systems take no more (NAME_MAX). */
+const MAX_NAME_BYTES = 255;
 
 /**
  * The names of sandboxes, whose directories lie beside the volumes. They hold scripts that run outside of containers,
@@ -25,11 +28,14 @@ const DIRECTORY_NAME = /^[^./\x00-\x1f\x7f][^/\x00-\x1f\x7f]{0,252}$/;
  */
 const SANDBOX_NAME = /^[0-9a-f]{64}$/i;
 
+/** A mount's path in the container: absolute, without `.`, `..`, empty parts and a slash at its end. */
+export function placeInContainer({ containerPath }: Pick<Mount, "containerPath">): string {
+  return join("/", containerPath).replace(/(?<=.)\/+$/, "");
+}
+
 /** The container's volume on the cluster, if it mounts one. */
 export function volumeMount(config: Pick<ContainerConfig, "mounts">): Mount | undefined {
-  return config.mounts.find(({ containerPath }) =>
-    containerPath === VOLUME_PATH || `/${containerPath}` === VOLUME_PATH
-  );
+  return config.mounts.find((mount) => placeInContainer(mount) === VOLUME_PATH);
 }
 
 /** A part (subPath) of a volume, which the kubelet keeps at a path that does not tell which. */
@@ -69,10 +75,12 @@ export function volumeClaim(
     ? sandbox.annotations[VOLUME_ANNOTATION] ?? ""
     : undefined;
   if (annotated !== undefined) {
-    if (DIRECTORY_NAME.test(annotated) && !SANDBOX_NAME.test(annotated)) return annotated;
+    const isName = DIRECTORY_NAME.test(annotated) &&
+      new TextEncoder().encode(annotated).length <= MAX_NAME_BYTES;
+    if (isName && !SANDBOX_NAME.test(annotated)) return annotated;
     const expected =
-      "the name of a directory, without slashes, not beginning with a dot, and not 64 " +
-      "hexadecimal digits, as the directories of pods";
+      `the name of a directory, of ${MAX_NAME_BYTES} bytes at most, without slashes, not beginning with a dot, ` +
+      "and not 64 hexadecimal digits, as the directories of pods";
     throw unusable(`the annotation ${VOLUME_ANNOTATION}`, expected, annotated);
   }
   const part = volumePart(mount.hostPath, kubeletRootDir)?.volume;

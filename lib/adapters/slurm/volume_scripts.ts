@@ -10,6 +10,10 @@ export function volumeScript(directory: string): string {
   return `
 umask 077
 [ ! -d ${quoteShell(directory)} ] || exit 0
+if [ -e ${quoteShell(directory)} ] || [ -L ${quoteShell(directory)} ]; then
+  echo 'in its place is a file, or a link that leads nowhere; remove it' >&2
+  exit 1
+fi
 mkdir -p ${quoteShell(directory)} && echo made
 `;
 }

@@ -167,4 +167,18 @@ testInShells({
     const run = async () => text((await place.cluster.run(volumeScript(place.directory))).stdout);
     assertEquals([await run(), await run(), place.names()], ["made\n", "", []]);
   },
+
+  "volumeScript() refuses what is no directory": async (place) => {
+    await Deno.mkdir(place.directory, { recursive: true });
+    const path = join(place.directory, "claim");
+    for (const make of [() => Deno.writeTextFile(path, ""), () => Deno.symlink("/nowhere", path)]) {
+      await make();
+      const { code, stderr } = await place.cluster.run(volumeScript(path));
+      assertEquals([code, text(stderr)], [
+        1,
+        "in its place is a file, or a link that leads nowhere; remove it\n",
+      ]);
+      await Deno.remove(path);
+    }
+  },
 });

@@ -38,8 +38,10 @@ for (
   });
 }
 
-Deno.test("volumeMount() takes the seed's relative path for the same", () => {
-  for (const containerPath of ["multicri", "/multicri"]) {
+Deno.test("volumeMount() takes the seed's relative path, and other spellings, for the same", () => {
+  for (
+    const containerPath of ["multicri", "/multicri", "/multicri/", "multicri/", "//x/../multicri"]
+  ) {
     const config = ContainerConfig.fromPartial({ mounts: [{ containerPath }] });
     assertEquals(volumeMount(config)?.containerPath, containerPath);
   }
@@ -53,6 +55,8 @@ for (
   const [annotation, claim] of [
     ["nfs-vol1", "nfs-vol1"],
     [`my "own" vol's, a:b\\c`, `my "own" vol's, a:b\\c`],
+    ["é".repeat(127), "é".repeat(127)],
+    ["é".repeat(128), undefined],
     ["..", undefined],
     ["../x", undefined],
     [".images", undefined],
