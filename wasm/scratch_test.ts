@@ -79,10 +79,10 @@ Deno.test("a job whose node has no room for /tmp says so", async () => {
   assertEquals(await job.run(), 125);
   const { error = "" } = await job.status("exit");
   assertMatch(error, /^no directory for the container's \/tmp can be made in \/\S+ on \S+$/);
-  assertEquals(await job.read("stdout"), undefined);
+  assertEquals(await job.read("stdout"), "");
 });
 
-Deno.test("the directory for /tmp of a job that is killed stays locked until its program has ended", async () => {
+Deno.test("the directory for /tmp is locked as long as its job lives", async () => {
   await using job = await TestJob.create({ runtime: 'echo "$4 $$"; exec sleep 30' });
   const child = job.start();
   let told = "";
@@ -92,10 +92,21 @@ Deno.test("the directory for /tmp of a job that is killed stays locked until its
   }
   const [scratch = "", pid] = told.trim().split(" ");
   const command = new Deno.Command("flock", { args: ["--nonblock", scratch, "true"] });
-  const isLocked = async () => !(await command.output()).success;
+  const isLocked = async () => (await command.output()).code === 1;
+  while (!await isLocked()) await new Promise((resolve) => setTimeout(resolve, 5));
   child.kill("SIGKILL");
   await child.status;
-  assertEquals(await isLocked(), true);
-  Deno.kill(Number(pid), "SIGTERM");
   while (await isLocked()) await new Promise((resolve) => setTimeout(resolve, 5));
+  Deno.kill(Number(pid), "SIGTERM");
+});
+
+Deno.test("a prerun chooses where the directory for /tmp lies", async () => {
+  await using job = await TestJob.create({
+    runtime: RUNTIME,
+    prerun: 'mkdir -p "$TMPDIR/my scratch" && export TMPDIR="$TMPDIR/my scratch"',
+  });
+  assertEquals(await job.run(), 0);
+  const scratch = (await job.read("stdout") ?? "").trim();
+  assertMatch(scratch.slice(job.root.length), /^\/my scratch\/multicri-\d+\.\w{10}$/);
+  assertEquals(await namesIn(join(job.root, "my scratch")), []);
 });

@@ -71,10 +71,10 @@ Deno.test("site check says why its job does not run", async () => {
 });
 
 Deno.test("site check says so when CLUSTER_CONFIG ends the job", async () => {
-  const { code, stdout } = await check(["lab"], { CLUSTER_CONFIG: "cd /; exit 3" });
+  const { code, stdout } = await check(["lab"], { CLUSTER_CONFIG: "cd /; echo oh no >&2; exit 3" });
   assertEquals(code, 1, stdout);
   assertMatch(stdout, /ok {7}a job .* it ran on n[12]/);
-  assertMatch(stdout, /missing {2}prerun .*CLUSTER_CONFIG calls exit \(3\)/);
+  assertMatch(stdout, /missing {2}prerun .*CLUSTER_CONFIG calls exit \(3\).*: oh no$/m);
   assert(!stdout.includes("commands in containers"), stdout);
 });
 

@@ -84,6 +84,38 @@ Deno.test("a job ends with 224 when its node fails", async () => {
   await harness.removeCleanly(made);
 });
 
+Deno.test("a job's end is told while slurmctld is down, and what is started then begins once it is back", async () => {
+  const first = await harness.run({
+    command: sh('echo begun; until [ -e "$MULTICRI_RESULTS_DIR/go" ]; do sleep 0.1; done; exit 7'),
+  });
+  await begun(first.container, 1);
+  const second = await harness.create({ command: sh("echo begun; exit 8") });
+  const { info } = await harness.inspect(first.container);
+  await onHost(
+    "ctl",
+    "pkill -x slurmctld; while pgrep -x slurmctld >/dev/null; do sleep 0.1; done",
+  );
+  let start: Promise<string> | undefined;
+  try {
+    await harness.onCluster(`touch ${info.slurm.directory}/results/go`);
+    assertEquals((await harness.exited(first.container)).status.exitCode, 7);
+    start = harness.server.crictlOk(["start", second.container]);
+    start.catch(() => {});
+    // It asks for a controller that is not there.
+    await onHost("ctl", "until pgrep -x sbatch >/dev/null; do sleep 0.1; done");
+  } finally {
+    await onHost(
+      "ctl",
+      "setsid --fork slurmctld -D >/dev/null 2>&1; until sinfo >/dev/null 2>&1; do sleep 0.2; done",
+    );
+  }
+  await start;
+  assertEquals((await harness.exited(second.container)).status.exitCode, 8);
+  await begun(second.container, 1);
+  await harness.onCluster(`rm -r ${info.slurm.directory}/results`);
+  for (const made of [first, second]) await harness.removeCleanly(made);
+});
+
 Deno.test("a job that slurmctld forgot and that left no exit code is told as lost", async () => {
   const own = await Harness.start({ name: "forgot" });
   try {

@@ -100,6 +100,7 @@ multicri_hear() {
     pid=*) multicri_runtime_pid=${line#*=} ;;
     error=*) multicri_error=${line#*=} ;;
     stdio=*) multicri_stdio_pid=${line#*=} ;;
+    scratch=*) multicri_scratch=${line#*=} && multicri_lock_scratch ;;
     code=*) multicri_code=${line#*=} ;;
     written) ((++multicri_written)) ;;
   esac
@@ -210,8 +211,6 @@ fi
 rm -f -- status/start status/exit status/usage status/ending status/ranks.*
 trap 'multicri_finish "$?" "the job script ended before its program did"' EXIT
 
-((${#multicri_launcher[@]} > 0)) || multicri_make_scratch
-
 # What the submitting shell had set for containers is not the pod's.
 unset -v "${!APPTAINERENV_@}" "${!SINGULARITYENV_@}"
 
@@ -234,7 +233,6 @@ multicri_time=$(date +%s.%N)
   exec {multicri_stdout}> >(multicri_keep stdout)
   exec {multicri_stderr}> >(exec {multicri_stdout}>&- && multicri_keep stderr)
   (
-    [[ -z $multicri_scratch ]] || exec {multicri_scratch_lock}<&-
     multicri_tell "pid=$BASHPID"
     # multicri_refuse CODE ERROR: ends without having started the program.
     multicri_refuse() {
@@ -255,6 +253,7 @@ multicri_time=$(date +%s.%N)
       multicri_tell "error="
     fi
     { : >>stdout && : >>stderr; } || multicri_refuse 125 "stdout and stderr cannot be written in $multicri_directory"
+    ((${#multicri_launcher[@]} > 0)) || multicri_make_scratch
     multicri_prepare
     ((${#multicri_launcher[@]} == 0)) || multicri_prepare_ranks
     multicri_look_at_volumes
@@ -277,6 +276,7 @@ multicri_time=$(date +%s.%N)
 multicri_keeper=$!
 
 multicri_error=
+multicri_code=
 while [[ -z $multicri_runtime_pid ]] && kill -0 "$multicri_keeper" 2>/dev/null; do
   multicri_hear
 done
@@ -290,6 +290,11 @@ if ((multicri_usage_seconds > 0)) && [[ -n $multicri_runtime_pid ]]; then
   multicri_report &
   multicri_reporter=$!
 fi
+# What the program is given as /tmp is known when the prerun has ended.
+while [[ -z $multicri_scratch$multicri_code ]] && ((${#multicri_launcher[@]} == 0)) &&
+  kill -0 "$multicri_keeper" 2>/dev/null; do
+  multicri_hear
+done
 
 # Each signal ends a `wait` early.
 wait "$multicri_keeper"
@@ -303,7 +308,6 @@ if [[ -n ${multicri_reporter-} ]]; then
   printf '\n' >&"$multicri_bell"
   wait "$multicri_reporter"
 fi
-multicri_code=
 until [[ -n $multicri_code ]] || ! multicri_hear; do :; done
 # Only a keeper that was killed has not told.
 multicri_code=${multicri_code:-$multicri_waited}

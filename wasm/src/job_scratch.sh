@@ -1,18 +1,24 @@
 # What the container writes into /tmp, /var/tmp and its home directory lies in a directory of the node's disk, because
 # Apptainer would keep it in 64 MiB of memory. The ranks of an MPI job have the node's own /tmp.
 
-# multicri_make_scratch: makes it where the site has jobs put such files, and has the runtime use it. This shell and the
-# keeper hold its lock.
+# multicri_make_scratch: makes it where the site, or CLUSTER_CONFIG, has jobs put such files, and has the runtime use it.
 multicri_make_scratch() {
-  local base=/tmp
-  [[ ${TMPDIR-} != /* || ! -d $TMPDIR || ! -w $TMPDIR ]] || base=$TMPDIR
+  local base=/tmp scratch
+  # One that can be told.
+  if [[ ${TMPDIR-} == /* && -d $TMPDIR && -w $TMPDIR && $TMPDIR != *[[:cntrl:]]* ]] && ((${#TMPDIR} < 500)); then
+    base=$TMPDIR
+  fi
   multicri_remove_left_scratch "$base"
-  multicri_scratch=$(mktemp -d -- "$base/multicri-$UID.XXXXXXXXXX") ||
-    multicri_finish 125 "no directory for the container's /tmp can be made in $base on $HOSTNAME"
-  exec {multicri_scratch_lock}<"$multicri_scratch"
-  flock --nonblock "$multicri_scratch_lock" 2>/dev/null
-  multicri_home=(--workdir "$multicri_scratch")
+  scratch=$(mktemp -d -- "$base/multicri-$UID.XXXXXXXXXX") ||
+    multicri_refuse 125 "no directory for the container's /tmp can be made in $base on $HOSTNAME"
+  multicri_tell "scratch=$scratch"
+  multicri_home=(--workdir "$scratch")
 }
+
+# multicri_lock_scratch: for as long as the job's shell lives, without which Slurm lets nothing of the job live.
+multicri_lock_scratch() {
+  exec {multicri_scratch_lock}<"$multicri_scratch" && flock --nonblock "$multicri_scratch_lock"
+} 2>/dev/null
 
 # multicri_remove_left_scratch BASE: removes what a job left that was killed: nobody holds its lock. A new one may not be
 # locked yet.

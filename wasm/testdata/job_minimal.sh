@@ -178,18 +178,24 @@ multicri_signal_ranks() {
 # What the container writes into /tmp, /var/tmp and its home directory lies in a directory of the node's disk, because
 # Apptainer would keep it in 64 MiB of memory. The ranks of an MPI job have the node's own /tmp.
 
-# multicri_make_scratch: makes it where the site has jobs put such files, and has the runtime use it. This shell and the
-# keeper hold its lock.
+# multicri_make_scratch: makes it where the site, or CLUSTER_CONFIG, has jobs put such files, and has the runtime use it.
 multicri_make_scratch() {
-  local base=/tmp
-  [[ ${TMPDIR-} != /* || ! -d $TMPDIR || ! -w $TMPDIR ]] || base=$TMPDIR
+  local base=/tmp scratch
+  # One that can be told.
+  if [[ ${TMPDIR-} == /* && -d $TMPDIR && -w $TMPDIR && $TMPDIR != *[[:cntrl:]]* ]] && ((${#TMPDIR} < 500)); then
+    base=$TMPDIR
+  fi
   multicri_remove_left_scratch "$base"
-  multicri_scratch=$(mktemp -d -- "$base/multicri-$UID.XXXXXXXXXX") ||
-    multicri_finish 125 "no directory for the container's /tmp can be made in $base on $HOSTNAME"
-  exec {multicri_scratch_lock}<"$multicri_scratch"
-  flock --nonblock "$multicri_scratch_lock" 2>/dev/null
-  multicri_home=(--workdir "$multicri_scratch")
+  scratch=$(mktemp -d -- "$base/multicri-$UID.XXXXXXXXXX") ||
+    multicri_refuse 125 "no directory for the container's /tmp can be made in $base on $HOSTNAME"
+  multicri_tell "scratch=$scratch"
+  multicri_home=(--workdir "$scratch")
 }
+
+# multicri_lock_scratch: for as long as the job's shell lives, without which Slurm lets nothing of the job live.
+multicri_lock_scratch() {
+  exec {multicri_scratch_lock}<"$multicri_scratch" && flock --nonblock "$multicri_scratch_lock"
+} 2>/dev/null
 
 # multicri_remove_left_scratch BASE: removes what a job left that was killed: nobody holds its lock. A new one may not be
 # locked yet.
@@ -310,6 +316,7 @@ multicri_hear() {
     pid=*) multicri_runtime_pid=${line#*=} ;;
     error=*) multicri_error=${line#*=} ;;
     stdio=*) multicri_stdio_pid=${line#*=} ;;
+    scratch=*) multicri_scratch=${line#*=} && multicri_lock_scratch ;;
     code=*) multicri_code=${line#*=} ;;
     written) ((++multicri_written)) ;;
   esac
@@ -420,8 +427,6 @@ fi
 rm -f -- status/start status/exit status/usage status/ending status/ranks.*
 trap 'multicri_finish "$?" "the job script ended before its program did"' EXIT
 
-((${#multicri_launcher[@]} > 0)) || multicri_make_scratch
-
 # What the submitting shell had set for containers is not the pod's.
 unset -v "${!APPTAINERENV_@}" "${!SINGULARITYENV_@}"
 
@@ -444,7 +449,6 @@ multicri_time=$(date +%s.%N)
   exec {multicri_stdout}> >(multicri_keep stdout)
   exec {multicri_stderr}> >(exec {multicri_stdout}>&- && multicri_keep stderr)
   (
-    [[ -z $multicri_scratch ]] || exec {multicri_scratch_lock}<&-
     multicri_tell "pid=$BASHPID"
     # multicri_refuse CODE ERROR: ends without having started the program.
     multicri_refuse() {
@@ -465,6 +469,7 @@ multicri_time=$(date +%s.%N)
       multicri_tell "error="
     fi
     { : >>stdout && : >>stderr; } || multicri_refuse 125 "stdout and stderr cannot be written in $multicri_directory"
+    ((${#multicri_launcher[@]} > 0)) || multicri_make_scratch
     multicri_prepare
     ((${#multicri_launcher[@]} == 0)) || multicri_prepare_ranks
     multicri_look_at_volumes
@@ -487,6 +492,7 @@ multicri_time=$(date +%s.%N)
 multicri_keeper=$!
 
 multicri_error=
+multicri_code=
 while [[ -z $multicri_runtime_pid ]] && kill -0 "$multicri_keeper" 2>/dev/null; do
   multicri_hear
 done
@@ -500,6 +506,11 @@ if ((multicri_usage_seconds > 0)) && [[ -n $multicri_runtime_pid ]]; then
   multicri_report &
   multicri_reporter=$!
 fi
+# What the program is given as /tmp is known when the prerun has ended.
+while [[ -z $multicri_scratch$multicri_code ]] && ((${#multicri_launcher[@]} == 0)) &&
+  kill -0 "$multicri_keeper" 2>/dev/null; do
+  multicri_hear
+done
 
 # Each signal ends a `wait` early.
 wait "$multicri_keeper"
@@ -513,7 +524,6 @@ if [[ -n ${multicri_reporter-} ]]; then
   printf '\n' >&"$multicri_bell"
   wait "$multicri_reporter"
 fi
-multicri_code=
 until [[ -n $multicri_code ]] || ! multicri_hear; do :; done
 # Only a keeper that was killed has not told.
 multicri_code=${multicri_code:-$multicri_waited}

@@ -143,7 +143,7 @@ function readLogin(
   if (credentials === undefined) {
     throw new CriError(
       "INVALID_ARGUMENT",
-      "Cannot log in to the cluster: CLUSTER_PASSWORD or CLUSTER_KEYVALUE must be set in the container.",
+      "Cannot log in to the cluster: CLUSTER_PASSWORD or CLUSTER_KEYVALUE must be set in the environment.",
     );
   }
   if (!JUMP_VARIABLES.some((name) => (all.get(name) ?? "").trim() !== "")) {
@@ -204,7 +204,10 @@ function readCredentials(all: ReadonlyMap<string, string>, prefix: string) {
 function required(all: ReadonlyMap<string, string>, name: string): string {
   const value = (all.get(name) ?? "").trim();
   if (value === "") {
-    throw new CriError("INVALID_ARGUMENT", `Cannot run the container: ${name} must be set in it.`);
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      `Cannot log in to the cluster: ${name} must be set in the environment.`,
+    );
   }
   return value;
 }

@@ -41,7 +41,7 @@ Deno.test("readSettings() takes the environment of a full job apart", () => {
     JOB_NUM_CORES: "6",
     JOB_NUM_TASKS_NODE: " 7 ",
     JOB_CUSTOM_CONFIG: "#SBATCH --time=5\nnonsense\nSLURM_DEBUG=1\n--partition=other",
-    MPI_FLAGS: "-x",
+    MPI_FLAGS: "",
     MPI_VERSION: "",
     KUBERNETES_SERVICE_HOST: "10.0.0.1",
     JOB_COMPLETION_INDEX: "3",
@@ -292,7 +292,7 @@ const NOT_CHOSEN: readonly [Asked, code: string, words: string][] = [
     ): [Asked, string, string] => [
       { ...asked, values: { [name]: "secret" } },
       "INVALID_ARGUMENT",
-      "must be set in it",
+      "must be set in the environment",
     ])
   ),
 ];

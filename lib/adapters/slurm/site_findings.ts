@@ -16,8 +16,12 @@ const LEAST_SLURM = [20, 11] as const;
 const LITTLE_SPACE_KIB = 5 * 1024 * 1024;
 /** Compilers and frameworks of today write as much into /tmp. */
 const LITTLE_SCRATCH_KIB = 1024 * 1024;
-/** What a file may take to be seen from a node, in tenths of a second, before logs are noticeably late. */
-const LATE_TENTHS = 20;
+/** What a file may take to be seen from a node before logs are noticeably late. */
+const LATE_S = 2;
+/** What jobs do with programs that few need. */
+const NODE_WANTED_SAYS =
+  "stdin and tty take mkfifo, subPaths and mounts within volumes realpath, statistics getconf; the others tell why " +
+  "a job could not start";
 
 /** Judges what LOGIN_SCRIPT printed. */
 export function judgeLogin(fields: Fields): SiteFinding[] {
@@ -86,20 +90,22 @@ export function judgeNode(fields: Fields): SiteFinding[] {
     )];
   }
   const job = ok("a job", `it ran on ${get("host")}, which sees the home directory`);
+  const words = has("prerun_words") ? `; its last line: ${get("prerun_words")}` : "";
   if (has("prerun_exit")) {
     const says =
       `CLUSTER_CONFIG calls exit (${get("prerun_exit")}), which ends each job before its ` +
-      "container starts: it must use return, or a subshell";
+      `container starts: it must use return, or a subshell${words}`;
     return [job, missing("prerun", says)];
   }
-  const late = Number(get("late"));
   return [
     job,
     ...(has("prerun") && get("prerun") !== "0"
-      ? [missing("prerun", `CLUSTER_CONFIG ended with ${get("prerun")}: no job starts`)]
+      ? [missing("prerun", `CLUSTER_CONFIG ended with ${get("prerun")}: no job starts${words}`)]
       : []),
     has("node_missing")
       ? missing("node", `it lacks ${get("node_missing")}: jobs cannot be run`)
+      : has("node_wanted")
+      ? limited("node", `it lacks ${get("node_wanted")}: ${NODE_WANTED_SAYS}`)
       : ok("node", "it has what a job's script calls"),
     judgeRuntime(get("runtime"), get("runtime_version")),
     ...(has("runtime") ? judgeContainers(get, has) : []),
@@ -112,13 +118,17 @@ export function judgeNode(fields: Fields): SiteFinding[] {
         }: no exec, attach, ` +
           "port-forward, and no probes or hooks that run a command",
       ),
-    late <= LATE_TENTHS ? ok("files", `what a node writes is seen after ${late / 10} s`) : limited(
-      "files",
-      `what a node writes is seen after ${late / 10} s: logs and ends come that late`,
-    ),
+    ...(has("late") ? [judgeLateness(Number(get("late")) / 10)] : []),
     judgeScratch(get),
     judgeMpi(get),
   ];
+}
+
+function judgeLateness(seconds: number): SiteFinding {
+  const says = `what a node writes is seen after ${seconds} s`;
+  return seconds <= LATE_S
+    ? ok("files", says)
+    : limited("files", `${says}: logs and ends come that late`);
 }
 
 function judgeSlurm(version: string): SiteFinding {

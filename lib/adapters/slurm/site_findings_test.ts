@@ -34,6 +34,13 @@ const NODE = {
   late: "7",
 };
 
+Deno.test("judgeNode() says nothing of files when no step could write one", () => {
+  const { late: _, ...fields } = NODE;
+  const findings = judgeNode(new Map(Object.entries({ ...fields, overlap: "127 no srun" })));
+  assertEquals(findings.filter(({ what }) => what === "files"), []);
+  assertEquals(others(findings).map(({ what }) => what), ["commands in containers"]);
+});
+
 function others(findings: readonly SiteFinding[]): SiteFinding[] {
   return findings.filter(({ verdict }) => verdict !== "ok");
 }
@@ -67,7 +74,9 @@ const CASES: readonly [
   ["node", { host: "", waits: "" }, "a job", "missing", /must see what the login host sees/],
   ["node", { prerun: "1" }, "prerun", "missing", /ended with 1/],
   ["node", { prerun_exit: "0", runtime: "" }, "prerun", "missing", /calls exit \(0\)/],
-  ["node", { node_missing: " realpath" }, "node", "missing", /lacks realpath/],
+  ["node", { prerun: "1", prerun_words: "no module x" }, "prerun", "missing", /line: no module x/],
+  ["node", { node_missing: " date" }, "node", "missing", /lacks date/],
+  ["node", { node_wanted: " realpath" }, "node", "limited", /lacks realpath.*subPaths/],
   ["node", { runtime: "" }, "runtime", "missing", /load its module/],
   ["node", { runtime_version: "apptainer version 1.0.3" }, "runtime", "missing", /too old/],
   ["node", { runtime_version: "singularity version 3.8.7" }, "runtime", "missing", /too old/],

@@ -33,18 +33,27 @@ tell() { printf '%s=%s\\n' "$1" "$(printf '%s' "$2" | tr '\\n' ' ' | cut -c 1-30
 cd -- "$SITE_CHECK_DIRECTORY" || exit
 tell host "\${SLURMD_NODENAME:-$HOSTNAME}"
 if [[ -e prerun.sh ]]; then
-  trap 'code=$?; cd -- "$SITE_CHECK_DIRECTORY" && tell prerun_exit "$code" && mv node.part node' EXIT
-  { . /etc/profile; . ./prerun.sh; } >/dev/null 2>&1
-  tell prerun "$?"
+  # NAME: how the prerun ended, and the last line that it wrote.
+  tell_prerun() {
+    cd -- "$SITE_CHECK_DIRECTORY" && tell "$1" "$2" && tell prerun_words "$(tail -n 1 prerun.log)"
+  }
+  trap 'tell_prerun prerun_exit "$?"; mv node.part node' EXIT
+  { . /etc/profile >/dev/null 2>&1; . ./prerun.sh; } >prerun.log 2>&1
+  tell_prerun prerun "$?"
   trap - EXIT
   set +eufx
   cd -- "$SITE_CHECK_DIRECTORY" || exit
 fi
 missing=
-for tool in cat date find getconf ln mkfifo mktemp mv readlink realpath tail tr; do
+for tool in cat date ln mkdir mktemp mv readlink rm; do
   type -P "$tool" >/dev/null || missing+=" $tool"
 done
 tell node_missing "$missing"
+missing=
+for tool in getconf grep mkfifo realpath tail tr; do
+  type -P "$tool" >/dev/null || missing+=" $tool"
+done
+tell node_wanted "$missing"
 tell perl "$(type -P perl)"
 runtime=$(type -P apptainer || type -P singularity)
 tell runtime "$runtime"
@@ -113,7 +122,9 @@ done
 cat node
 ! grep -q '^prerun_exit=' node || exit 0
 words=$(srun --quiet --overlap --jobid="$job" --nodes=1 --ntasks=1 --mpi=none sh -c 'echo 1 >fresh' 2>&1 </dev/null)
-tell overlap "$? $words"
+code=$?
+tell overlap "$code $words"
+[ "$code" -eq 0 ] || exit 0
 tenths=0
 until [ -s fresh ] || [ "$tenths" -ge ${LATE_LIMIT_TENTHS} ]; do
   sleep 0.1

@@ -156,10 +156,13 @@ class Execution {
       const said = [this.#stdoutFilter.banner, this.#stderrFilter.banner].filter(Boolean).join(
         "; ",
       );
+      const hint = said === ""
+        ? " (a start-up file of it, as .bashrc, may end it or read its input)"
+        : "";
       throw new CriError(
         "FAILED_PRECONDITION",
         `Cannot run a command on ${name} as the login shell must run \`${COMMAND_LINE}\`: it ended with ` +
-          `${this.#describeExit()} and said ${JSON.stringify(said.slice(0, 500))}`,
+          `${this.#describeExit()} and said ${JSON.stringify(said.slice(0, 500))}${hint}`,
       );
     }
     if (this.channel.exit === undefined) {
