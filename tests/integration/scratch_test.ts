@@ -5,6 +5,8 @@ import { Harness } from "./harness.ts";
 let harness: Harness;
 Deno.test.beforeAll(async () => {
   harness = await Harness.start({ name: "scratch" });
+  // What tests that kill jobs may have left.
+  await onNode("rm -rf /tmp/multicri-*");
 });
 Deno.test.afterAll(() => harness?.stop());
 
