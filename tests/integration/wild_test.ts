@@ -1,9 +1,13 @@
-/** Clusters as they are: login shells and their noise, modules, runtimes, nodes without FUSE; each on the real lab. */
+/** Clusters as they are: login shells and their noise, modules, runtimes, nodes without FUSE, cached homes; each on the real lab. */
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { delay } from "@std/async/delay";
+import { cacheHome } from "../faults/cached_home.ts";
 import { BUSYBOX, Harness } from "./harness.ts";
 
 const CLUSTER = ["ctl", "n1", "n2"] as const;
 const NODES = ["n1", "n2"] as const;
+/** How late the login host sees the home; `task faults` has what NFS does by default. */
+const CACHE_S = 3;
 
 let harness: Harness;
 Deno.test.beforeAll(async () => {
@@ -134,4 +138,19 @@ Deno.test("a job runs where there is no FUSE, and unpacks its image in the node'
   } finally {
     await asRoot(NODES, "mknod -m 666 /dev/fuse c 10 229; rm -rf /scratch");
   }
+});
+
+Deno.test("a job's log is whole and its code its own where the login host sees its home late", async () => {
+  await using _home = await cacheHome(harness.lab, CACHE_S);
+  const made = await harness.run({
+    command: ["/bin/sh", "-c", "for i in 1 2 3 4 5 6; do echo $i; sleep 0.5; done; exit 5"],
+  });
+  const { status } = await harness.exited(made.container);
+  const { stdout } = await harness.logs(made.container);
+  assertEquals([status.exitCode, stdout], [5, ["1", "2", "3", "4", "5", "6"]], status.message);
+  // It removes only what it sees; a kubelet tries again too.
+  while ((await harness.server.crictl(["rmp", "--force", made.pod])).code !== 0) {
+    await delay(CACHE_S * 1000);
+  }
+  await harness.nothingLeft(made);
 });

@@ -6,22 +6,29 @@ export const QUEUE_WAIT_S = 120;
 /** Files that come later than this from a node are not waited for. */
 const LATE_LIMIT_TENTHS = 600;
 
+/** A command of Slurm that tells nothing for so long is not waited for: a busy controller answers within seconds. */
+const ANSWER_WAIT_S = 30;
+
 /** Prints lines `name=value` about the login host and what Slurm tells there. */
 export const LOGIN_SCRIPT = `
 tell() { printf '%s=%s\\n' "$1" "$(printf '%s' "$2" | tr '\\n' ' ' | cut -c 1-300)"; }
+bound=
+! command -v timeout >/dev/null 2>&1 || bound='timeout ${ANSWER_WAIT_S}'
 missing=
 for tool in sbatch squeue scancel scontrol tar base64 sha256sum; do
   command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"
 done
 tell missing "$missing"
 tell srun "$(command -v srun)"
-tell slurm "$(sbatch --version 2>&1)"
+tell slurm "$($bound sbatch --version 2>&1)"
 tell home "$HOME"
 tell filesystem "$(stat -f -c %T "$HOME" 2>/dev/null)"
 tell free "$(df -Pk "$HOME" 2>/dev/null | awk 'NR == 2 { print $4 }')"
-tell config "$(scontrol show config 2>&1 | grep -c '^ProctrackType')"
-tell tracking "$(scontrol show config 2>/dev/null | sed -n 's/^ProctrackType *= *//p')"
-tell accounting "$(sacct --noheader --allocations --jobs=1 2>&1 >/dev/null)"
+config=$($bound scontrol show config 2>/dev/null)
+tell config "$(printf '%s\\n' "$config" | grep -c '^ProctrackType')"
+tell tracking "$(printf '%s\\n' "$config" | sed -n 's/^ProctrackType *= *//p')"
+tell accounting "$($bound sacct --noheader --allocations --jobs=1 2>&1 >/dev/null
+  [ $? -ne 124 ] || echo 'nothing for ${ANSWER_WAIT_S} s')"
 tell flock "$(command -v flock)"
 tell builder "$(command -v apptainer || command -v singularity)"
 exit 0
