@@ -23,7 +23,11 @@ Deno.test("containers of a pod share an emptyDir when their jobs run one after t
   const part = `${pod.path}/volume-subpaths/scratch/main/0`;
   const { id: sandbox, run } = await runPod(harness, { uid: pod.uid });
   const first = await run("init", {
-    command: sh("echo one >/data/file; echo two >/part/file; stat -c '%n %a' /data /part"),
+    // What a download cache leaves, closed to its own user, is removed with the rest.
+    command: sh(
+      "echo one >/data/file; echo two >/part/file; stat -c '%n %a' /data /part; " +
+        "mkdir -p /data/closed/deep; touch /data/closed/deep/x; chmod 000 /data/closed/deep /data/closed",
+    ),
     mounts: [mount(scratch, "/data"), mount(part, "/part")],
   });
   assertEquals((await harness.exited(first)).status.exitCode, 0);
@@ -49,7 +53,7 @@ Deno.test("containers of a pod share an emptyDir when their jobs run one after t
   await harness.server.crictlOk(["rm", first, one, two]);
   // It is the pod's, not the containers'.
   const left = await harness.onCluster(`ls multi-cri/${sandbox}/volumes/scratch`);
-  assertEquals(left.split("\n"), ["a", "file", "inside", "one", "two"]);
+  assertEquals(left.split("\n"), ["a", "closed", "file", "inside", "one", "two"]);
   await pod.run("umount volume-subpaths/scratch/main/0");
   await harness.removeCleanly({ pod: sandbox, container: first });
   await pod.remove();

@@ -9,7 +9,7 @@ import { CLOCK_SCRIPT } from "./cluster_clock.ts";
 import { NEWS_FOLDER, newsFolder } from "./news_folder.ts";
 import type { Variable } from "./settings.ts";
 import type { MadeDirectory } from "./staging.ts";
-import { makeDirectoriesScript } from "./volume_scripts.ts";
+import { makeDirectoriesScript, removeTrees } from "./volume_scripts.ts";
 import { quoteShell } from "../../../wasm/core.ts";
 
 /** Files that are ours in a container's directory; the rest belongs to the program. */
@@ -259,7 +259,7 @@ export function cleanScript(directory: string, results?: string): string {
 cd ${quoteShell(directory)} 2>/dev/null || { rmdir ${
     quoteShell(parentName(directory))
   } 2>/dev/null; exit 0; }
-rm -rf ${OWN_FILES} || exit 1
+${removeTrees(OWN_FILES)} || exit 1
 rm -f ../../${NEWS_FOLDER}/${quoteShell(basename(directory))}
 rmdir results 2>/dev/null
 ${removeEmpty(directory)}

@@ -63,6 +63,17 @@ make_below() (
 `;
 
 /**
+ * A command that removes trees, also directories that a program has closed to its own user, as download caches are.
+ * @param words Of the shell: names in the directory that it is in.
+ */
+export function removeTrees(words: string): string {
+  return `{ rm -rf ${words} 2>/dev/null || {
+  find ${words} -type d ! -perm -700 -exec chmod u+rwx {} \\; 2>/dev/null
+  rm -rf ${words}
+}; }`;
+}
+
+/**
  * Removes what the containers of a sandbox shared, unless there still is one, and ends their common job; the directory
  * goes if nothing is left.
  */
@@ -75,7 +86,7 @@ done
 if [ -e allocation ]; then
   scancel --user="$(id -un)" --name=${quoteShell(allocationName(basename(directory)))} || exit 1
 fi
-rm -rf volumes allocation allocation.* || exit 1
+${removeTrees("volumes allocation allocation.*")} || exit 1
 cd .. && rmdir ${quoteShell(basename(directory))} 2>/dev/null
 exit 0
 `;

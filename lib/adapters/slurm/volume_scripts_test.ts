@@ -163,6 +163,26 @@ testInShells({
     assertEquals([namesIn(sandbox), (await clean()).code], [undefined, 0]);
   },
 
+  "cleanSandboxScript() removes what a program has closed to its own user": async (place) => {
+    const sandbox = dirname(place.directory);
+    const closed = join(sandbox, "volumes/data/a b/c");
+    await Deno.mkdir(closed, { recursive: true });
+    await Deno.writeTextFile(join(closed, "file"), "");
+    const outside = await Deno.makeTempDir();
+    await Deno.chmod(outside, 0o500);
+    await Deno.symlink(outside, join(sandbox, "volumes/link"));
+    for (const path of [closed, dirname(closed), join(sandbox, "volumes")]) {
+      await Deno.chmod(path, path === closed ? 0o000 : 0o555);
+    }
+    try {
+      const { code, stderr } = await place.cluster.run(cleanSandboxScript(sandbox));
+      assertEquals([code, text(stderr), namesIn(sandbox)], [0, "", undefined]);
+      assertEquals(((await Deno.stat(outside)).mode ?? 0) & 0o777, 0o500);
+    } finally {
+      await Deno.remove(outside);
+    }
+  },
+
   "volumeScript() says when it made the directory": async (place) => {
     const run = async () => text((await place.cluster.run(volumeScript(place.directory))).stdout);
     assertEquals([await run(), await run(), place.names()], ["made\n", "", []]);
