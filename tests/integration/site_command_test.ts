@@ -47,7 +47,10 @@ Deno.test("site check tells what a good cluster offers, and leaves nothing there
       /^lab: {2}limited {2}processes .*proctrack\/linuxproc/m,
     ]
   ) assertMatch(stdout, line);
-  assertEquals(await harness.onCluster("find multi-cri -name '.site-check*'; squeue -h"), "");
+  // Slurm takes a moment to end the job, which was cancelled.
+  const gone =
+    "timeout 30 sh -c 'while squeue -h --name=multicri-site-check | grep -q .; do sleep 0.1; done'";
+  assertEquals(await harness.onCluster(`find multi-cri -name '.site-check*'; ${gone}`), "");
 });
 
 Deno.test("site check says what is missing, and what does not work without", async () => {
