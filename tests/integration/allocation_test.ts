@@ -122,6 +122,21 @@ Deno.test("a shared job that waits ends with its sandbox, and a container of it 
   await harness.removeCleanly({ pod: pod.id, container: one });
 });
 
+Deno.test("containers of a shared job are stopped, and it ends, when somebody removed their directories", async () => {
+  const pod = await runPod(harness, SHARED);
+  const [one, other] = [await pod.run("one", SLEEPER), await pod.run("other", SLEEPER)];
+  for (const container of [one, other]) await lines(container, "ready");
+  await harness.onCluster(`rm -rf multi-cri/${pod.id}`);
+  await harness.server.crictlOk(["stop", "--timeout", "0", one]);
+  assertEquals((await harness.inspect(one)).status.exitCode, 137);
+  assertMatch((await jobsOf(pod)).join(), /RUNNING/);
+  await harness.server.crictlOk(["rmp", "--force", pod.id]);
+  await harness.onCluster(
+    `until [ -z "$(squeue --noheader --name=multicri-pod-${pod.id})" ]; do sleep 0.2; done`,
+  );
+  await harness.nothingLeft({ pod: pod.id, container: one });
+});
+
 Deno.test("containers of a shared job are found again when the server was killed", async () => {
   const own = await Harness.start({ name: "allocated" });
   const pod = await runPod(own, SHARED);

@@ -43,6 +43,11 @@ export function allocationName(sandboxId: string): string {
   return `multicri-pod-${sandboxId}`;
 }
 
+/** The name of a container's step in that job, as `carrier.sh` gives it. */
+export function stepName(containerId: string): string {
+  return `multicri-${containerId}`;
+}
+
 /**
  * The job of a pod, as the first of its containers asks for it.
  * @param directory The container's.

@@ -1,7 +1,7 @@
 /** Scripts of the login host about jobs that the containers of a pod share; see `cluster_scripts.ts`. */
 import { basename } from "@std/path";
 import { quoteShell } from "../../../wasm/core.ts";
-import { type Allocation, allocationName } from "./allocation.ts";
+import { type Allocation, allocationName, stepName } from "./allocation.ts";
 
 /**
  * Lines that define `join_allocation`: it asks the pod's job to run a container, submits that job if there is none that
@@ -47,6 +47,9 @@ join_allocation() {
 /**
  * Sends a signal to one container of a pod's job, and to nothing else: TERM to its job script, which passes it on once,
  * KILL to all of its step. A container that the job has not begun yet never begins. What Slurm says is on stderr.
+ *
+ * Without the container's directory, which somebody removed, its step is found by its name, and its end, which it
+ * cannot tell any more, is written into a new one.
  */
 export function signalStepScript(
   directory: string,
@@ -56,14 +59,28 @@ export function signalStepScript(
   const id = quoteShell(basename(directory));
   const job = quoteShell(jobId);
   const code = signal === "TERM" ? 143 : 137;
+  const name = quoteShell(stepName(basename(directory)));
   return `
-cd ${quoteShell(directory)} 2>/dev/null || exit 0
 umask 077
+tell_end() {
+  printf '%s\\n' job=${job} code=${code} "time=$(date +%s.%N)" signal=${signal} >status/.stopped &&
+    mv -f status/.stopped status/exit
+}
+cd ${quoteShell(directory)} 2>/dev/null || {
+  steps=$(squeue --noheader --steps --user="$(id -un)" --format='%i %j') || exit 0
+  step=$(printf '%s\\n' "$steps" | while read -r id step; do [ "$step" != ${name} ] || echo "$id"; done)
+  [ -z "$step" ] || scancel --signal=${signal} $step
+  ${
+    signal === "KILL"
+      ? `mkdir -p ${quoteShell(`${directory}/status`)} && cd ${quoteShell(directory)} && tell_end`
+      : ":"
+  }
+  exit 0
+}
 for try in 1 2 3 4 5 6 7 8 9 10; do
   [ ! -e status/exit ] || exit 0
   if rm ../allocation/start/${id} 2>/dev/null; then
-    printf '%s\\n' job=${job} code=${code} "time=$(date +%s.%N)" signal=${signal} >status/.stopped &&
-      mv -f status/.stopped status/exit
+    tell_end
     exit 0
   fi
   [ ! -e status/step ] || break
@@ -83,11 +100,14 @@ exit 0
 `;
 }
 
-/** Ends the job of a pod whose containers have all ended; nothing when there is none. */
+/** Ends the job of a pod whose containers have all ended; nothing when there is none. Without its directory, by its name. */
 export function endAllocationScript(sandboxDirectory: string): string {
   const name = allocationName(basename(sandboxDirectory));
   return `
-cd ${quoteShell(`${sandboxDirectory}/allocation`)} 2>/dev/null || exit 0
+cd ${quoteShell(`${sandboxDirectory}/allocation`)} 2>/dev/null || {
+  scancel --user="$(id -un)" --name=${quoteShell(name)}
+  exit 0
+}
 touch end || exit 1
 scancel --state=PENDING --user="$(id -un)" --name=${quoteShell(name)}
 exit 0

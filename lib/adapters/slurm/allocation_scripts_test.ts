@@ -166,13 +166,40 @@ testInShells({
     await prepare(place);
     const shared = new Shared(place);
     const end = () => place.cluster.run(endAllocationScript(shared.sandbox));
-    assertEquals([(await end()).code, await place.cluster.calls("scancel")], [0, 0]);
+    // Somebody removed its directory.
+    assertEquals((await end()).code, 0);
+    assertEquals(await place.cluster.calls("scancel", "--state"), 0);
+    assertEquals(await place.cluster.calls("scancel", `--name=${shared.name}`), 1);
     await shared.submit("c1");
     assertEquals((await end()).code, 0);
     assertEquals(namesIn(join(shared.sandbox, "allocation"))?.includes("end"), true);
     assertEquals(await place.cluster.calls("scancel", `--state=PENDING`), 1);
-    assertEquals(await place.cluster.calls("scancel", `--name=${shared.name}`), 1);
+    assertEquals(await place.cluster.calls("scancel", `--name=${shared.name}`), 2);
   },
+
+  "signalStepScript() finds the step by its name, and tells its end, when the directory is gone":
+    async (
+      place,
+    ) => {
+      await prepare(place);
+      await place.cluster.program(
+        "squeue",
+        "\nprintf '101.%s\\n' 'batch batch' '3 multicri-c1' '4 multicri-c11'",
+      );
+      const shared = new Shared(place);
+      await shared.submit("c1");
+      const directory = shared.directory("c1");
+      await Deno.remove(shared.sandbox, { recursive: true });
+      await place.cluster.run(signalStepScript(directory, "101", "TERM"));
+      assertEquals(namesIn(directory), undefined);
+      await place.cluster.run(signalStepScript(directory, "101", "KILL"));
+      const exit = parseExit(await Deno.readFile(join(directory, "status/exit")));
+      assertEquals([exit?.exitCode, exit?.signalled], [137, true]);
+      for (const signal of ["TERM", "KILL"]) {
+        assertEquals(await place.cluster.calls("scancel", `--signal=${signal} 101.3`), 1);
+      }
+      assertEquals(await place.cluster.calls("scancel"), 2);
+    },
 
   "cleanSandboxScript() cancels the pod's job and removes its directories": async (place) => {
     await prepare(place);

@@ -21,7 +21,7 @@ run_container() {
   trap '' TERM INT HUP
   cd -- "../$1" || return
   # shellcheck disable=SC2016 # expanded in the step
-  srun --quiet --overlap --nodes=1 --ntasks=1 --cpus-per-task="${SLURM_CPUS_ON_NODE:-1}" --cpu-bind=none --mem=0 \
+  srun --quiet --overlap --job-name="multicri-$1" --nodes=1 --ntasks=1 --cpus-per-task="${SLURM_CPUS_ON_NODE:-1}" --cpu-bind=none --mem=0 \
     --mpi=none --input=none --output=slurm.log --error=slurm.log --open-mode=append \
     bash -c 'printf "%s\n%s\n" "$SLURM_STEP_ID" "$$" >status/.step && mv status/.step status/step; exec bash job.sh'
   code=$?
@@ -31,7 +31,7 @@ run_container() {
   if [[ ! -e status/step ]]; then
     words=$(tail -n 1 slurm.log | tr -d '\0')
     lines[1]=code=125
-    lines+=("error=Slurm began no step for the container: ${words//[[:cntrl:]]/ }")
+    lines+=("error=Slurm began no step for the container${words:+: ${words//[[:cntrl:]]/ }}")
   fi
   printf '%s\n' "${lines[@]}" >status/.exit && mv -- status/.exit status/exit
 }
