@@ -96,7 +96,10 @@ export class SingularityAdapter implements Adapter {
   }
 
   async reopenLog(id: string): Promise<void> {
-    await this.#containers.require(id).log.reopen();
+    const container = this.#containers.require(id);
+    await container.log.reopen();
+    // What waits for room goes on now.
+    container.touch();
   }
 
   async updateResources(container: ContainerRecord, { after }: ResourceChange): Promise<void> {

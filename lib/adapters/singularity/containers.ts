@@ -1,6 +1,7 @@
 import { basename, join } from "@std/path";
 import { CriError, messageOf } from "../../base/error.ts";
 import { ContainerLog } from "../../logs/container_log.ts";
+import { ROTATION_WAIT_MS } from "../../logs/full_log.ts";
 import {
   beginStart,
   type ContainerState,
@@ -21,8 +22,8 @@ import { hasInput, startSupervised } from "./supervisor.ts";
 
 /** So long a program may take until it handles the signal that is to end it. */
 const YOUNG_MS = 3_000;
-/** A killed program ends at once; its output may take as long as its drain, and a loaded node longer. */
-const KILL_WAIT_MS = 30_000;
+/** A killed program ends at once; its output may take as long as its drain, a loaded node longer, and a full log waits. */
+const KILL_WAIT_MS = 30_000 + ROTATION_WAIT_MS;
 /** A supervisor that was started just before this process died needs this long to start its container. */
 const LATE_START_MS = 2_000;
 
@@ -212,15 +213,17 @@ export class Containers {
     const { store, clock, log } = this.means;
     const folder = store.sandboxes.get(sandboxId)?.config.logDirectory ?? "";
     const path = config.logPath === "" || folder === "" ? "" : join(folder, config.logPath);
-    const { maxLogBytes } = this.means.config;
+    const { maxLogBytes, jobLogLines } = this.means.config;
+    const containerLog = new ContainerLog(id, path, store.logPositions, clock, maxLogBytes);
     return new RunningContainer(
       id,
       this.place.places.container(id).files,
-      new ContainerLog(id, path, store.logPositions, clock, maxLogBytes),
+      containerLog,
       this.place.node,
       clock,
       log,
       async () => await this.runtime.isRunning(id),
+      async (message) => jobLogLines ? await containerLog.note(message) : undefined,
       (end) => {
         this.#running.delete(id);
         this.#change(id, (state) => markExited(state, end));

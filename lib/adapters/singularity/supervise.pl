@@ -20,6 +20,8 @@ my $DRAIN_S = 1;
 my $MAX_WAITING_BYTES = 64 << 20;
 # How soon a program goes on that had to wait.
 my $FULL_PAUSE_S = 0.1;
+# Between tries to write its end down.
+my $UNWRITTEN_PAUSE_S = 1;
 # Of lseek(2).
 my $SEEK_DATA = 3;
 # Of flock(2).
@@ -69,6 +71,9 @@ sub supervise {
   open my $out, '>>', "$files.stdout" or die "its output cannot be written: $!\n";
   flock $out, $LOCK_EX or die "its output cannot be locked: $!\n";
   open my $err, '>>', "$files.stderr" or die "its output cannot be written: $!\n";
+  # The disk may be full when it ends: what tells that has its room from now on.
+  open my $exit, '+>', "$files.exit.new" or die "its end cannot be written down: $!\n";
+  write_down($exit, '255 0') or die "its end cannot be written down: $!\n";
   open my $null, '+<', '/dev/null' or die "/dev/null cannot be opened: $!\n";
   my ($stdin, $stdout, $stderr, $sink, %source, $console) = ($null, $null, $null);
   my @run = ('--log', "$folder/log", 'run', '--detach', '--bundle', $folder, '--pid-file', "$folder/pid");
@@ -94,10 +99,13 @@ sub supervise {
   await_program($program);
   answer("started $program");
   my $status = keep($program, $end, $frames, $sink, \%source, { out => $out, err => $err });
-  open my $exit, '>', "$files.exit.new" or exit 1;
-  print $exit $status;
-  close $exit;
-  rename "$files.exit.new", "$files.exit";
+  sleep_for($UNWRITTEN_PAUSE_S) until write_down($exit, $status) && rename "$files.exit.new", "$files.exit";
+}
+
+# False when the file does not hold the text.
+sub write_down {
+  my ($file, $text) = @_;
+  return sysseek($file, 0, 0) && (syswrite($file, $text) // 0) == length $text && truncate $file, length $text;
 }
 
 # Passes bytes on until the program has ended and its output was written; returns what `.exit` holds.
