@@ -9,66 +9,11 @@ import {
   type PodSandboxConfig,
   SecurityProfile_ProfileType,
 } from "../../lib/cri/api.generated.ts";
-import { Lab } from "../../scripts/lab/lab.ts";
-import { NodeServer, prepareNode } from "../../scripts/lab/node_server.ts";
-import { CriClient, IMAGE, type Pod } from "../cri_client.ts";
+import { prepareNode } from "../../scripts/lab/node_server.ts";
+import { lab, logged, onNode } from "../on_node.ts";
 import { randomSource, seedFor } from "../../wasm/test_random.ts";
 
-const lab = new Lab();
 Deno.test.beforeAll(() => prepareNode(lab, () => {}));
-
-/** A server of a test's own, whose containers must leave nothing on the node. */
-async function onNode(
-  use: (test: { server: NodeServer; client: CriClient }) => Promise<void>,
-  { flags = [], before: prepare = () => Promise.resolve() }: {
-    flags?: string[];
-    /** What is done before it is started. */
-    before?: (server: NodeServer) => Promise<void>;
-  } = {},
-): Promise<void> {
-  const server = new NodeServer(lab, {
-    name: "on-node",
-    flags: ["--adapter-name", "singularity", ...flags],
-  });
-  await server.forget();
-  await prepare(server);
-  await server.start();
-  const client = new CriClient(lab.path("knode", server.socketPath));
-  try {
-    await client.call("pullImage", { image: { image: IMAGE } });
-    const before = await leftovers(server);
-    await use({ server, client });
-    for (const podSandboxId of await client.pods({})) {
-      await client.call("removePodSandbox", { podSandboxId });
-    }
-    // Images stay mounted for a moment, and no longer than the server runs.
-    await server.stop();
-    assertEquals(await leftovers(server), before);
-  } finally {
-    client.close();
-    await server.stop();
-  }
-}
-
-/** What the log holds of one stream: its lines put together again as the program wrote them. */
-async function logged({ config }: Pod, stream: "stdout" | "stderr"): Promise<string> {
-  const log = await Deno.readTextFile(lab.path("knode", `${config.logDirectory}/main.log`));
-  return log.split("\n").slice(0, -1).map((line) => {
-    const [, time, of, tag, text = ""] = /^(\S+) (\S+) ([FP]) (.*)$/s.exec(line) ?? [];
-    assert(time !== undefined, `a line of another form: ${line}`);
-    return of === stream ? text + (tag === "F" ? "\n" : "") : "";
-  }).join("");
-}
-
-/** What a server's containers have left on the node; the same before and after. */
-async function leftovers(server: NodeServer): Promise<string> {
-  const script = `ls -A "$1/containers" "$1/images" "$1/output" "$2/pods" "$2/containers" "$2/crun"
-grep -cF -e "$1/" -e "$2/" /proc/mounts
-ls -d /sys/fs/cgroup/*/multicri/*/ 2>/dev/null
-pgrep -f '^multicri: container|^pause$' || true`;
-  const argv = ["sh", "-c", script, "sh", server.rootDir, server.stateDir];
-  return (await lab.exec("knode", argv)).stdout;
-}
 
 Deno.test("a program's output and end are told exactly", () =>
   onNode(async ({ client }) => {
@@ -182,58 +127,6 @@ echo "$size"`;
     assertEquals((await client.exited(id)).exitCode, 0);
     assertEquals((await logged(pod, "stdout")).length, BYTES + "\n".length);
   }));
-
-Deno.test("output that a full log does not take comes when the log is rotated, also after the end", () =>
-  onNode(async ({ client }) => {
-    // A log takes a mebibyte at a time.
-    const count = 300_000;
-    const { pod, id } = await client.runContainer(`seq ${count}; exit 3`);
-    const path = lab.path("knode", `${pod.config.logDirectory}/main.log`);
-    const files: string[] = [];
-    while ((await client.status(id)).state === ContainerState.CONTAINER_RUNNING) {
-      const text = await Deno.readTextFile(path).catch(() => "");
-      if (!text.includes("multicri: the log is full")) {
-        await delay(20);
-        continue;
-      }
-      files.push(text);
-      await Deno.rename(path, `${path}.${files.length}`);
-      // It may have ended meanwhile.
-      await client.outcome("reopenContainerLog", { containerId: id });
-    }
-    assertEquals((await client.exited(id)).exitCode, 3);
-    assert(files.length >= 2, `${files.length} rotations`);
-    files.push(await Deno.readTextFile(path));
-    const told = files.join("").match(/ stdout F .*/g) ?? [];
-    const wrong = told.findIndex((line, index) => line !== ` stdout F ${index + 1}`);
-    assertEquals([told.length, wrong], [count, -1]);
-  }, { flags: ["--max-log-bytes", "4000"] }));
-
-Deno.test("full disks do not keep a container's end from being told", async () => {
-  const places: string[] = [];
-  const limit = async (path: string, size: string) => {
-    const script = 'mkdir -p "$1" && mount -t tmpfs -o "size=$2" small "$1"';
-    assertEquals((await lab.exec("knode", ["sh", "-c", script, "sh", path, size])).code, 0);
-    places.push(path);
-  };
-  try {
-    await onNode(async ({ client }) => {
-      const config = client.podConfig();
-      await limit(config.logDirectory, "128k");
-      const pod = await client.runPod(config);
-      // It fills first the one, then the other.
-      const script = "head -c 300000 /dev/zero | tr '\\0' x; cat /dev/zero >/full; exit 7";
-      const id = await client.create(pod, script);
-      await client.call("startContainer", { containerId: id });
-      const { exitCode, reason } = await client.exited(id);
-      assertEquals([exitCode, reason], [7, "Error"]);
-    }, {
-      before: ({ rootDir }) => limit(rootDir, "1m"),
-    });
-  } finally {
-    for (const place of places) await lab.exec("knode", ["umount", "-l", place]);
-  }
-});
 
 Deno.test("what a killed server had begun is removed or can be done again", () =>
   onNode(async ({ server, client }) => {

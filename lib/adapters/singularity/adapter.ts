@@ -118,13 +118,13 @@ export class SingularityAdapter implements Adapter {
     signal: AbortSignal,
   ): Promise<ExecResult> {
     const command = this.#command(id, argv, timeoutMs);
-    return await execSync(this.means.processes, this.#runtime, command, signal);
+    return await execSync(this.means, this.#runtime, command, signal);
   }
 
   openExec(id: string, argv: readonly string[], tty: boolean): Promise<CommandRunner> {
     const command = this.#command(id, argv, 0);
     return Promise.resolve((streams, gone) =>
-      execStream(this.means.processes, this.#runtime, command, tty, streams, gone)
+      execStream(this.means, this.#runtime, command, tty, streams, gone)
     );
   }
 
@@ -140,11 +140,11 @@ export class SingularityAdapter implements Adapter {
   }
 
   async openPortForward(ids: readonly string[]): Promise<PortForwarder> {
-    const { store, processes, networkOf } = this.means;
+    const { store, networkOf } = this.means;
     const sandboxId = store.containers.get(ids[0] ?? "")?.sandboxId ?? "";
     const sandbox = store.sandboxes.get(sandboxId);
     if (sandbox === undefined) throw new CriError("NOT_FOUND", "The pod of the port is gone.");
-    return await Promise.resolve(portForwarder(processes, networkOf(sandboxId, sandbox.config)));
+    return await Promise.resolve(portForwarder(this.means, networkOf(sandboxId, sandbox.config)));
   }
 
   async measure(): Promise<void> {

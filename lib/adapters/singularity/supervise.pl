@@ -86,9 +86,8 @@ sub supervise {
     ($stdin, $sink) = pipe_pair() if $has_stdin;
   }
   unlink "$folder/log";
-  if (!run_crun($stdin, $stdout, $stderr, @crun, @run, $id)) {
-    die last_words("$folder/log") . "\n";
-  }
+  waitpid start_crun($stdin, $stdout, $stderr, @crun, @run, $id), 0;
+  die last_words("$folder/log") . "\n" if $? != 0;
   my $terminal = $has_tty ? take_handed_over($console, $socket) : undef;
   if ($has_tty) {
     $source{out} = $sink = $terminal // die "its terminal was not handed over\n";
