@@ -1,8 +1,10 @@
 /** Containers on the node itself whose logs, disks and file systems fail. */
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { ContainerState } from "../../lib/cri/api.generated.ts";
 import { prepareNode } from "../../scripts/lab/node_server.ts";
+import { randomSource, seedFor } from "../../wasm/test_random.ts";
+import { IMAGE } from "../cri_client.ts";
 import { lab, onNode } from "../on_node.ts";
 
 Deno.test.beforeAll(() => prepareNode(lab, () => {}));
@@ -97,4 +99,25 @@ squashfuse "$1/files" "$1/mount"`;
     assertEquals(exitCode, 0);
     await client.call("stopContainer", { containerId: id, timeout: 0n });
     await sh('umount "$1/mount"; rm -r "$1"', folder);
+  }));
+
+Deno.test("an image that is removed while a container is made of it serves it to its end", () =>
+  onNode(async ({ client }) => {
+    const random = randomSource(seedFor("on_node_faults_test image"));
+    const image = { image: IMAGE };
+    for (let round = 0; round < 4; round++) {
+      const pod = await client.runPod();
+      // Nothing but the pod is left of a creation that comes too late.
+      const created = client.create(pod, "exit 3").catch((error: Error) => error);
+      await delay(random.below(60));
+      await client.call("removeImage", { image });
+      const id = await created;
+      await client.call("pullImage", { image });
+      if (id instanceof Error) {
+        assertMatch(id.message, /it is not here, pull it first/);
+        continue;
+      }
+      await client.call("startContainer", { containerId: id });
+      assertEquals((await client.exited(id)).exitCode, 3);
+    }
   }));

@@ -26,7 +26,7 @@ for (const hasPipe of [true, false]) {
       clock,
       createLogger({ threshold: "error", write: () => {} }),
       () => Promise.resolve(true),
-    () => Promise.resolve(),
+      () => Promise.resolve(),
       () => {},
     );
     let looks = 0;
