@@ -50,7 +50,7 @@ export async function logged({ config }: Pod, stream: "stdout" | "stderr"): Prom
 }
 
 /** What a server's containers have left on the node; the same before and after. */
-async function leftovers(server: NodeServer): Promise<string> {
+export async function leftovers(server: NodeServer): Promise<string> {
   const script = `ls -A "$1/containers" "$1/images" "$1/output" "$2/pods" "$2/containers" "$2/crun"
 grep -cF -e "$1/" -e "$2/" /proc/mounts
 ls -d /sys/fs/cgroup/*/multicri/*/ 2>/dev/null

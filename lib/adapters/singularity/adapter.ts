@@ -182,6 +182,11 @@ export class SingularityAdapter implements Adapter {
   async recover(): Promise<void> {
     const { store, log } = this.means;
     await this.#containers.recover();
+    for (const { id, state } of store.sandboxes.all()) {
+      if (state === "notready" || await this.pods.isWhole(id)) continue;
+      log.info("A pod is out of service, as after a reboot", { sandbox: id });
+      store.sandboxes.update(id, (record) => ({ ...record, state: "notready" }));
+    }
     await this.pods.removeUnknown(new Set(store.sandboxes.all().map(({ id }) => id)))
       .catch((error) => {
         log.error("Cannot remove what is left of earlier pods", { error: messageOf(error) });

@@ -16,7 +16,7 @@ import type { OciResources, OciSpec } from "./bundle/oci_spec.ts";
 import type { NodeMeans } from "./means.ts";
 import type { OciRuntime } from "./oci_runtime.ts";
 import { type NodeWorkload, type PreparePlace, removeBundle } from "./prepare.ts";
-import { RunningContainer, UNSEEN_EXIT_CODE } from "./running_container.ts";
+import { isSupervised, RunningContainer } from "./running_container.ts";
 import { awaitHandler, stopSignal } from "./stop_signal.ts";
 import { hasInput, startSupervised } from "./supervisor.ts";
 
@@ -145,18 +145,16 @@ export class Containers {
   /** Takes up what runs, and removes what has no record. */
   async recover(): Promise<void> {
     const { store, clock, log } = this.means;
+    const late: ContainerRecord[] = [];
     for (const container of store.containers.all()) {
       this.place.imageRoots.adopt(container.imageId, container.id);
       const { phase } = container.state;
       if (phase !== "starting" && phase !== "running") continue;
-      try {
-        await this.#takeUp(container);
-      } catch (error) {
-        log.error("Cannot take up a container again", {
-          container: container.id,
-          error: messageOf(error),
-        });
-      }
+      if (!await this.#takeUp(container)) late.push(container);
+    }
+    if (late.length > 0) await clock.sleep(LATE_START_MS);
+    for (const container of late) {
+      if (!await this.#takeUp(container)) this.#change(container.id, undoStart);
     }
     const { bundles, layers, files } = this.place.places.folders;
     const left = new Set([...await this.runtime.list()]);
@@ -184,29 +182,29 @@ export class Containers {
     await Promise.all([...this.#running.values()].map((running) => running.close()));
   }
 
-  /** Follows a container whose supervisor may have ended meanwhile. */
-  async #takeUp(container: ContainerRecord): Promise<void> {
-    const { clock } = this.means;
-    const { id, state } = container;
-    const isThere = async () =>
-      await this.runtime.state(id) !== undefined || await this.#hasEnd(id);
-    if (!await isThere()) {
-      await clock.sleep(LATE_START_MS);
-      if (!await isThere()) {
-        if (state.phase === "starting") return this.#change(id, undoStart);
-        return this.#change(id, (before) =>
-          markExited(before, {
-            finishedAtMs: clock.now(),
-            exitCode: UNSEEN_EXIT_CODE,
-            reason: "Unknown",
-            message: "It ended while nobody saw it, as in a crash of the node.",
-          }));
-      }
+  /** Follows a container that has been begun; false for one of which there is nothing (yet). */
+  async #takeUp(container: ContainerRecord): Promise<boolean> {
+    try {
+      if (!await this.#isBegun(container)) return false;
+    } catch (error) {
+      this.means.log.error("Cannot take up a container again", {
+        container: container.id,
+        error: messageOf(error),
+      });
+      return true;
     }
     const running = this.#follower(container);
-    this.#running.set(id, running);
-    this.#change(id, (before) => markRunning(before, clock.now()));
+    this.#running.set(container.id, running);
+    this.#change(container.id, (before) => markRunning(before, this.means.clock.now()));
     running.follow();
+    return true;
+  }
+
+  async #isBegun({ id, state }: ContainerRecord): Promise<boolean> {
+    const { files } = this.place.places.container(id);
+    // What ran before has output and an end, whatever is left of it.
+    return state.phase === "running" || await isSupervised(files) || await this.#hasEnd(id) ||
+      await this.runtime.state(id) !== undefined;
   }
 
   #follower({ id, sandboxId, config }: ContainerRecord): RunningContainer {

@@ -17,6 +17,9 @@ const LOWEST_PORT = "net.ipv4.ip_unprivileged_port_start";
 /** As other runtimes have it. */
 const SHM_BYTES = 64 * 1024 * 1024;
 
+/** What is mounted in a pod's folder, if the pod has it. */
+const MOUNTED: ReadonlySet<string> = new Set(["ipc", "pid", "shm", "uts"]);
+
 /**
  * Makes a pod's namespaces, each held by a mount of its file, the memory that its containers share, and its kernel
  * settings. $1 the folder, $2 the host name or nothing, $3 its network or nothing, $4 the namespaces to make, $5 the
@@ -120,6 +123,22 @@ export class Pods implements PodAdapter {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
     });
     this.#stopped.delete(id);
+  }
+
+  /** Whether a pod still has what its containers share, which goes with a reboot. */
+  async isWhole(id: string): Promise<boolean> {
+    const folder = this.places.pod(id);
+    try {
+      const { dev } = await Deno.lstat(folder);
+      for await (const { name } of Deno.readDir(folder)) {
+        if (!MOUNTED.has(name)) continue;
+        if ((await Deno.lstat(join(folder, name))).dev === dev) return false;
+      }
+      return true;
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return false;
+      throw error;
+    }
   }
 
   /** Removes pods that a crash left without a record. */

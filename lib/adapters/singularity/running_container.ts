@@ -16,7 +16,7 @@ const GIVE_BACK = 'fallocate --punch-hole --offset 0 --length "$2" -- "$1" 2>/de
 /** Between looks at a container that writes without pause. */
 const SHORTEST_PAUSE_MS = 10;
 /** Of a container whose end nobody saw, as other runtimes have it. */
-export const UNSEEN_EXIT_CODE = 255;
+const UNSEEN_EXIT_CODE = 255;
 
 /** A container whose supervisor runs: its output goes into its log until its end is written down. */
 export class RunningContainer {
@@ -140,7 +140,8 @@ export class RunningContainer {
       finishedAtMs: now,
       exitCode: UNSEEN_EXIT_CODE,
       reason: "Unknown",
-      message: "The process that watched over it was killed, so that nobody saw how it ended.",
+      message:
+        "Nobody saw how it ended: the process that watched over it is gone, as after a reboot of the node.",
     };
   }
 
@@ -166,7 +167,7 @@ export class RunningContainer {
 }
 
 /** Whether the container's supervisor lives; see supervise.pl. */
-async function isSupervised(files: string): Promise<boolean> {
+export async function isSupervised(files: string): Promise<boolean> {
   try {
     using file = await Deno.open(`${files}.stdout`);
     return !await file.tryLock(false);
