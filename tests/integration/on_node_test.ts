@@ -227,3 +227,29 @@ Deno.test("a container whose command is not there has the code of a failed start
     assertEquals([state, exitCode, reason], [ContainerState.CONTAINER_EXITED, 128, "StartError"]);
     assertMatch(message, /\/no\/such/);
   }));
+
+Deno.test("a container tells what it uses, and that it was killed for memory", () =>
+  onNode(async ({ client }) => {
+    const pod = await client.runPod();
+    const resources = { memoryLimitInBytes: BigInt(32 * 1024 * 1024) };
+    const script = "trap 'exit 3' TERM; tail -c 20000000 /dev/zero & sleep 1000 & wait";
+    const small = await client.create(pod, script, { linux: { resources } });
+    await client.call("startContainer", { containerId: small });
+    for (;;) {
+      const { stats } = await client.call("containerStats", { containerId: small });
+      if ((stats?.memory?.workingSetBytes?.value ?? 0n) > 0n) break;
+      await delay(100);
+    }
+    await client.call("stopContainer", { containerId: small, timeout: 10n });
+    const metadata = { name: "greedy", attempt: 0 };
+    const greedy = await client.create(pod, "exec tail /dev/zero", {
+      metadata,
+      linux: { resources },
+    });
+    await client.call("startContainer", { containerId: greedy });
+    const ends = [await client.status(small), await client.exited(greedy)];
+    assertEquals(ends.map(({ exitCode, reason }) => [exitCode, reason]), [
+      [3, "Error"],
+      [137, "OOMKilled"],
+    ]);
+  }));

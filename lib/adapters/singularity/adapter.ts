@@ -148,7 +148,7 @@ export class SingularityAdapter implements Adapter {
   }
 
   async measure(): Promise<void> {
-    await this.#usages.measure(() => this.#containers.cgroups());
+    await this.#usages.measure(() => this.#containers.cgroupLists());
   }
 
   usage(id: string): ContainerUsage | undefined {

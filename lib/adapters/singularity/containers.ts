@@ -134,12 +134,12 @@ export class Containers {
     await Deno.writeTextFile(path, JSON.stringify(spec), { mode: 0o600 });
   }
 
-  /** The cgroups of running containers, by their ids. */
-  cgroups(): ReadonlyMap<string, string> {
-    return new Map([...this.#running.keys()].flatMap((id) => {
-      const workload = this.means.store.containers.get(id)?.workload as NodeWorkload | undefined;
-      return workload === undefined ? [] : [[id, workload.cgroupsPath]];
-    }));
+  /** The files that list the cgroups of running containers, by their ids. */
+  cgroupLists(): ReadonlyMap<string, string> {
+    const { places } = this.place;
+    return new Map(
+      [...this.#running.keys()].map((id) => [id, join(places.container(id).bundle, "cgroups")]),
+    );
   }
 
   /** Takes up what runs, and removes what has no record. */
