@@ -103,7 +103,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
       log,
       systemdCgroups: systemdNode,
       nodeName: hostname(),
-      networkOf: (sandboxId, pod) => networkPath(networks, sandboxId, pod),
+      networkOf: (sandboxId, pod) => networkPath(networks, store, sandboxId, pod),
     });
   const streams = await StreamingServer.listen({
     address: config.streamAddr,

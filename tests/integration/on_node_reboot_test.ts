@@ -1,9 +1,10 @@
 /** Pods on the node itself that are kept over a reboot, which takes their processes, mounts and networks. */
-import { assertEquals, assertRejects } from "@std/assert";
+import { assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { ContainerState, NamespaceMode, PodSandboxState } from "../../lib/cri/api.generated.ts";
+import { NodeServer } from "../../scripts/lab/node_server.ts";
 import { CriClient, IMAGE, type Pod } from "../cri_client.ts";
-import { NetworkNode } from "../network_node.ts";
+import { NetworkNode, PERSISTENCE } from "../network_node.ts";
 import { lab, leftovers, logged } from "../on_node.ts";
 
 /** Takes the rest of what a reboot takes. $1, $2: the folders of the server, which must not run. */
@@ -73,4 +74,32 @@ Deno.test("after a reboot pods are out of service, and a kubelet has them made a
     await node.stop();
   }
   assertEquals(await leftovers(server), before);
+});
+
+Deno.test("a pod made with or without a network of its own is never used otherwise", async () => {
+  const flags = ["--adapter-name", "singularity"];
+  const node = await NetworkNode.start("choice", { flags });
+  const other = new NodeServer(lab, { name: node.name, flags: [...flags, PERSISTENCE] });
+  const client = new CriClient(lab.path("knode", other.socketPath));
+  const create = async (pod: Pod) => {
+    const metadata = { name: "late", attempt: 0 };
+    return await client.create(pod, "true", { metadata })
+      .then(() => "made", (error: Error) => error.message);
+  };
+  try {
+    await client.call("pullImage", { image: { image: IMAGE } });
+    const { pod: networked } = await client.runContainer("sleep 1000");
+    await node.server.stop();
+    await other.start();
+    assertMatch(await create(networked), /which only a server with --enable-pod-network can use/);
+    const { pod: plain } = await client.runContainer("sleep 1000");
+    await other.stop();
+    await node.server.start();
+    assertMatch(await create(plain), /was made without --enable-pod-network: remove it/);
+    assertEquals(await create(networked), "made");
+  } finally {
+    client.close();
+    await other.stop();
+    await node.stop();
+  }
 });
