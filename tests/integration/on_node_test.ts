@@ -253,3 +253,20 @@ Deno.test("a container tells what it uses, and that it was killed for memory", (
       [137, "OOMKilled"],
     ]);
   }));
+
+Deno.test("a pod's shared memory stays when other pods come and go", () =>
+  onNode(async ({ client }) => {
+    const { pod, id } = await client.runContainer("sleep 1000");
+    const cmd = ["/bin/sh", "-c", "echo kept >/dev/shm/file"];
+    await client.call("execSync", { containerId: id, cmd });
+    const onNode = { securityContext: { namespaceOptions: { ipc: NamespaceMode.NODE } } };
+    for (const linux of [onNode, {}, onNode]) {
+      const { id } = await client.runPod(client.podConfig({ linux }));
+      await client.call("removePodSandbox", { podSandboxId: id });
+    }
+    await client.call("stopContainer", { containerId: id, timeout: 0n });
+    const changes = { metadata: { name: "later", attempt: 0 }, logPath: "later.log" };
+    const later = await client.create(pod, "exec grep -q kept /dev/shm/file", changes);
+    await client.call("startContainer", { containerId: later });
+    assertEquals((await client.exited(later)).exitCode, 0);
+  }));

@@ -52,15 +52,18 @@ case " $kinds " in
     unshare --pid="$1/pid" --fork --mount --kill-child sh -c "cd empty && exec perl -e \\"\\$PAUSE\\"" &
     echo $! >pause' sh "$folder" </dev/null >/dev/null 2>&1
   for try in 1 2 3 4 5 6 7 8 9 10; do mountpoint -q pid && break; sleep 0.05; done
-  umount -l empty
+  umount -l "$folder/empty"
   mountpoint -q pid ;;
 esac`;
 
-/** Ends a pod's first process and lets go of its namespaces; what is not there does not matter. */
+/**
+ * Ends a pod's first process and lets go of its namespaces; what is not there does not matter. umount(8) takes a name that
+ * is no whole path for the source of a mount too, which may be another pod's.
+ */
 const END = `
 cd "$1" 2>/dev/null || exit 0
 if [ -s pause ] && grep -qsF -- "--pid=$1/pid" "/proc/$(cat pause)/cmdline"; then kill -9 "$(cat pause)"; fi
-for path in pid ipc uts shm empty; do umount -l "$path" 2>/dev/null || true; done`;
+for name in pid ipc uts shm empty; do umount -l -- "$1/$name" 2>/dev/null || true; done`;
 
 /** Pods on this node: namespaces and files that their containers share. */
 export class Pods implements PodAdapter {
