@@ -103,7 +103,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
       log,
       systemdCgroups: systemdNode,
       nodeName: hostname(),
-      networkOf: (sandboxId, pod) => networkPath(networks, sandboxId, pod),
+      networkOf: (sandboxId, pod) => networkPath(networks, store, sandboxId, pod),
     });
   const streams = await StreamingServer.listen({
     address: config.streamAddr,
@@ -129,8 +129,9 @@ async function serve(config: Config, log: Logger): Promise<void> {
 
   // Recovery comes before the socket: a client must not see a list that misses what still runs.
   await images.recover();
-  await recoverSandboxNetworks(networks, store, log);
+  // What the adapter takes out of service needs no network any more.
   await adapter.recover();
+  await recoverSandboxNetworks(networks, store, log);
   const router = await openRouter(config, own, ownRecords(store), clock, log);
   try {
     const { backend } = router;

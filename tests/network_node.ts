@@ -5,6 +5,9 @@ import { NodeServer, prepareNode } from "../scripts/lab/node_server.ts";
 /** Where Debian has the CNI plugins. */
 export const PLUGINS = "/usr/lib/cni";
 
+/** Keeps pods in spite of a reboot. */
+export const PERSISTENCE = "--enable-pod-persistence";
+
 /** A rule or chain of iptables that is a pod's: by its address, or by the digest of its id in the chain's name. */
 const POD_RULE = /10[.]92[.]0[.]|fd92::|CNI-(DN-|SN-)?[0-9a-f]{20}/;
 
@@ -43,7 +46,7 @@ export class NetworkNode {
         "--enable-pod-network",
         `--network-conf-dir=${this.confDir}`,
         `--network-bin-dir=${binDir}`,
-        "--enable-pod-persistence",
+        PERSISTENCE,
         ...flags,
       ],
     });

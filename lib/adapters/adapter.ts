@@ -187,7 +187,10 @@ export interface Adapter {
 
   conditions(): AdapterCondition[];
 
-  /** Finds running workloads again. Resolves when all were looked at, or could not be within a bounded time. */
+  /**
+   * Finds running workloads again, and takes pods out of service that can have no containers any more. Resolves when all
+   * were looked at, or could not be within a bounded time.
+   */
   recover(): Promise<void>;
 
   close(): Promise<void>;

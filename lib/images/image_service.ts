@@ -44,6 +44,8 @@ export class ImageService {
   readonly #pulls = new Semaphore(MAX_CONCURRENT_PULLS);
   readonly #names = new KeyedMutex();
   readonly #builds = new KeyedMutex();
+  /** Images whose files are needed by what has no record yet. */
+  readonly #holds = new Set<{ imageId: string }>();
 
   constructor(
     readonly directory: string,
@@ -248,6 +250,26 @@ export class ImageService {
     return image;
   }
 
+  /**
+   * Runs `work`, which makes a container of images. The files of those that it requires stay until it has ended, also
+   * when RemoveImage comes meanwhile, and after that because of the container's record.
+   */
+  async using<T>(work: (require: (name: string) => ImageRecord) => Promise<T>): Promise<T> {
+    const holds: { imageId: string }[] = [];
+    try {
+      return await work((name) => {
+        const image = this.require(name);
+        const hold = { imageId: image.id };
+        holds.push(hold);
+        this.#holds.add(hold);
+        return image;
+      });
+    } finally {
+      for (const hold of holds) this.#holds.delete(hold);
+      this.collectUnused();
+    }
+  }
+
   /** RemoveImage by a name or the id: with all its names; idempotent (api.proto). */
   remove(name: string): void {
     const image = this.#find(name);
@@ -258,7 +280,8 @@ export class ImageService {
 
   /** Deletes the files of removed images that no container needs any more. */
   collectUnused(): void {
-    const used = new Set(this.store.containers.all().map((container) => container.imageId));
+    const users = [...this.store.containers.all(), ...this.#holds];
+    const used = new Set(users.map(({ imageId }) => imageId));
     for (const image of this.store.images.all()) {
       if (!image.removed || used.has(image.id)) continue;
       this.store.images.delete(image.id);

@@ -117,6 +117,26 @@ test("remove() keeps the file while a container uses it", async ({ images, store
   assertEquals([store.images.all(), files()], [[], []]);
 });
 
+test("using() keeps the file of an image that is removed meanwhile, until it has ended", async (pool) => {
+  const { images, store, pull, files } = pool;
+  await pull("perl");
+  const use = (store: () => void) =>
+    images.using(async (require) => {
+      const { id } = require("perl");
+      images.remove("perl");
+      assertEquals([id, files()], [A, [SIF_A]]);
+      store();
+      return await Promise.resolve(id);
+    });
+  assertEquals(await use(() => store.containers.put(containerRecord({ imageId: A }))), A);
+  assertEquals(files(), [SIF_A]);
+  store.containers.delete("c1");
+  images.collectUnused();
+  await pull("perl");
+  assertEquals([await use(() => {}), files()], [A, []]);
+  await assertRejects(() => use(() => {}), CriError, "pull it first");
+});
+
 test("pull() takes a removed image up again while its file is still there", async (pool) => {
   const { images, store, puller, pull, files } = pool;
   await pull("perl");

@@ -10,6 +10,8 @@ const STANDS_MS = 1_000;
 export class Readiness {
   #asking: Promise<NetworkReadiness> | undefined;
   #askedAtMs = -Infinity;
+  /** Whether plugins are being asked: one that hangs takes seconds, and is not asked again meanwhile. */
+  #isLooking = false;
   /** The configuration whose plugins are known to speak its version. */
   #verified = "";
 
@@ -19,11 +21,13 @@ export class Readiness {
     readonly clock: Clock,
   ) {}
 
-  /** Asks, or tells what was found a second ago at most. */
+  /** Asks, or tells what was found a second ago at most, or is about to be found. */
   async ask(): Promise<NetworkReadiness> {
-    if (this.#asking === undefined || this.clock.now() - this.#askedAtMs >= STANDS_MS) {
+    const isStale = this.clock.now() - this.#askedAtMs >= STANDS_MS;
+    if (this.#asking === undefined || isStale && !this.#isLooking) {
       this.#askedAtMs = this.clock.now();
-      this.#asking = this.#look();
+      this.#isLooking = true;
+      this.#asking = this.#look().finally(() => this.#isLooking = false);
     }
     return await this.#asking;
   }

@@ -1,5 +1,6 @@
 import { CriError } from "../base/error.ts";
-import type { CreateContainerRequest } from "../cri/api.generated.ts";
+import type { ContainerConfig, CreateContainerRequest } from "../cri/api.generated.ts";
+import type { ContainerRecord, ImageRecord, SandboxRecord } from "../store/records.ts";
 import { configDigest } from "./config_digest.ts";
 import { requireById } from "./lookup.ts";
 import { newId, type Runtime } from "./runtime.ts";
@@ -52,30 +53,45 @@ export async function createContainer(
           "that attempt with another configuration; remove it or count the attempt up.",
       );
     }
-    const image = runtime.images.require(config.image?.image ?? "");
-    const id = newId();
-    const workload = await runtime.adapter.prepareContainer({
-      id,
-      sandboxId: sandbox.id,
-      sandbox: sandbox.config,
-      config,
-      image,
+    return await runtime.images.using(async (require) => {
+      const image = require(config.image?.image ?? "");
+      return await makeContainer(runtime, { sandbox, config, image, digest });
     });
-    // RemoveImage may have come meanwhile; from here on the container holds the image's file.
-    runtime.images.require(image.id);
-    runtime.store.containers.put({
-      id,
-      sandboxId: sandbox.id,
-      config: {
-        ...config,
-        envs: config.envs.map(({ key }) => ({ key, value: new Uint8Array() })),
-      },
-      configDigest: digest,
-      imageId: image.id,
-      createdAtMs: runtime.clock.now(),
-      state: { phase: "created" },
-      workload,
-    });
-    return id;
   });
+}
+
+async function makeContainer(
+  { adapter, store, clock }: Runtime,
+  { sandbox, config, image, digest }: {
+    sandbox: SandboxRecord;
+    config: ContainerConfig;
+    image: ImageRecord;
+    digest: string;
+  },
+): Promise<string> {
+  const id = newId();
+  const sandboxId = sandbox.id;
+  const request = { id, sandboxId, sandbox: sandbox.config, config, image };
+  const workload = await adapter.prepareContainer(request);
+  const record: ContainerRecord = {
+    id,
+    sandboxId,
+    config: {
+      ...config,
+      envs: config.envs.map(({ key }) => ({ key, value: new Uint8Array() })),
+    },
+    configDigest: digest,
+    imageId: image.id,
+    createdAtMs: clock.now(),
+    state: { phase: "created" },
+    workload,
+  };
+  try {
+    store.containers.put(record);
+  } catch (error) {
+    // As on a full disk. What cannot be removed now, the next server removes.
+    await adapter.removeContainer(record, new AbortController().signal).catch(() => {});
+    throw error;
+  }
+  return id;
 }

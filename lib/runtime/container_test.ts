@@ -60,6 +60,34 @@ for (const [config, code, words] of REFUSED) {
     }));
 }
 
+Deno.test("createContainer() makes the container when its image is removed meanwhile", () =>
+  withRuntime(async ({ runtime, adapter, store }) => {
+    const pod = await runPodSandbox(runtime, sandboxRequest(), NEVER);
+    adapter.prepareContainer = () => {
+      runtime.images.remove("perl");
+      return Promise.resolve({});
+    };
+    const id = await createContainer(runtime, containerRequest(pod));
+    assertEquals(store.containers.get(id)?.imageId, IMAGE_ID);
+    await removeContainer(runtime, id, NEVER);
+    assertEquals(store.images.all(), []);
+  }));
+
+Deno.test("createContainer() lets what was prepared be removed when no record can be written", () =>
+  withRuntime(async ({ runtime, adapter, store }) => {
+    const pod = await runPodSandbox(runtime, sandboxRequest(), NEVER);
+    store.containers.put = () => {
+      throw new Error("database or disk is full");
+    };
+    await assertRejects(
+      () => createContainer(runtime, containerRequest(pod)),
+      Error,
+      "disk is full",
+    );
+    const [prepared, removed] = adapter.calls;
+    assertEquals(removed, prepared?.replace("prepare", "remove"));
+  }));
+
 Deno.test("createContainer() leaves nothing when the sandbox or image is missing or the adapter refuses", () =>
   withRuntime(async ({ runtime, adapter, store }) => {
     const pod = await runPodSandbox(runtime, sandboxRequest(), NEVER);

@@ -12,16 +12,34 @@ export function hasOwnNetwork(config: PodSandboxConfig): boolean {
 /**
  * The namespace of a pod's own network, as a path; undefined for a pod in the node's network.
  * @throws CriError UNAVAILABLE when the pod's own is not there: after a reboot it is made anew, and a container in the
- * node's meanwhile would stay there for its life.
+ * node's meanwhile would stay there for its life. FAILED_PRECONDITION when the pod was made with the other choice of
+ * --enable-pod-network than this server has.
  */
 export function networkPath(
   networks: PodNetworks | undefined,
+  { networkAttachments, sandboxes }: Pick<Store, "networkAttachments" | "sandboxes">,
   sandboxId: string,
   config: PodSandboxConfig,
 ): string | undefined {
-  if (networks === undefined || !hasOwnNetwork(config)) return undefined;
-  const network = networks.of(sandboxId);
+  if (!hasOwnNetwork(config)) return undefined;
+  const network = networks?.of(sandboxId);
   if (network !== undefined) return network.netnsPath;
+  const isAttached = networkAttachments.get(sandboxId) !== undefined;
+  if (networks === undefined && isAttached) {
+    throw new CriError(
+      "FAILED_PRECONDITION",
+      `The pod ${sandboxId} has a network of its own, which only a server with --enable-pod-network can use: ` +
+        "start it so, or remove the pod.",
+    );
+  }
+  if (networks === undefined) return undefined;
+  if (!isAttached && sandboxes.get(sandboxId) !== undefined) {
+    throw new CriError(
+      "FAILED_PRECONDITION",
+      `The pod ${sandboxId} has no network of its own, as it was made without --enable-pod-network: remove it, ` +
+        "so that it is made anew with one.",
+    );
+  }
   throw new CriError(
     "UNAVAILABLE",
     `The pod ${sandboxId} has no network at present: it is made anew as soon as the node's network can be used; try again.`,

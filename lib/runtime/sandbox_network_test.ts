@@ -3,6 +3,7 @@ import { CriError } from "../base/error.ts";
 import { createLogger } from "../base/log.ts";
 import { NamespaceMode, PodSandboxConfig } from "../cri/api.generated.ts";
 import type { PodNetwork, PodNetworks, WantedSandboxes } from "../network/pod_networks.ts";
+import { sandboxRecord } from "../store/test_store.ts";
 import { runtimeHandlers } from "./handlers.ts";
 import { networkPath, recoverSandboxNetworks } from "./sandbox_network.ts";
 import { removePodSandbox } from "./sandbox_remove.ts";
@@ -195,16 +196,31 @@ Deno.test("recoverSandboxNetworks() warns of networks that nobody will remove", 
     assertEquals([lines.length, lines[0]?.includes("--enable-pod-network")], [1, true]);
   }));
 
-Deno.test("networkPath() never takes the node's network for a pod that must have its own", async () => {
-  const networks = new TestNetworks();
-  const own = PodSandboxConfig.fromPartial({});
-  const onNode = PodSandboxConfig.fromPartial({
-    linux: { securityContext: { namespaceOptions: { network: NamespaceMode.NODE } } },
-  });
-  const error = assertThrows(() => networkPath(networks, "s1", own), CriError, "no network");
-  assertEquals(error.code, "UNAVAILABLE");
-  await networks.attach("s1", own);
-  assertEquals(networkPath(networks, "s1", own), "/ns/s1");
-  assertEquals(networkPath(networks, "s1", onNode), undefined);
-  assertEquals(networkPath(undefined, "s1", own), undefined);
-});
+Deno.test("networkPath() never takes the node's network for a pod that must have its own", () =>
+  withNetworks(async ({ networks, store }) => {
+    const own = PodSandboxConfig.fromPartial({});
+    const onNode = PodSandboxConfig.fromPartial({
+      linux: { securityContext: { namespaceOptions: { network: NamespaceMode.NODE } } },
+    });
+    const path = (config: PodSandboxConfig) => networkPath(networks, store, "s1", config);
+    const refused = (served: PodNetworks | undefined, code: string, words: string) => {
+      const error = assertThrows(() => networkPath(served, store, "s1", own), CriError, words);
+      assertEquals(error.code, code);
+    };
+    assertEquals(networkPath(undefined, store, "s1", own), undefined);
+    store.sandboxes.put(sandboxRecord({ id: "s1" }));
+    refused(networks, "FAILED_PRECONDITION", "it was made without --enable-pod-network: remove it");
+    store.networkAttachments.put({
+      id: "s1",
+      phase: "namespace",
+      netnsPath: "/ns/s1",
+      addresses: [],
+      attachment: {},
+    });
+    refused(networks, "UNAVAILABLE", "no network at present");
+    refused(undefined, "FAILED_PRECONDITION", "only a server with --enable-pod-network can use");
+    await networks.attach("s1", own);
+    assertEquals([path(own), path(onNode)], ["/ns/s1", undefined]);
+    refused(undefined, "FAILED_PRECONDITION", "only a server with --enable-pod-network can use");
+    assertEquals(networkPath(undefined, store, "s1", onNode), undefined);
+  }));

@@ -8,6 +8,7 @@ import { TestClock } from "../base/test_clock.ts";
 import { parseInvocation } from "../config/flags.ts";
 import { ContainerConfig, CreateContainerRequest, PodSandboxConfig } from "../cri/api.generated.ts";
 import type { ImageService } from "../images/image_service.ts";
+import type { ImageRecord } from "../store/records.ts";
 import { imageRecord, type TestStore } from "../store/test_store.ts";
 import { createContainer } from "./container_create.ts";
 import { startContainer } from "./container_start.ts";
@@ -116,7 +117,7 @@ export class MortalNode implements AsyncDisposable {
         createLogger({ threshold: "error", write: () => {} }),
       ),
       images: {
-        require: () => this.#image,
+        using: (work: (require: () => ImageRecord) => Promise<string>) => work(() => this.#image),
         collectUnused: () => {},
       } as unknown as ImageService,
       streams: TEST_STREAMS,

@@ -50,10 +50,13 @@ export interface RunningHost {
 const START_TIMEOUT_MS = 30_000;
 const STOP_TIMEOUT_MS = 20_000;
 
+/** More than all hosts of a few labs mount images at once. */
+const LOOP_DEVICES = 32;
+
 /** A device node: name, type, major, minor (Linux's admin-guide/devices.txt), mode. */
 type Device = [string, string, number, number, string];
 
-/** Device nodes of every host. */
+/** Those of every host. */
 const DEVICES: Device[] = [
   ["null", "c", 1, 3, "666"],
   ["zero", "c", 1, 5, "666"],
@@ -65,8 +68,11 @@ const DEVICES: Device[] = [
   // Everyone may mount by FUSE, as Debian's udev rules have it: squashfuse needs it.
   ["fuse", "c", 10, 229, "666"],
   ["loop-control", "c", 10, 237, "600"],
-  // Apptainer locks the first that is free before it makes it, and hosts of other labs share them.
-  ...Array.from({ length: 64 }, (_, index): Device => [`loop${index}`, "b", 7, index, "600"]),
+  // Apptainer makes what it misses, but not the one whose lock it takes; other hosts may have the first ones in use.
+  ...Array.from(
+    { length: LOOP_DEVICES },
+    (_, number): Device => [`loop${number}`, "b", 7, number, "600"],
+  ),
 ];
 
 /** The folder of a host's root on the machine. */

@@ -9,57 +9,11 @@ import {
   type PodSandboxConfig,
   SecurityProfile_ProfileType,
 } from "../../lib/cri/api.generated.ts";
-import { Lab } from "../../scripts/lab/lab.ts";
-import { NodeServer, prepareNode } from "../../scripts/lab/node_server.ts";
-import { CriClient, IMAGE, type Pod } from "../cri_client.ts";
+import { prepareNode } from "../../scripts/lab/node_server.ts";
+import { lab, logged, onNode } from "../on_node.ts";
 import { randomSource, seedFor } from "../../wasm/test_random.ts";
 
-const lab = new Lab();
 Deno.test.beforeAll(() => prepareNode(lab, () => {}));
-
-/** A server of a test's own, whose containers must leave nothing on the node. */
-async function onNode(
-  use: (test: { server: NodeServer; client: CriClient }) => Promise<void>,
-): Promise<void> {
-  const server = new NodeServer(lab, { name: "on-node", flags: ["--adapter-name", "singularity"] });
-  await server.forget();
-  await server.start();
-  const client = new CriClient(lab.path("knode", server.socketPath));
-  try {
-    await client.call("pullImage", { image: { image: IMAGE } });
-    const before = await leftovers(server);
-    await use({ server, client });
-    for (const podSandboxId of await client.pods({})) {
-      await client.call("removePodSandbox", { podSandboxId });
-    }
-    // Images stay mounted for a moment, and no longer than the server runs.
-    await server.stop();
-    assertEquals(await leftovers(server), before);
-  } finally {
-    client.close();
-    await server.stop();
-  }
-}
-
-/** What the log holds of one stream: its lines put together again as the program wrote them. */
-async function logged({ config }: Pod, stream: "stdout" | "stderr"): Promise<string> {
-  const log = await Deno.readTextFile(lab.path("knode", `${config.logDirectory}/main.log`));
-  return log.split("\n").slice(0, -1).map((line) => {
-    const [, time, of, tag, text = ""] = /^(\S+) (\S+) ([FP]) (.*)$/s.exec(line) ?? [];
-    assert(time !== undefined, `a line of another form: ${line}`);
-    return of === stream ? text + (tag === "F" ? "\n" : "") : "";
-  }).join("");
-}
-
-/** What a server's containers have left on the node; the same before and after. */
-async function leftovers(server: NodeServer): Promise<string> {
-  const script = `ls -A "$1/containers" "$1/images" "$1/output" "$2/pods" "$2/containers" "$2/crun"
-grep -cF -e "$1/" -e "$2/" /proc/mounts
-ls -d /sys/fs/cgroup/*/multicri/*/ 2>/dev/null
-pgrep -f '^multicri: container|^pause$' || true`;
-  const argv = ["sh", "-c", script, "sh", server.rootDir, server.stateDir];
-  return (await lab.exec("knode", argv)).stdout;
-}
 
 Deno.test("a program's output and end are told exactly", () =>
   onNode(async ({ client }) => {
@@ -272,4 +226,47 @@ Deno.test("a container whose command is not there has the code of a failed start
     const { state, exitCode, reason, message } = await client.status(id);
     assertEquals([state, exitCode, reason], [ContainerState.CONTAINER_EXITED, 128, "StartError"]);
     assertMatch(message, /\/no\/such/);
+  }));
+
+Deno.test("a container tells what it uses, and that it was killed for memory", () =>
+  onNode(async ({ client }) => {
+    const pod = await client.runPod();
+    const resources = { memoryLimitInBytes: BigInt(32 * 1024 * 1024) };
+    const script = "trap 'exit 3' TERM; tail -c 20000000 /dev/zero & sleep 1000 & wait";
+    const small = await client.create(pod, script, { linux: { resources } });
+    await client.call("startContainer", { containerId: small });
+    for (;;) {
+      const { stats } = await client.call("containerStats", { containerId: small });
+      if ((stats?.memory?.workingSetBytes?.value ?? 0n) > 0n) break;
+      await delay(100);
+    }
+    await client.call("stopContainer", { containerId: small, timeout: 10n });
+    const metadata = { name: "greedy", attempt: 0 };
+    const greedy = await client.create(pod, "exec tail /dev/zero", {
+      metadata,
+      linux: { resources },
+    });
+    await client.call("startContainer", { containerId: greedy });
+    const ends = [await client.status(small), await client.exited(greedy)];
+    assertEquals(ends.map(({ exitCode, reason }) => [exitCode, reason]), [
+      [3, "Error"],
+      [137, "OOMKilled"],
+    ]);
+  }));
+
+Deno.test("a pod's shared memory stays when other pods come and go", () =>
+  onNode(async ({ client }) => {
+    const { pod, id } = await client.runContainer("sleep 1000");
+    const cmd = ["/bin/sh", "-c", "echo kept >/dev/shm/file"];
+    await client.call("execSync", { containerId: id, cmd });
+    const onNode = { securityContext: { namespaceOptions: { ipc: NamespaceMode.NODE } } };
+    for (const linux of [onNode, {}, onNode]) {
+      const { id } = await client.runPod(client.podConfig({ linux }));
+      await client.call("removePodSandbox", { podSandboxId: id });
+    }
+    await client.call("stopContainer", { containerId: id, timeout: 0n });
+    const changes = { metadata: { name: "later", attempt: 0 }, logPath: "later.log" };
+    const later = await client.create(pod, "exec grep -q kept /dev/shm/file", changes);
+    await client.call("startContainer", { containerId: later });
+    assertEquals((await client.exited(later)).exitCode, 0);
   }));

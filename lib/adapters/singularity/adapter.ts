@@ -96,7 +96,10 @@ export class SingularityAdapter implements Adapter {
   }
 
   async reopenLog(id: string): Promise<void> {
-    await this.#containers.require(id).log.reopen();
+    const container = this.#containers.require(id);
+    await container.log.reopen();
+    // What waits for room goes on now.
+    container.touch();
   }
 
   async updateResources(container: ContainerRecord, { after }: ResourceChange): Promise<void> {
@@ -115,13 +118,13 @@ export class SingularityAdapter implements Adapter {
     signal: AbortSignal,
   ): Promise<ExecResult> {
     const command = this.#command(id, argv, timeoutMs);
-    return await execSync(this.means.processes, this.#runtime, command, signal);
+    return await execSync(this.means, this.#runtime, command, signal);
   }
 
   openExec(id: string, argv: readonly string[], tty: boolean): Promise<CommandRunner> {
     const command = this.#command(id, argv, 0);
     return Promise.resolve((streams, gone) =>
-      execStream(this.means.processes, this.#runtime, command, tty, streams, gone)
+      execStream(this.means, this.#runtime, command, tty, streams, gone)
     );
   }
 
@@ -137,15 +140,15 @@ export class SingularityAdapter implements Adapter {
   }
 
   async openPortForward(ids: readonly string[]): Promise<PortForwarder> {
-    const { store, processes, networkOf } = this.means;
+    const { store, networkOf } = this.means;
     const sandboxId = store.containers.get(ids[0] ?? "")?.sandboxId ?? "";
     const sandbox = store.sandboxes.get(sandboxId);
     if (sandbox === undefined) throw new CriError("NOT_FOUND", "The pod of the port is gone.");
-    return await Promise.resolve(portForwarder(processes, networkOf(sandboxId, sandbox.config)));
+    return await Promise.resolve(portForwarder(this.means, networkOf(sandboxId, sandbox.config)));
   }
 
   async measure(): Promise<void> {
-    await this.#usages.measure(() => this.#containers.cgroups());
+    await this.#usages.measure(() => this.#containers.cgroupLists());
   }
 
   usage(id: string): ContainerUsage | undefined {
@@ -179,6 +182,11 @@ export class SingularityAdapter implements Adapter {
   async recover(): Promise<void> {
     const { store, log } = this.means;
     await this.#containers.recover();
+    for (const { id, state } of store.sandboxes.all()) {
+      if (state === "notready" || await this.pods.isWhole(id)) continue;
+      log.info("A pod is out of service, as after a reboot", { sandbox: id });
+      store.sandboxes.update(id, (record) => ({ ...record, state: "notready" }));
+    }
     await this.pods.removeUnknown(new Set(store.sandboxes.all().map(({ id }) => id)))
       .catch((error) => {
         log.error("Cannot remove what is left of earlier pods", { error: messageOf(error) });

@@ -5,7 +5,7 @@ import { promisify } from "node:util";
 import type { Clock } from "../../base/clock.ts";
 import type { CommandStreams } from "../../streaming/process.ts";
 import { inputFrame } from "../steps/frames.ts";
-import { readPiece } from "./output.ts";
+import { readPiece, sizeOf } from "./output.ts";
 import type { RunningContainer } from "./running_container.ts";
 
 /** A frame goes into the pipe whole, since several clients may be attached (PIPE_BUF, pipe(7)). */
@@ -32,8 +32,8 @@ export async function attach(
     ? passInput(`${container.files}.stdin`, clock, streams, either).catch(() => {})
     : Promise.resolve();
   const offsets = {
-    stdout: await sizeOf(container, "stdout"),
-    stderr: await sizeOf(container, "stderr"),
+    stdout: await sizeOf(`${container.files}.stdout`),
+    stderr: await sizeOf(`${container.files}.stderr`),
   };
   const stopKeeping = container.keepFor(offsets);
   try {
@@ -60,10 +60,6 @@ export async function attach(
     await streams.resizes.return?.();
     await input;
   }
-}
-
-async function sizeOf({ files }: RunningContainer, stream: "stdout" | "stderr"): Promise<number> {
-  return await Deno.stat(`${files}.${stream}`).then(({ size }) => size, () => 0);
 }
 
 /** Writes frames into the pipe that the supervisor reads. */

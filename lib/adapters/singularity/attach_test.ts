@@ -26,6 +26,7 @@ for (const hasPipe of [true, false]) {
       clock,
       createLogger({ threshold: "error", write: () => {} }),
       () => Promise.resolve(true),
+      () => Promise.resolve(),
       () => {},
     );
     let looks = 0;

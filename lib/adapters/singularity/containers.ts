@@ -1,6 +1,7 @@
 import { basename, join } from "@std/path";
 import { CriError, messageOf } from "../../base/error.ts";
 import { ContainerLog } from "../../logs/container_log.ts";
+import { ROTATION_WAIT_MS } from "../../logs/full_log.ts";
 import {
   beginStart,
   type ContainerState,
@@ -15,14 +16,14 @@ import type { OciResources, OciSpec } from "./bundle/oci_spec.ts";
 import type { NodeMeans } from "./means.ts";
 import type { OciRuntime } from "./oci_runtime.ts";
 import { type NodeWorkload, type PreparePlace, removeBundle } from "./prepare.ts";
-import { RunningContainer, UNSEEN_EXIT_CODE } from "./running_container.ts";
+import { isSupervised, RunningContainer } from "./running_container.ts";
 import { awaitHandler, stopSignal } from "./stop_signal.ts";
 import { hasInput, startSupervised } from "./supervisor.ts";
 
 /** So long a program may take until it handles the signal that is to end it. */
 const YOUNG_MS = 3_000;
-/** A killed program ends at once; its output may take as long as its drain, and a loaded node longer. */
-const KILL_WAIT_MS = 30_000;
+/** A killed program ends at once; its output may take as long as its drain, a loaded node longer, and a full log waits. */
+const KILL_WAIT_MS = 30_000 + ROTATION_WAIT_MS;
 /** A supervisor that was started just before this process died needs this long to start its container. */
 const LATE_START_MS = 2_000;
 
@@ -133,29 +134,27 @@ export class Containers {
     await Deno.writeTextFile(path, JSON.stringify(spec), { mode: 0o600 });
   }
 
-  /** The cgroups of running containers, by their ids. */
-  cgroups(): ReadonlyMap<string, string> {
-    return new Map([...this.#running.keys()].flatMap((id) => {
-      const workload = this.means.store.containers.get(id)?.workload as NodeWorkload | undefined;
-      return workload === undefined ? [] : [[id, workload.cgroupsPath]];
-    }));
+  /** The files that list the cgroups of running containers, by their ids. */
+  cgroupLists(): ReadonlyMap<string, string> {
+    const { places } = this.place;
+    return new Map(
+      [...this.#running.keys()].map((id) => [id, join(places.container(id).bundle, "cgroups")]),
+    );
   }
 
   /** Takes up what runs, and removes what has no record. */
   async recover(): Promise<void> {
     const { store, clock, log } = this.means;
+    const late: ContainerRecord[] = [];
     for (const container of store.containers.all()) {
       this.place.imageRoots.adopt(container.imageId, container.id);
       const { phase } = container.state;
       if (phase !== "starting" && phase !== "running") continue;
-      try {
-        await this.#takeUp(container);
-      } catch (error) {
-        log.error("Cannot take up a container again", {
-          container: container.id,
-          error: messageOf(error),
-        });
-      }
+      if (!await this.#takeUp(container)) late.push(container);
+    }
+    if (late.length > 0) await clock.sleep(LATE_START_MS);
+    for (const container of late) {
+      if (!await this.#takeUp(container)) this.#change(container.id, undoStart);
     }
     const { bundles, layers, files } = this.place.places.folders;
     const left = new Set([...await this.runtime.list()]);
@@ -183,44 +182,46 @@ export class Containers {
     await Promise.all([...this.#running.values()].map((running) => running.close()));
   }
 
-  /** Follows a container whose supervisor may have ended meanwhile. */
-  async #takeUp(container: ContainerRecord): Promise<void> {
-    const { clock } = this.means;
-    const { id, state } = container;
-    const isThere = async () =>
-      await this.runtime.state(id) !== undefined || await this.#hasEnd(id);
-    if (!await isThere()) {
-      await clock.sleep(LATE_START_MS);
-      if (!await isThere()) {
-        if (state.phase === "starting") return this.#change(id, undoStart);
-        return this.#change(id, (before) =>
-          markExited(before, {
-            finishedAtMs: clock.now(),
-            exitCode: UNSEEN_EXIT_CODE,
-            reason: "Unknown",
-            message: "It ended while nobody saw it, as in a crash of the node.",
-          }));
-      }
+  /** Follows a container that has been begun; false for one of which there is nothing (yet). */
+  async #takeUp(container: ContainerRecord): Promise<boolean> {
+    try {
+      if (!await this.#isBegun(container)) return false;
+    } catch (error) {
+      this.means.log.error("Cannot take up a container again", {
+        container: container.id,
+        error: messageOf(error),
+      });
+      return true;
     }
     const running = this.#follower(container);
-    this.#running.set(id, running);
-    this.#change(id, (before) => markRunning(before, clock.now()));
+    this.#running.set(container.id, running);
+    this.#change(container.id, (before) => markRunning(before, this.means.clock.now()));
     running.follow();
+    return true;
+  }
+
+  async #isBegun({ id, state }: ContainerRecord): Promise<boolean> {
+    const { files } = this.place.places.container(id);
+    // What ran before has output and an end, whatever is left of it.
+    return state.phase === "running" || await isSupervised(files) || await this.#hasEnd(id) ||
+      await this.runtime.state(id) !== undefined;
   }
 
   #follower({ id, sandboxId, config }: ContainerRecord): RunningContainer {
     const { store, clock, log } = this.means;
     const folder = store.sandboxes.get(sandboxId)?.config.logDirectory ?? "";
     const path = config.logPath === "" || folder === "" ? "" : join(folder, config.logPath);
-    const { maxLogBytes } = this.means.config;
+    const { maxLogBytes, jobLogLines } = this.means.config;
+    const containerLog = new ContainerLog(id, path, store.logPositions, clock, maxLogBytes);
     return new RunningContainer(
       id,
       this.place.places.container(id).files,
-      new ContainerLog(id, path, store.logPositions, clock, maxLogBytes),
+      containerLog,
       this.place.node,
       clock,
       log,
       async () => await this.runtime.isRunning(id),
+      async (message) => jobLogLines ? await containerLog.note(message) : undefined,
       (end) => {
         this.#running.delete(id);
         this.#change(id, (state) => markExited(state, end));

@@ -1,7 +1,6 @@
 import { join } from "@std/path";
 import { concat } from "@std/bytes/concat";
 import { CriError } from "../../base/error.ts";
-import type { ProcessStarter } from "../../executors/local_process.ts";
 import type { CommandStreams } from "../../streaming/process.ts";
 import type { ExecResult } from "../adapter.ts";
 import { MAX_EXEC_OUTPUT_BYTES } from "../steps/frames.ts";
@@ -12,7 +11,7 @@ import type { OciSpec } from "./bundle/oci_spec.ts";
 import execProgram from "./exec_in_container.pl" with { type: "text" };
 import type { OciRuntime } from "./oci_runtime.ts";
 import runProgram from "./run_program.pl" with { type: "text" };
-import { type NodeStepEnd, runNodeStep } from "./step.ts";
+import { type NodeStepEnd, runNodeStep, type StepMeans } from "./step.ts";
 
 const PROGRAM = nodeProgram + stepProgram + terminalProgram + runProgram + execProgram;
 
@@ -22,7 +21,7 @@ export interface NodeCommand {
   /** The folder of its bundle. */
   bundle: string;
   argv: readonly string[];
-  /** From the command's first moment; 0: as long as it likes. */
+  /** Of the command, and before that of its start, which a container that hangs holds; 0: as long as it likes. */
   timeoutMs: number;
 }
 
@@ -31,14 +30,14 @@ export interface NodeCommand {
  * @throws CriError as `Adapter.execSync`.
  */
 export async function execSync(
-  processes: ProcessStarter,
+  means: StepMeans,
   runtime: OciRuntime,
   command: NodeCommand,
   signal: AbortSignal,
 ): Promise<ExecResult> {
   const stdout: Uint8Array[] = [];
   const stderr: Uint8Array[] = [];
-  const end = await runCommand(processes, runtime, command, "none", undefined, signal, (frame) => {
+  const end = await runCommand(means, runtime, command, "none", undefined, signal, (frame) => {
     if (frame.kind === "stdout") stdout.push(frame.bytes);
     else if (frame.kind === "stderr") stderr.push(frame.bytes);
   });
@@ -47,7 +46,7 @@ export async function execSync(
 
 /** Runs a command with a client's streams; resolves with its exit code. @throws CriError as `execSync`. */
 export async function execStream(
-  processes: ProcessStarter,
+  means: StepMeans,
   runtime: OciRuntime,
   command: NodeCommand,
   tty: boolean,
@@ -55,7 +54,7 @@ export async function execStream(
   signal: AbortSignal,
 ): Promise<number> {
   const stdio = tty ? "tty" : "pipe";
-  const end = await runCommand(processes, runtime, command, stdio, streams, signal, (frame) => {
+  const end = await runCommand(means, runtime, command, stdio, streams, signal, (frame) => {
     if (frame.kind === "stdout") return streams.stdout(frame.bytes);
     if (frame.kind === "stderr") return streams.stderr(frame.bytes);
   });
@@ -63,7 +62,7 @@ export async function execStream(
 }
 
 async function runCommand(
-  processes: ProcessStarter,
+  means: StepMeans,
   runtime: OciRuntime,
   { containerId, bundle, argv, timeoutMs }: NodeCommand,
   stdio: "none" | "pipe" | "tty",
@@ -83,7 +82,7 @@ async function runCommand(
   await Deno.writeTextFile(files, JSON.stringify(process), { mode: 0o600 });
   try {
     return await runNodeStep(
-      processes,
+      means,
       {
         verb: `run a command in the container ${containerId}`,
         program: PROGRAM,

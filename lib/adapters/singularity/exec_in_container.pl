@@ -7,7 +7,7 @@
 my ($stdio, $timeout_ms, $max_output, $process, $socket, $id, @crun) = @request;
 
 become_subreaper() or fail('node', "no subreaper can be made: $!");
-my ($null, $stdin, $stdout, $stderr, $sink, %source, $console);
+my ($null, $stdin, $stdout, $stderr, $sink, %source, $console, $starting);
 open $null, '+<', '/dev/null' or fail('node', "/dev/null cannot be opened: $!");
 ($stdin, $stdout, $stderr) = ($null, $null, $null);
 my @exec = ('--log', "$process.log", 'exec', '--detach', '--process', $process, '--pid-file', "$process.pid");
@@ -20,13 +20,13 @@ eval {
     ($source{e}, $stderr) = pipe_pair();
     ($stdin, $sink) = pipe_pair() if $stdio eq 'pipe';
   }
-  1;
+  $starting = start_crun($stdin, $stdout, $stderr, @crun, @exec, $id);
 } or fail('node', "$@");
-my $runs = run_crun($stdin, $stdout, $stderr, @crun, @exec, $id);
+my $runs = starts($starting);
 my $words = $runs ? '' : last_words("$process.log");
 my $terminal = $runs && $console ? take_handed_over($console, $socket) : undef;
 my $child = $runs ? id_in("$process.pid") : undef;
-unlink $process, map { "$process.$_" } qw(log pid);
+remove_files();
 fail('command', $words) if !$runs;
 fail('node', 'its process id is not known') if !defined $child;
 close $_ for grep { $_ != $null } $stdin, $stdout, $stderr;
@@ -41,6 +41,34 @@ relay(
   child => $child, timeout_ms => $timeout_ms, max_output => $max_output || undef, sources => \%source, sink => $sink,
   end_input => $stdio eq 'tty' ? sub { } : sub { close $_[0] },
 );
+
+# Waits until crun has left; true when the command runs. A container that is frozen, or whose image does not answer,
+# holds crun: it may take as long as the command, and not longer than somebody waits.
+sub starts {
+  my ($crun) = @_;
+  my $end = end_of($crun) // give_up('f', "node its start cannot be watched: $!");
+  my $deadline = $timeout_ms ? now() + $timeout_ms / 1000 : undef;
+  while (waitpid($crun, $WNOHANG) != $crun) {
+    my $readers = '';
+    vec($readers, fileno $_, 1) = 1 for $end, *STDIN;
+    my $count = select $readers, undef, undef, defined $deadline ? pause($timeout_ms / 1000, $deadline) : undef;
+    give_up('c', '') if $count > 0 && vec($readers, fileno STDIN, 1) && !take_input();
+    give_up('t', '') if defined $deadline && now() >= $deadline;
+  }
+  return $? == 0;
+}
+
+sub give_up {
+  my ($letter, $text) = @_;
+  kill_all(children_of($$));
+  remove_files();
+  frame($letter, $text);
+  finish();
+}
+
+sub remove_files {
+  unlink $process, $socket, map { "$process.$_" } qw(log pid);
+}
 
 # Those that kill_all of step.pl looks for.
 sub children_of {

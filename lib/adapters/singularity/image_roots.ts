@@ -49,7 +49,8 @@ export class ImageRoots {
       const idle = this.#idle.get(image.id);
       this.#idle.delete(image.id);
       idle?.abort();
-      if (users.size === 0 && idle === undefined) await this.#mount(image, bundle);
+      const isKept = users.size > 0 || idle !== undefined;
+      if (!isKept || !await isMounted(bundle)) await this.#mount(image, bundle);
       this.#users.set(image.id, users.add(containerId));
     });
     return join(bundle, "rootfs");
@@ -128,5 +129,15 @@ export class ImageRoots {
 
   async #unmount(bundle: string): Promise<void> {
     await this.node.script("unmount an image", UNMOUNT, [bundle]);
+  }
+}
+
+/** Whether an image is mounted and answers: a reboot takes it from containers that it had, and one in user space may die. */
+async function isMounted(bundle: string): Promise<boolean> {
+  try {
+    const [root, folder] = [await Deno.stat(join(bundle, "rootfs")), await Deno.stat(bundle)];
+    return root.dev !== folder.dev;
+  } catch {
+    return false;
   }
 }

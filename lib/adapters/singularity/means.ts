@@ -8,7 +8,8 @@ import type { Store } from "../../store/store.ts";
 
 /**
  * The network namespace that a pod has of its own, as a path; undefined for one in the node's network.
- * @throws CriError UNAVAILABLE when it must have one and has none (any more): the node's is not for it.
+ * @throws CriError UNAVAILABLE, FAILED_PRECONDITION when it must have one and has none (any more), or one that this server
+ * does not care for: the node's is not for it.
  */
 export type NetworkOf = (sandboxId: string, config: PodSandboxConfig) => string | undefined;
 

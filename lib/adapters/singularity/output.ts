@@ -3,6 +3,11 @@ import type { ContainerLog, LogStream } from "../../logs/container_log.ts";
 /** What is read at once. */
 const READ_BYTES = 1024 * 1024;
 
+/** The length of a file; 0 when it is not there. */
+export async function sizeOf(path: string): Promise<number> {
+  return await Deno.stat(path).then(({ size }) => size, () => 0);
+}
+
 /** Reads a piece of a file; empty behind its end, or when it is not there. */
 export async function readPiece(path: string, offset: number): Promise<Uint8Array> {
   try {

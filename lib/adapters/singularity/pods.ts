@@ -17,6 +17,9 @@ const LOWEST_PORT = "net.ipv4.ip_unprivileged_port_start";
 /** As other runtimes have it. */
 const SHM_BYTES = 64 * 1024 * 1024;
 
+/** What is mounted in a pod's folder, if the pod has it. */
+const MOUNTED: ReadonlySet<string> = new Set(["ipc", "pid", "shm", "uts"]);
+
 /**
  * Makes a pod's namespaces, each held by a mount of its file, the memory that its containers share, and its kernel
  * settings. $1 the folder, $2 the host name or nothing, $3 its network or nothing, $4 the namespaces to make, $5 the
@@ -49,15 +52,18 @@ case " $kinds " in
     unshare --pid="$1/pid" --fork --mount --kill-child sh -c "cd empty && exec perl -e \\"\\$PAUSE\\"" &
     echo $! >pause' sh "$folder" </dev/null >/dev/null 2>&1
   for try in 1 2 3 4 5 6 7 8 9 10; do mountpoint -q pid && break; sleep 0.05; done
-  umount -l empty
+  umount -l "$folder/empty"
   mountpoint -q pid ;;
 esac`;
 
-/** Ends a pod's first process and lets go of its namespaces; what is not there does not matter. */
+/**
+ * Ends a pod's first process and lets go of its namespaces; what is not there does not matter. umount(8) takes a name that
+ * is no whole path for the source of a mount too, which may be another pod's.
+ */
 const END = `
 cd "$1" 2>/dev/null || exit 0
 if [ -s pause ] && grep -qsF -- "--pid=$1/pid" "/proc/$(cat pause)/cmdline"; then kill -9 "$(cat pause)"; fi
-for path in pid ipc uts shm empty; do umount -l "$path" 2>/dev/null || true; done`;
+for name in pid ipc uts shm empty; do umount -l -- "$1/$name" 2>/dev/null || true; done`;
 
 /** Pods on this node: namespaces and files that their containers share. */
 export class Pods implements PodAdapter {
@@ -120,6 +126,22 @@ export class Pods implements PodAdapter {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
     });
     this.#stopped.delete(id);
+  }
+
+  /** Whether a pod still has what its containers share, which goes with a reboot. */
+  async isWhole(id: string): Promise<boolean> {
+    const folder = this.places.pod(id);
+    try {
+      const { dev } = await Deno.lstat(folder);
+      for await (const { name } of Deno.readDir(folder)) {
+        if (!MOUNTED.has(name)) continue;
+        if ((await Deno.lstat(join(folder, name))).dev === dev) return false;
+      }
+      return true;
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return false;
+      throw error;
+    }
   }
 
   /** Removes pods that a crash left without a record. */

@@ -1,22 +1,18 @@
 import { CriError } from "../../base/error.ts";
-import type { ProcessStarter } from "../../executors/local_process.ts";
 import type { PortForwarder } from "../../streaming/process.ts";
 import nodeProgram from "../steps/node.pl" with { type: "text" };
 import reachPort from "../steps/reach_port.pl" with { type: "text" };
 import stepProgram from "../steps/step.pl" with { type: "text" };
-import { runNodeStep } from "./step.ts";
+import { runNodeStep, type StepMeans } from "./step.ts";
 
 const PROGRAM = nodeProgram + stepProgram + reachPort;
 
 /** Connects clients to ports in a pod's network; undefined: the node's. */
-export function portForwarder(
-  processes: ProcessStarter,
-  network: string | undefined,
-): PortForwarder {
+export function portForwarder(means: StepMeans, network: string | undefined): PortForwarder {
   return async (port, { incoming, outgoing, endOutgoing }, signal) => {
     const verb = `connect to the port ${port} of the pod`;
     const end = await runNodeStep(
-      processes,
+      means,
       {
         verb,
         ...(network === undefined ? {} : { prefix: ["nsenter", `--net=${network}`] }),

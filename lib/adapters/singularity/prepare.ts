@@ -48,10 +48,10 @@ const REMOVE_LAYER = `
 umount -l -- "$1/rootfs" 2>/dev/null || true
 rm -rf --one-file-system -- "$1"`;
 
-/** Removes the cgroups of the container $1 that crun has left, because a process of it was not quite gone. */
+/** Removes the cgroups of the container $1 that crun has left, because a process of it was not quite gone; systemd's are scopes. */
 const REMOVE_CGROUPS = `
 for try in 1 2 3; do
-  left=$(find /sys/fs/cgroup -type d -name "$1" -prune -print 2>/dev/null) || true
+  left=$(find /sys/fs/cgroup -type d \\( -name "$1" -o -name "*-$1.scope" \\) -prune -print 2>/dev/null) || true
   [ -n "$left" ] || exit 0
   for group in $left; do find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.05; done
 done`;

@@ -16,10 +16,10 @@ sub become_subreaper {
   return syscall($prctl, $PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0;
 }
 
-# Runs crun with its files; true when the program runs. What it says goes to the file that --log names.
-sub run_crun {
+# Starts crun with its files; returns its process id. What it says goes to the file that --log names.
+sub start_crun {
   my ($stdin, $stdout, $stderr, @crun) = @_;
-  my $child = fork // return 0;
+  my $child = fork // die "no process can be made: $!\n";
   if ($child == 0) {
     open STDIN, '<&', $stdin;
     open STDOUT, '>&', $stdout;
@@ -29,8 +29,7 @@ sub run_crun {
     exec { $crun[0] } @crun;
     exit 127;
   }
-  waitpid $child, 0;
-  return $? == 0;
+  return $child;
 }
 
 # Waits until the process is the program and no longer crun: a signal that came before would be lost, since the kernel
@@ -63,10 +62,12 @@ sub listen_for_terminal {
   return $socket;
 }
 
-# Our side of the terminal (SCM_RIGHTS, unix(7); struct msghdr, recvmsg(2)).
+# Our side of the terminal (SCM_RIGHTS, unix(7); struct msghdr, recvmsg(2)), which crun sends before it leaves.
 sub take_handed_over {
   my ($socket, $path) = @_;
+  unblock($socket);
   accept(my $from, $socket) or return;
+  unblock($from);
   unlink $path;
   my ($text, $control) = ("\0" x 64, "\0" x 64);
   my $piece = pack 'P Q', $text, 64;

@@ -2,8 +2,9 @@ import type { Clock } from "../../base/clock.ts";
 import { messageOf } from "../../base/error.ts";
 import type { Logger } from "../../base/log.ts";
 import type { ContainerLog, LogStream } from "../../logs/container_log.ts";
+import { FullLog } from "../../logs/full_log.ts";
 import type { ContainerEnd } from "../../store/container_state.ts";
-import { copyOutput } from "./output.ts";
+import { copyOutput, sizeOf } from "./output.ts";
 import type { Node } from "./node.ts";
 
 /** How late output and ends are seen when the kernel does not tell of them. */
@@ -15,7 +16,7 @@ const GIVE_BACK = 'fallocate --punch-hole --offset 0 --length "$2" -- "$1" 2>/de
 /** Between looks at a container that writes without pause. */
 const SHORTEST_PAUSE_MS = 10;
 /** Of a container whose end nobody saw, as other runtimes have it. */
-export const UNSEEN_EXIT_CODE = 255;
+const UNSEEN_EXIT_CODE = 255;
 
 /** A container whose supervisor runs: its output goes into its log until its end is written down. */
 export class RunningContainer {
@@ -24,7 +25,9 @@ export class RunningContainer {
   readonly #givenBackBytes = { stdout: 0, stderr: 0 };
   /** Where attached clients are in the output: what they have not seen stays. */
   readonly #readers = new Set<Record<LogStream, number>>();
+  readonly #fullLog: FullLog;
   #supervisorSeenAtMs: number;
+  #end: ContainerEnd | undefined;
   #loop: Promise<void> | undefined;
 
   constructor(
@@ -37,9 +40,12 @@ export class RunningContainer {
     private readonly logger: Logger,
     /** Whether its program runs, which costs a process. */
     private readonly hasProgram: () => Promise<boolean>,
+    /** Writes a line of our own into the log. */
+    note: (message: string) => Promise<void>,
     private readonly ended: (end: ContainerEnd) => void,
   ) {
     this.#supervisorSeenAtMs = clock.now();
+    this.#fullLog = new FullLog(log, clock, note);
   }
 
   /** Begins to look. */
@@ -85,10 +91,7 @@ export class RunningContainer {
       try {
         if (await this.#look()) return await this.log.close();
       } catch (error) {
-        this.logger.warning("Cannot copy a container's output", {
-          container: this.id,
-          error: messageOf(error),
-        });
+        this.#sayUnwritten(error);
       }
       await this.until(change, signal);
       await this.clock.sleep(SHORTEST_PAUSE_MS, signal).catch(() => {});
@@ -97,17 +100,30 @@ export class RunningContainer {
 
   /** True when it has ended and all of its output is copied. */
   async #look(): Promise<boolean> {
-    const end = await readEnd(this.files) ?? await this.#unseenEnd();
-    const final = end !== undefined;
-    await copyOutput(`${this.files}.stdout`, "stdout", this.log, final);
-    await copyOutput(`${this.files}.stderr`, "stderr", this.log, final);
-    if (end === undefined) {
+    this.#end ??= await readEnd(this.files) ?? await this.#unseenEnd();
+    const waits = await this.#copy();
+    if (this.#end === undefined) {
       for (const stream of ["stdout", "stderr"] as const) await this.#giveBack(stream);
       return false;
     }
-    this.ended(end);
+    if (waits) return false;
+    this.ended(this.#end);
     this.touch();
     return true;
+  }
+
+  /** True while output is left that the log will take. One that cannot be written must not keep an end from being told. */
+  async #copy(): Promise<boolean> {
+    const final = this.#end !== undefined;
+    try {
+      await copyOutput(`${this.files}.stdout`, "stdout", this.log, final);
+      await copyOutput(`${this.files}.stderr`, "stderr", this.log, final);
+      return await this.#fullLog.waits(final, (stream) => this.#missingBytes(stream));
+    } catch (error) {
+      if (!final) throw error;
+      this.#sayUnwritten(error);
+      return false;
+    }
   }
 
   /**
@@ -124,8 +140,20 @@ export class RunningContainer {
       finishedAtMs: now,
       exitCode: UNSEEN_EXIT_CODE,
       reason: "Unknown",
-      message: "The process that watched over it was killed, so that nobody saw how it ended.",
+      message:
+        "Nobody saw how it ended: the process that watched over it is gone, as after a reboot of the node.",
     };
+  }
+
+  async #missingBytes(stream: LogStream): Promise<number> {
+    return await sizeOf(`${this.files}.${stream}`) - this.log.consumedBytes(stream);
+  }
+
+  #sayUnwritten(error: unknown): void {
+    this.logger.warning("Cannot copy a container's output", {
+      container: this.id,
+      error: messageOf(error),
+    });
   }
 
   /** Gives back the disk's room of what is in the log and was seen by everybody. */
@@ -139,7 +167,7 @@ export class RunningContainer {
 }
 
 /** Whether the container's supervisor lives; see supervise.pl. */
-async function isSupervised(files: string): Promise<boolean> {
+export async function isSupervised(files: string): Promise<boolean> {
   try {
     using file = await Deno.open(`${files}.stdout`);
     return !await file.tryLock(false);

@@ -1,8 +1,13 @@
 import { CriError } from "../../base/error.ts";
-import type { ProcessStarter } from "../../executors/local_process.ts";
 import type { CommandStreams } from "../../streaming/process.ts";
 import { encodeFields, type Frame, FrameReader } from "../steps/frames.ts";
 import { StepInput } from "../steps/step_input.ts";
+import type { NodeMeans } from "./means.ts";
+
+/** So long a program may take to end what it began; longer than it waits for what it kills. */
+const END_WAIT_MS = 5_000;
+
+export type StepMeans = Pick<NodeMeans, "processes" | "clock">;
 
 /** What a Perl program of this node is asked, and with whose streams. */
 export interface NodeStep {
@@ -28,11 +33,11 @@ const NOTHING: AsyncIterableIterator<Uint8Array> = {
 /**
  * Runs a program that speaks as step.pl tells, on this node, and resolves with how it ended. `take` gets every frame,
  * and while a promise that it gives is open nothing more is read. What runs is killed when `signal` aborts, and when
- * this process ends, because the program sees its stdin end.
+ * this process ends, because the program sees its stdin end; one that does not is killed itself.
  * @throws CriError UNKNOWN when it did not tell its end. The signal's reason when it aborts.
  */
 export async function runNodeStep(
-  processes: ProcessStarter,
+  { processes, clock }: StepMeans,
   step: NodeStep,
   signal: AbortSignal,
   take: (frame: Frame) => void | Promise<void>,
@@ -42,7 +47,11 @@ export async function runNodeStep(
   const [first = "perl", ...rest] = [...step.prefix ?? [], "perl", "-e", step.program];
   const process = processes.start([first, ...rest]);
   const input = new StepInput({ stdin: NOTHING, ...step.streams });
-  const onAbort = () => void process.endInput();
+  const over = new AbortController();
+  const onAbort = () => {
+    void process.endInput();
+    clock.sleep(END_WAIT_MS, over.signal).then(() => process.kill(), () => {});
+  };
   signal.addEventListener("abort", onAbort, { once: true });
   const fed = feed();
   let end: NodeStepEnd | undefined;
@@ -71,6 +80,7 @@ export async function runNodeStep(
     if (end === undefined && !signal.aborted) process.kill();
     await fed;
     await process.ended();
+    over.abort();
   }
 
   async function feed(): Promise<void> {

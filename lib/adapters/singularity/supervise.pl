@@ -1,17 +1,18 @@
 # Runs a container and stays until it has ended: it empties the program's stdout and stderr into files, passes input on,
-# and writes down how it ended. It outlives the server. node.pl, terminal.pl and run_program.pl stand before it.
+# and writes down how it ended. It outlives the server. node.pl, terminal.pl, run_program.pl and cgroups.pl stand before it.
 #
 # argv: the beginning of the paths of the container's files; 1 or 0 for each of: it has stdin, its stdin ends with the
 # first client that ends it, it has a terminal; the folder in which crun leaves its files; where a socket can be made
-# for the terminal; a comma-separated list of files that may tell of processes killed for memory; the container's id, and
-# crun's words before the verb.
+# for the terminal; where the container's cgroup lies, or nothing when a manager of cgroups decides; the container's id,
+# and crun's words before the verb.
 #
 # It answers on stdout: `started PID`, or `failed WHY`. The files:
 #   .stdout, .stderr   what the program wrote; .stdout is locked as long as this program lives (flock(2))
 #   .stdin             a pipe for frames as in step.pl (i, e and w), whole and one at a time, from anybody
 #   .exit              `CODE KILLED`, when it has ended and all of its output is written: 128 + n when signal n ended
 #                      it, and whether memory was the reason
-my ($files, $has_stdin, $stdin_once, $has_tty, $folder, $socket, $memory_files, $id, @crun) = @ARGV;
+# In the folder it leaves `cgroups`: lines with a controller, as cgroups.pl calls them, and the folder of its cgroup.
+my ($files, $has_stdin, $stdin_once, $has_tty, $folder, $socket, $cgroup, $id, @crun) = @ARGV;
 
 # How long output is waited for that somebody else holds open after the end.
 my $DRAIN_S = 1;
@@ -20,6 +21,10 @@ my $DRAIN_S = 1;
 my $MAX_WAITING_BYTES = 64 << 20;
 # How soon a program goes on that had to wait.
 my $FULL_PAUSE_S = 0.1;
+# Between tries to write its end down.
+my $UNWRITTEN_PAUSE_S = 1;
+# Where they are mounted.
+my $CGROUPS = '/sys/fs/cgroup';
 # Of lseek(2).
 my $SEEK_DATA = 3;
 # Of flock(2).
@@ -69,6 +74,9 @@ sub supervise {
   open my $out, '>>', "$files.stdout" or die "its output cannot be written: $!\n";
   flock $out, $LOCK_EX or die "its output cannot be locked: $!\n";
   open my $err, '>>', "$files.stderr" or die "its output cannot be written: $!\n";
+  # The disk may be full when it ends: what tells that has its room from now on.
+  open my $exit, '+>', "$files.exit.new" or die "its end cannot be written down: $!\n";
+  write_down($exit, '255 0') or die "its end cannot be written down: $!\n";
   open my $null, '+<', '/dev/null' or die "/dev/null cannot be opened: $!\n";
   my ($stdin, $stdout, $stderr, $sink, %source, $console) = ($null, $null, $null);
   my @run = ('--log', "$folder/log", 'run', '--detach', '--bundle', $folder, '--pid-file', "$folder/pid");
@@ -81,9 +89,8 @@ sub supervise {
     ($stdin, $sink) = pipe_pair() if $has_stdin;
   }
   unlink "$folder/log";
-  if (!run_crun($stdin, $stdout, $stderr, @crun, @run, $id)) {
-    die last_words("$folder/log") . "\n";
-  }
+  waitpid start_crun($stdin, $stdout, $stderr, @crun, @run, $id), 0;
+  die last_words("$folder/log") . "\n" if $? != 0;
   my $terminal = $has_tty ? take_handed_over($console, $socket) : undef;
   if ($has_tty) {
     $source{out} = $sink = $terminal // die "its terminal was not handed over\n";
@@ -91,24 +98,39 @@ sub supervise {
   close $_ for grep { defined && $_ != $null } $stdin, $stdout, $stderr;
   my $program = id_in("$folder/pid") // die "its process id is not known\n";
   my $end = end_of($program) // die "its process cannot be watched: $!\n";
+  my %cgroups = cgroup_folders(slurp("/proc/$program/cgroup") // '', $id, $cgroup, $CGROUPS);
+  open my $list, '>', "$folder/cgroups" or die "its cgroups cannot be written down: $!\n";
+  print $list map { "$_ $cgroups{$_}\n" } sort keys %cgroups;
+  close $list;
   await_program($program);
   answer("started $program");
-  my $status = keep($program, $end, $frames, $sink, \%source, { out => $out, err => $err });
-  open my $exit, '>', "$files.exit.new" or exit 1;
-  print $exit $status;
-  close $exit;
-  rename "$files.exit.new", "$files.exit";
+  my $status = keep($program, $end, $frames, $sink, \%source, { out => $out, err => $err }, open_kills(%cgroups));
+  sleep_for($UNWRITTEN_PAUSE_S) until write_down($exit, $status) && rename "$files.exit.new", "$files.exit";
+}
+
+# False when the file does not hold the text.
+sub write_down {
+  my ($file, $text) = @_;
+  return sysseek($file, 0, 0) && (syswrite($file, $text) // 0) == length $text && truncate $file, length $text;
 }
 
 # Passes bytes on until the program has ended and its output was written; returns what `.exit` holds.
 sub keep {
-  my ($program, $end, $frames, $sink, $source, $file) = @_;
-  my ($unread, $to_pass, $status, $drained_at) = ('', '');
+  my ($program, $end, $frames, $sink, $source, $file, $kills) = @_;
+  my ($unread, $to_pass, $kill_count, $status, $drained_at) = ('', '', 0);
+  # Of version 2 the file is watched: a manager may remove the cgroup as soon as the program has ended.
+  my $look_at_kills = sub {
+    my $count = defined $kills ? count_kills($kills) : 0;
+    if (defined $count) { $kill_count = $count }
+    else { undef $kills }
+  };
+  $look_at_kills->();
   unblock($_) for grep { defined } $sink, values %$source;
   my $is_bounded = can_have_holes("$files.stdout");
   while (1) {
     return $status if defined $status && (!%$source || now() >= $drained_at);
-    my ($readers, $writers) = ('', '');
+    my ($readers, $writers, $changes) = ('', '', '');
+    vec($changes, fileno $kills, 1) = 1 if defined $kills;
     vec($readers, fileno $end, 1) = 1 if !defined $status;
     vec($readers, fileno $frames, 1) = 1 if defined $frames && length $unread < $ATOMIC_BYTES;
     my @full = grep { $is_bounded && !defined $status && waiting_bytes($file->{$_}) >= $MAX_WAITING_BYTES } keys %$source;
@@ -116,7 +138,8 @@ sub keep {
     vec($readers, fileno $source->{$_}, 1) = 0 for @full;
     vec($writers, fileno $sink, 1) = 1 if defined $sink && $to_pass ne '';
     my $wait = defined $drained_at ? $drained_at - now() : @full ? $FULL_PAUSE_S : undef;
-    next if select($readers, $writers, undef, defined $wait && $wait < 0 ? 0 : $wait) < 0;
+    next if select($readers, $writers, $changes, defined $wait && $wait < 0 ? 0 : $wait) < 0;
+    $look_at_kills->() if defined $kills && vec($changes, fileno $kills, 1);
     for my $name (keys %$source) {
       next if !vec($readers, fileno $source->{$name}, 1);
       my $piece;
@@ -129,7 +152,9 @@ sub keep {
     while ((my $ended = waitpid -1, $WNOHANG) > 0) {
       next if $ended != $program;
       my $code = $? & 127 ? 128 + ($? & 127) : $? >> 8;
-      $status = "$code " . (killed_for_memory() ? 1 : 0);
+      $look_at_kills->();
+      $status = "$code " . ($kill_count > 0 ? 1 : 0);
+      undef $kills;
       # What it left behind in its cgroup ends with it.
       system { $crun[0] } @crun, 'delete', '--force', $id;
       $drained_at = now() + $DRAIN_S;
@@ -167,11 +192,4 @@ sub waiting_bytes {
   my ($file) = @_;
   my $begin = sysseek $file, 0, $SEEK_DATA;
   return defined $begin ? (-s $file) - $begin : 0;
-}
-
-sub killed_for_memory {
-  for (split /,/, $memory_files) {
-    return 1 if (slurp($_) // '') =~ /^oom_kill [1-9]/m;
-  }
-  return 0;
 }

@@ -1,6 +1,7 @@
 import { CriError } from "../../base/error.ts";
 import type { Executor } from "../../executors/executor.ts";
 import type { ContainerConfig } from "../../cri/api.generated.ts";
+import cgroupsProgram from "./cgroups.pl" with { type: "text" };
 import nodeProgram from "../steps/node.pl" with { type: "text" };
 import terminalProgram from "../steps/terminal.pl" with { type: "text" };
 import { lastWords, type OciRuntime } from "./oci_runtime.ts";
@@ -8,7 +9,7 @@ import type { ContainerPlace } from "./places.ts";
 import runProgram from "./run_program.pl" with { type: "text" };
 import superviseProgram from "./supervise.pl" with { type: "text" };
 
-const PROGRAM = nodeProgram + terminalProgram + runProgram + superviseProgram;
+const PROGRAM = nodeProgram + terminalProgram + runProgram + cgroupsProgram + superviseProgram;
 
 /** A loaded node may need much longer than the usual tenth of a second. */
 const START_TIMEOUT_MS = 90_000;
@@ -35,7 +36,8 @@ export async function startSupervised(
       ...[stdin, stdinOnce, tty].map((choice) => choice ? "1" : "0"),
       place.bundle,
       runtime.newSocketPath(),
-      memoryFiles(cgroupsPath),
+      // systemd's is no path.
+      cgroupsPath.startsWith("/") ? cgroupsPath : "",
       id,
       ...runtime.words,
     ],
@@ -50,13 +52,4 @@ export async function startSupervised(
 /** Whether the container's program can be sent something while it runs. */
 export function hasInput({ stdin, tty }: Pick<ContainerConfig, "stdin" | "tty">): boolean {
   return stdin || tty;
-}
-
-/** Where the kernel counts the processes that it killed for memory: cgroups(7) version 1 and 2. */
-function memoryFiles(cgroupsPath: string): string {
-  if (!cgroupsPath.startsWith("/")) return "";
-  return [
-    `/sys/fs/cgroup/memory${cgroupsPath}/memory.oom_control`,
-    `/sys/fs/cgroup${cgroupsPath}/memory.events`,
-  ].join(",");
 }

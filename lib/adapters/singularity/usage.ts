@@ -6,25 +6,30 @@ import type { Node } from "./node.ts";
 const FRESH_MS = 500;
 
 /**
- * Prints, for each cgroup of the arguments, its path's place among them and its figures by names that both versions of
- * cgroups have for us, in bytes, nanoseconds and counts.
+ * Prints, for each list of cgroups that its arguments name (supervise.pl tells of them), its place among them and the
+ * container's figures by names that both versions of cgroups have for us, in bytes, nanoseconds and counts.
  */
 const READ = `
 index=0
-for group; do
+for list; do
   echo "container $index"
   index=$((index + 1))
-  if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
-    cd "/sys/fs/cgroup$group" 2>/dev/null || continue
+  unified= memory= cpuacct= pids=
+  [ -r "$list" ] || continue
+  while read -r kind folder; do
+    case $kind in unified | memory | cpuacct | pids) eval "$kind=\\$folder" ;; esac
+  done <"$list"
+  if [ -n "$unified" ]; then
+    cd "$unified" 2>/dev/null || continue
     echo "usage $(cat memory.current) processes $(cat pids.current)"
-    sed -n 's/^usage_usec /microseconds /p' cpu.stat
-    sed -n 's/^anon /own /p; s/^inactive_file /idle /p; s/^pgfault /minor /p; s/^pgmajfault /major /p' memory.stat
-  else
-    cd "/sys/fs/cgroup/memory$group" 2>/dev/null || continue
+    sed -n 's/^usage_usec /microseconds /p' cpu.stat || true
+    sed -n 's/^anon /own /p; s/^inactive_file /idle /p; s/^pgfault /minor /p; s/^pgmajfault /major /p' memory.stat || true
+  elif [ -n "$memory" ]; then
+    cd "$memory" 2>/dev/null || continue
     echo "usage $(cat memory.usage_in_bytes)"
-    sed -n 's/^total_rss /own /p; s/^total_inactive_file /idle /p; s/^total_pgfault /minor /p; s/^total_pgmajfault /major /p' memory.stat
-    echo "nanoseconds $(cat "/sys/fs/cgroup/cpuacct$group/cpuacct.usage")"
-    echo "processes $(wc -l <"/sys/fs/cgroup/pids$group/cgroup.procs")"
+    sed -n 's/^total_rss /own /p; s/^total_inactive_file /idle /p; s/^total_pgfault /minor /p; s/^total_pgmajfault /major /p' memory.stat || true
+    echo "nanoseconds $(cat "$cpuacct/cpuacct.usage")"
+    echo "processes $(wc -l <"$pids/cgroup.procs")"
   fi
 done`;
 
@@ -44,11 +49,11 @@ export class NodeUsages {
     this.#told.delete(id);
   }
 
-  /** Measures the containers with these cgroups, unless that was done a moment ago. */
-  async measure(groups: () => ReadonlyMap<string, string>): Promise<void> {
+  /** Measures the containers whose cgroups these files list, by their ids, unless that was done a moment ago. */
+  async measure(lists: () => ReadonlyMap<string, string>): Promise<void> {
     if (this.#measuring !== undefined) return await this.#measuring;
     if (this.clock.now() - this.#measuredAtMs < FRESH_MS) return;
-    this.#measuring = this.#measure(groups());
+    this.#measuring = this.#measure(lists());
     try {
       await this.#measuring;
     } finally {
@@ -56,10 +61,10 @@ export class NodeUsages {
     }
   }
 
-  async #measure(groups: ReadonlyMap<string, string>): Promise<void> {
-    const ids = [...groups.keys()];
+  async #measure(lists: ReadonlyMap<string, string>): Promise<void> {
+    const ids = [...lists.keys()];
     if (ids.length === 0) return;
-    const text = await this.node.script("measure containers", READ, [...groups.values()]);
+    const text = await this.node.script("measure containers", READ, [...lists.values()]);
     const now = this.clock.now();
     this.#measuredAtMs = now;
     for (const part of text.split(/^container /m).slice(1)) {

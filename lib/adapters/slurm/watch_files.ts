@@ -1,5 +1,6 @@
 import { join } from "@std/path";
 import { CriError, messageOf } from "../../base/error.ts";
+import { FullLog } from "../../logs/full_log.ts";
 import { START_ERROR_EXIT_CODE, START_ERROR_REASON } from "../../store/container_state.ts";
 import { SLURM_COMMAND_TIMEOUT_MS } from "./account.ts";
 import { killScript } from "./cluster_scripts.ts";
@@ -185,7 +186,10 @@ async function copyOutput(place: WatchPlace, job: WatchedJob): Promise<boolean> 
     if (certain) job.openedAtMs = now;
     if (lively) job.wroteAtMs = now;
     job.copying = !atEnd;
-    return atEnd && !await waitsForRotation(place, job);
+    job.full ??= new FullLog(job.log, place.clock, (message) => place.note(job, message));
+    const { session } = place.account;
+    return atEnd &&
+      !await job.full.waits(final, (stream) => job.output.missingBytes(session, stream));
   } catch (error) {
     if (error instanceof CriError) throw error;
     place.log.error("Cannot write a container's log", {
@@ -194,40 +198,4 @@ async function copyOutput(place: WatchPlace, job: WatchedJob): Promise<boolean> 
     });
     return true;
   }
-}
-
-/**
- * How long a full log is waited for when the program has ended. A kubelet looks every ten seconds whether a log is to
- * be rotated (containerLogMonitorInterval), as long as the container runs; without a kubelet nobody may.
- */
-const ROTATION_WAIT_MS = 30_000;
-
-/** Says that the log is full. True while the rest of an ended job's output waits for the log's rotation. */
-async function waitsForRotation(place: WatchPlace, job: WatchedJob): Promise<boolean> {
-  if (!job.log.isFull) {
-    delete job.full;
-    return false;
-  }
-  const { stdout: out, stderr: err } = job.output.consumed();
-  const consumedBytes = out + err;
-  // Much output fills a rotated log before anybody sees it with room.
-  if (job.full?.consumedBytes !== consumedBytes) {
-    job.full = { sinceMs: place.clock.now(), consumedBytes };
-    await place.note(
-      job,
-      "the log is full (--max-log-bytes): the output goes on when the log is rotated",
-    );
-  }
-  if (job.end === undefined || job.leftOutNoted) return false;
-  const { session } = place.account;
-  const stdout = await job.output.missingBytes(session, "stdout");
-  const stderr = await job.output.missingBytes(session, "stderr");
-  if (stdout + stderr === 0) return false;
-  if (place.clock.now() - job.full.sinceMs < ROTATION_WAIT_MS) return true;
-  job.leftOutNoted = true;
-  await place.note(
-    job,
-    `the log is full and nobody rotates it: ${stdout} bytes of stdout and ${stderr} of stderr are left out`,
-  );
-  return false;
 }

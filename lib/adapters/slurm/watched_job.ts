@@ -2,6 +2,7 @@ import type { Clock } from "../../base/clock.ts";
 import type { CriCode } from "../../base/error.ts";
 import type { Logger } from "../../base/log.ts";
 import type { ContainerLog } from "../../logs/container_log.ts";
+import type { FullLog } from "../../logs/full_log.ts";
 import type { ContainerEnd } from "../../store/container_state.ts";
 import type { ContainerRecord } from "../../store/records.ts";
 import type { Table } from "../../store/table.ts";
@@ -43,10 +44,8 @@ export interface WatchedJob {
   copying?: boolean;
   /** When its output was opened last, whatever its attributes said. */
   openedAtMs?: number;
-  /** Since when its log is full, and how much of the output it holds; undefined while it is not. */
-  full?: { sinceMs: number; consumedBytes: number };
-  /** Whether its log says that the rest of the output is left out. */
-  leftOutNoted?: boolean;
+  /** What is done when its log is full; undefined before its output was looked at. */
+  full?: FullLog;
   /** When Slurm was first seen to call it ended or not to know it; undefined while it lives. */
   endedSinceMs?: number;
   /** How it ended; told as soon as all of its output is copied. */

@@ -26,6 +26,8 @@
 my ($SHORTEST_SLEEP_S, $LONGEST_SLEEP_S) = (0.001, 0.1);
 # What a command left in the background may hold its stdout open; its answer does not wait longer for it.
 my $DRAIN_S = 1;
+# So long the end of what was killed is waited for.
+my $KILL_WAIT_S = 1;
 # Input that was taken is told in portions of this size, or when there is no more.
 my $TAKEN_BYTES = 65536;
 $SIG{PIPE} = 'IGNORE';
@@ -174,17 +176,21 @@ sub pause {
   return $seconds > 0 ? $seconds : 0;
 }
 
-# Ends the command's process group, and what came of it in other groups as long as it can be traced.
+# Ends the process groups of commands, and what came of them in other groups as long as it can be traced.
 sub kill_all {
-  my ($child) = @_;
+  my (@commands) = @_;
   # Stopped first, because what runs can make another child while it is looked for.
   my (%family, @found);
-  for (@found = ($child); @found; @found = grep { !$family{$_} } map { children_of($_) } keys %family) {
+  for (@found = @commands; @found; @found = grep { !$family{$_} } map { children_of($_) } keys %family) {
     $family{$_} = 1 for @found;
     kill 'STOP', @found;
   }
-  kill 'KILL', -$child, keys %family;
-  waitpid $child, 0;
+  kill 'KILL', (map { -$_ } @commands), keys %family;
+  # What hangs in the kernel ends when it can; nobody waits for that.
+  my $deadline = now() + $KILL_WAIT_S;
+  for my $command (@commands) {
+    sleep_for($SHORTEST_SLEEP_S) while waitpid($command, $WNOHANG) == 0 && now() < $deadline;
+  }
 }
 
 sub frame {
