@@ -14,6 +14,8 @@ export interface ContainerRequest {
   sandbox: PodSandboxConfig;
   config: ContainerConfig;
   image: ImageRecord;
+  /** Of its mounts that are images, by the names that these have there. */
+  volumeImages: ReadonlyMap<string, ImageRecord>;
 }
 
 /** One line of Status about something an adapter depends on. */

@@ -258,7 +258,12 @@ export class ImageService {
 
   /** Deletes the files of removed images that no container needs any more. */
   collectUnused(): void {
-    const used = new Set(this.store.containers.all().map((container) => container.imageId));
+    const used = new Set(
+      this.store.containers.all().flatMap(({ imageId, volumeImageIds = [] }) => [
+        imageId,
+        ...volumeImageIds,
+      ]),
+    );
     for (const image of this.store.images.all()) {
       if (!image.removed || used.has(image.id)) continue;
       this.store.images.delete(image.id);

@@ -1,5 +1,6 @@
 import { CriError } from "../base/error.ts";
-import type { CreateContainerRequest } from "../cri/api.generated.ts";
+import type { ContainerConfig, CreateContainerRequest } from "../cri/api.generated.ts";
+import type { ImageRecord } from "../store/records.ts";
 import { configDigest } from "./config_digest.ts";
 import { requireById } from "./lookup.ts";
 import { newId, type Runtime } from "./runtime.ts";
@@ -53,6 +54,7 @@ export async function createContainer(
       );
     }
     const image = runtime.images.require(config.image?.image ?? "");
+    const volumeImages = volumeImagesOf(runtime, config);
     const id = newId();
     const workload = await runtime.adapter.prepareContainer({
       id,
@@ -60,9 +62,11 @@ export async function createContainer(
       sandbox: sandbox.config,
       config,
       image,
+      volumeImages,
     });
-    // RemoveImage may have come meanwhile; from here on the container holds the image's file.
-    runtime.images.require(image.id);
+    // RemoveImage may have come meanwhile; from here on the container holds the images' files.
+    const volumeImageIds = [...volumeImages.values()].map(({ id }) => id);
+    for (const imageId of [image.id, ...volumeImageIds]) runtime.images.require(imageId);
     runtime.store.containers.put({
       id,
       sandboxId: sandbox.id,
@@ -72,10 +76,20 @@ export async function createContainer(
       },
       configDigest: digest,
       imageId: image.id,
+      ...(volumeImageIds.length === 0 ? {} : { volumeImageIds }),
       createdAtMs: runtime.clock.now(),
       state: { phase: "created" },
       workload,
     });
     return id;
   });
+}
+
+/** The images that the container's mounts name. @throws CriError NOT_FOUND for one that was not pulled. */
+function volumeImagesOf(
+  { images }: Runtime,
+  { mounts }: Pick<ContainerConfig, "mounts">,
+): ReadonlyMap<string, ImageRecord> {
+  const names = mounts.flatMap(({ image }) => image?.image ? [image.image] : []);
+  return new Map(names.map((name) => [name, images.require(name)]));
 }

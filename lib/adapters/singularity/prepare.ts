@@ -9,6 +9,7 @@ import type { FoundMount } from "./bundle/mounts.ts";
 import type { OciUser } from "./bundle/oci_spec.ts";
 import { parseProfile, seccompChoice } from "./bundle/seccomp.ts";
 import { type UserNamespace, userNamespaceOf } from "./bundle/user_namespace.ts";
+import { openImageVolumes } from "./image_volumes.ts";
 import type { ImageRoots } from "./image_roots.ts";
 import type { Node, NodeFacts } from "./node.ts";
 import type { Places } from "./places.ts";
@@ -33,7 +34,7 @@ export interface NodeWorkload {
  */
 const MAKE_LAYER = `
 umask 022
-mkdir -m 700 -- "$2"
+mkdir -p -m 700 -- "$2"
 if [ -n "$4" ]; then chgrp -- "$4" "$2"; chmod 710 -- "$2"; fi
 mkdir -- "$2/upper" "$2/rootfs"
 mkdir -m 700 -- "$2/work"
@@ -43,9 +44,12 @@ mount -t overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work$3" multicri "
 const OWNERS_ALONE = ",metacopy=on";
 const SHIFT_OWNERS = nodeProgram + shiftOwners;
 
+/** The folder in it for the layers over images that are volumes. */
+const VOLUMES = "volumes";
+
 /** Removes the layer $1. What is not there does not matter. */
 const REMOVE_LAYER = `
-umount -l -- "$1/rootfs" 2>/dev/null || true
+for root in "$1/rootfs" "$1/${VOLUMES}"/*/rootfs; do umount -l -- "$root" 2>/dev/null || true; done
 rm -rf --one-file-system -- "$1"`;
 
 /** Removes the cgroups of the container $1 that crun has left, because a process of it was not quite gone. */
@@ -75,7 +79,7 @@ export async function prepareBundle(
   place: PreparePlace,
   request: ContainerRequest,
 ): Promise<NodeWorkload> {
-  const { id, sandboxId, sandbox, config, image } = request;
+  const { id, sandboxId, sandbox, config, image, volumeImages } = request;
   const { node, facts, pods, systemdCgroups } = place;
   const { bundle, layer } = place.places.container(id);
   if (config.CDIDevices.length > 0) {
@@ -91,14 +95,17 @@ export async function prepareBundle(
     ? parseProfile(choice.path, await node.profile(choice.path))
     : undefined;
   const target = await targetNamespace(place, config);
+  const imageIds = [image.id, ...[...volumeImages.values()].map(({ id }) => id)];
   try {
-    const lower = await place.imageRoots.use(image, id);
-    const root = join(layer, "rootfs");
     const userNamespace = userNamespaceOf(sandbox.linux?.securityContext?.namespaceOptions);
-    const more = userNamespace === undefined ? "" : OWNERS_ALONE;
-    const group = String(userNamespace?.gids.hostID ?? "");
-    await node.script("make the container's root", MAKE_LAYER, [lower, layer, more, group]);
-    if (userNamespace !== undefined) await giveTo(node, root, userNamespace);
+    const lower = await place.imageRoots.use(image, id);
+    const root = await makeLayer(node, lower, layer, userNamespace);
+    const volumes = await openImageVolumes(request, async (volume) => {
+      const files = await place.imageRoots.use(volume, id);
+      if (userNamespace === undefined) return files;
+      const ownLayer = join(layer, VOLUMES, volume.id.replace(/^sha256:/, ""));
+      return await makeLayer(node, files, ownLayer, userNamespace);
+    });
     const spec = writeSpec({
       id,
       sandbox,
@@ -115,7 +122,7 @@ export async function prepareBundle(
       namespaces: pods.namespaces(sandboxId, sandbox),
       userNamespace,
       target,
-      mounts,
+      mounts: [...mounts, ...volumes],
       devices,
       seccompFile,
       systemdCgroups,
@@ -130,9 +137,23 @@ export async function prepareBundle(
       stopSignal: image.config.stopSignal,
     };
   } catch (error) {
-    await removeBundle(place, id, image.id, true);
+    await removeBundle(place, id, imageIds, true);
     throw error;
   }
+}
+
+/** Makes a layer over an image's files; returns its root, where the users of a namespace have what root and others had. */
+async function makeLayer(
+  node: Node,
+  lower: string,
+  layer: string,
+  users: UserNamespace | undefined,
+): Promise<string> {
+  const root = join(layer, "rootfs");
+  const [more, group] = users === undefined ? ["", ""] : [OWNERS_ALONE, String(users.gids.hostID)];
+  await node.script("lay files over an image", MAKE_LAYER, [lower, layer, more, group]);
+  if (users !== undefined) await giveTo(node, root, users);
+  return root;
 }
 
 /** Gives all files below the root to the users of the namespace. */
@@ -150,7 +171,7 @@ async function giveTo(node: Node, root: string, { uids, gids }: UserNamespace): 
 export async function removeBundle(
   { node, places, imageRoots }: Pick<PreparePlace, "node" | "places" | "imageRoots">,
   id: string,
-  imageId: string,
+  imageIds: readonly string[],
   hasEnded = false,
 ): Promise<void> {
   const { bundle, layer } = places.container(id);
@@ -159,22 +180,14 @@ export async function removeBundle(
   await Deno.remove(bundle, { recursive: true }).catch((error) => {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   });
-  await imageRoots.release(imageId, id);
+  for (const imageId of imageIds) await imageRoots.release(imageId, id);
 }
 
 /** @throws CriError NOT_FOUND naming a source that is not there. */
 async function findMounts(node: Node, { mounts }: ContainerConfig): Promise<FoundMount[]> {
-  const image = mounts.find((mount) => mount.image !== undefined && mount.image.image !== "");
-  if (image !== undefined) {
-    throw new CriError(
-      "UNIMPLEMENTED",
-      `Cannot mount an image at ${
-        JSON.stringify(image.containerPath)
-      }: volumes of images are not available.`,
-    );
-  }
-  const sources = await node.realPaths(mounts.map(({ hostPath }) => hostPath));
-  return mounts.map((mount, index) => {
+  const ofNode = mounts.filter((mount) => !mount.image?.image);
+  const sources = await node.realPaths(ofNode.map(({ hostPath }) => hostPath));
+  return ofNode.map((mount, index) => {
     const source = sources[index];
     if (source !== undefined) return { mount, source };
     throw new CriError(

@@ -87,7 +87,7 @@ function kernelMounts(context: LinuxContainerSecurityContext | undefined): OciMo
 
 /** @throws CriError INVALID_ARGUMENT for options that do not go together (api.proto, Mount). */
 function askedMount({ mount, source }: FoundMount): OciMount {
-  const { containerPath, readonly, recursiveReadOnly, propagation } = mount;
+  const { containerPath, readonly, recursiveReadOnly, propagation, image } = mount;
   const isPrivate = propagation === MountPropagation.PROPAGATION_PRIVATE;
   if (recursiveReadOnly && (!readonly || !isPrivate)) {
     throw new CriError(
@@ -98,7 +98,8 @@ function askedMount({ mount, source }: FoundMount): OciMount {
         "propagation must be private.",
     );
   }
-  const mode = recursiveReadOnly ? "rro" : readonly ? "ro" : "rw";
+  // Images are always read-only, and have nothing mounted in them.
+  const mode = recursiveReadOnly ? "rro" : readonly || image !== undefined ? "ro" : "rw";
   const mapped = mount.uidMappings.length > 0 || mount.gidMappings.length > 0;
   return {
     destination: containerPath,
