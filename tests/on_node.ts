@@ -31,8 +31,12 @@ export async function onNode(
 }
 
 /** What the log holds of one stream: its lines put together again as the program wrote them. */
-export async function logged({ config }: Pod, stream: "stdout" | "stderr"): Promise<string> {
-  const log = await Deno.readTextFile(lab.path("knode", `${config.logDirectory}/main.log`));
+export async function logged(
+  { config }: Pod,
+  stream: "stdout" | "stderr",
+  file = "main.log",
+): Promise<string> {
+  const log = await Deno.readTextFile(lab.path("knode", `${config.logDirectory}/${file}`));
   return log.split("\n").slice(0, -1).map((line) => {
     const [, time, of, tag, text = ""] = /^(\S+) (\S+) ([FP]) (.*)$/s.exec(line) ?? [];
     assert(time !== undefined, `a line of another form: ${line}`);
@@ -42,7 +46,9 @@ export async function logged({ config }: Pod, stream: "stdout" | "stderr"): Prom
 
 /** What a server's containers have left on the node; the same before and after. */
 async function leftovers(server: NodeServer): Promise<string> {
-  const script = `ls -A "$1/containers" "$1/images" "$1/output" "$2/pods" "$2/containers" "$2/crun"
+  // crun keeps a few compiled seccomp profiles.
+  const script =
+    `ls -A --ignore=.cache "$1/containers" "$1/images" "$1/output" "$2/pods" "$2/containers" "$2/crun"
 grep -cF -e "$1/" -e "$2/" /proc/mounts
 ls -d /sys/fs/cgroup/*/multicri/*/ 2>/dev/null
 pgrep -f '^multicri: container|^pause$' || true`;

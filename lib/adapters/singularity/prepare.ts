@@ -7,7 +7,7 @@ import type { ContainerRequest } from "../adapter.ts";
 import { cgroupsPath, writeSpec } from "./bundle/bundle.ts";
 import type { FoundMount } from "./bundle/mounts.ts";
 import type { OciUser } from "./bundle/oci_spec.ts";
-import { parseProfile, seccompChoice } from "./bundle/seccomp.ts";
+import { seccompChoice } from "./bundle/seccomp.ts";
 import { type UserNamespace, userNamespaceOf } from "./bundle/user_namespace.ts";
 import { openImageVolumes } from "./image_volumes.ts";
 import type { ImageRoots } from "./image_roots.ts";
@@ -91,9 +91,7 @@ export async function prepareBundle(
   const mounts = await findMounts(node, config);
   const devices = await findDevices(node, config);
   const choice = seccompChoice(config.linux?.securityContext);
-  const seccompFile = choice.kind === "file"
-    ? parseProfile(choice.path, await node.profile(choice.path))
-    : undefined;
+  const seccompFile = choice.kind === "file" ? await node.profile(choice.path) : undefined;
   const target = await targetNamespace(place, config);
   const imageIds = [image.id, ...[...volumeImages.values()].map(({ id }) => id)];
   try {

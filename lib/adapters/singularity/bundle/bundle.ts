@@ -10,6 +10,7 @@ import { namespacesOf, type PodNamespaces } from "./namespaces.ts";
 import type { OciProcess, OciSpec } from "./oci_spec.ts";
 import { clampedOomScore, resourcesOf } from "./resources.ts";
 import { defaultProfile, seccompChoice } from "./seccomp.ts";
+import { parseProfile } from "./seccomp_file.ts";
 import { resolveUser, type UserFiles } from "./user.ts";
 import type { UserNamespace } from "./user_namespace.ts";
 
@@ -37,8 +38,8 @@ export interface BundleRequest {
   target: string | undefined;
   mounts: readonly FoundMount[];
   devices: readonly NodeDevice[];
-  /** The profile that the request names by a file. */
-  seccompFile: unknown;
+  /** The text of the profile that the request names by a file. */
+  seccompFile: string | undefined;
   /** Whether systemd makes the cgroups. */
   systemdCgroups: boolean;
 }
@@ -50,12 +51,7 @@ export function writeSpec(request: BundleRequest): OciSpec {
   const privileged = context?.privileged === true;
   const process = processOf(request);
   const { devices, rules } = devicesOf(config.devices, request.devices, privileged);
-  const choice = seccompChoice(context);
-  const seccomp = choice.kind === "default"
-    ? defaultProfile(process.capabilities.bounding)
-    : choice.kind === "file"
-    ? request.seccompFile
-    : undefined;
+  const seccomp = seccompOf(request, process.capabilities.bounding);
   return {
     ociVersion: OCI_VERSION,
     root: { path: request.root, readonly: context?.readonlyRootfs === true },
@@ -80,6 +76,22 @@ export function writeSpec(request: BundleRequest): OciSpec {
       rootfsPropagation: rootPropagation(config.mounts),
     },
   };
+}
+
+/** The filter of the container's system calls, if it has one. */
+function seccompOf(
+  { config, facts, seccompFile }: BundleRequest,
+  capabilities: readonly string[],
+): unknown {
+  const choice = seccompChoice(config.linux?.securityContext);
+  switch (choice.kind) {
+    case "unconfined":
+      return undefined;
+    case "default":
+      return defaultProfile(capabilities, facts.machine);
+    case "file":
+      return parseProfile(choice.path, seccompFile ?? "", { ...facts, capabilities });
+  }
 }
 
 /** Where the container's cgroup lies, in the form that its manager wants. */

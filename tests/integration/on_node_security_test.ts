@@ -1,0 +1,83 @@
+/** What confines containers on the node itself, as their programs find it. */
+import { assertEquals } from "@std/assert";
+import {
+  type ContainerConfig,
+  type DeepPartial,
+  type LinuxContainerSecurityContext,
+  SecurityProfile_ProfileType,
+} from "../../lib/cri/api.generated.ts";
+import { prepareNode } from "../../scripts/lab/node_server.ts";
+import type { CriClient, Pod } from "../cri_client.ts";
+import { lab, logged, onNode } from "../on_node.ts";
+
+const { Localhost, RuntimeDefault } = SecurityProfile_ProfileType;
+
+Deno.test.beforeAll(() => prepareNode(lab, () => {}));
+
+/** What a script in a container of its own prints. */
+async function output(
+  client: CriClient,
+  pod: Pod,
+  script: string,
+  securityContext: DeepPartial<LinuxContainerSecurityContext>,
+  changes: DeepPartial<ContainerConfig> = {},
+): Promise<string> {
+  const name = `c${crypto.randomUUID()}`;
+  const id = await client.create(pod, script, {
+    metadata: { name, attempt: 0 },
+    logPath: `${name}.log`,
+    linux: { securityContext },
+    ...changes,
+  });
+  await client.call("startContainer", { containerId: id });
+  await client.exited(id);
+  return await logged(pod, "stdout", `${name}.log`);
+}
+
+/** A program for the 80386 that ends with 42, as elf(5) has them: a header, a program header, three instructions. */
+function oldProgram(): Uint8Array {
+  const [EXECUTABLE, INTEL_80386, VERSION, LOADED, READ_AND_RUN] = [2, 3, 1, 1, 5];
+  const [HEADER_BYTES, ENTRY_BYTES, BASE, PAGE_BYTES] = [52, 32, 0x08048000, 0x1000];
+  const code = [0xb8, 1, 0, 0, 0, 0xbb, 42, 0, 0, 0, 0xcd, 0x80];
+  const begin = HEADER_BYTES + ENTRY_BYTES;
+  const size = begin + code.length;
+  const halves = (...numbers: number[]) => new Uint8Array(Uint16Array.from(numbers).buffer);
+  const words = (...numbers: number[]) => new Uint8Array(Uint32Array.from(numbers).buffer);
+  return Uint8Array.from([
+    ...new TextEncoder().encode("\x7fELF"),
+    ...[1, 1, 1, ...Array(9).fill(0)],
+    ...halves(EXECUTABLE, INTEL_80386),
+    ...words(VERSION, BASE + begin, HEADER_BYTES, 0, 0),
+    ...halves(HEADER_BYTES, ENTRY_BYTES, 1, 0, 0, 0),
+    ...words(LOADED, 0, BASE, BASE, size, size, READ_AND_RUN, PAGE_BYTES),
+    ...code,
+  ]);
+}
+
+Deno.test({
+  name: "the default seccomp profile lets programs of 32 bits run",
+  ignore: Deno.build.arch !== "x86_64",
+  fn: () =>
+    onNode(async ({ client }) => {
+      const pod = await client.runPod();
+      const script =
+        `echo ${oldProgram().toBase64()} | base64 -d >/old; chmod +x /old; /old; echo $?`;
+      const seccomp = { profileType: RuntimeDefault };
+      assertEquals(await output(client, pod, script, { seccomp }), "42\n");
+    }),
+});
+
+Deno.test("the conditions in a seccomp profile of the node count", () =>
+  onNode(async ({ client }) => {
+    const localhostRef = "/run/seccomp-conditions.json";
+    const rule = { names: ["mkdir", "mkdirat"], action: "SCMP_ACT_ERRNO" };
+    const syscalls = [{ ...rule, excludes: { caps: ["CAP_NET_RAW"] } }];
+    const profile = { defaultAction: "SCMP_ACT_ALLOW", syscalls };
+    await Deno.writeTextFile(lab.path("knode", localhostRef), JSON.stringify(profile));
+    const pod = await client.runPod();
+    const script = "mkdir /made && echo made || echo refused";
+    const seccomp = { profileType: Localhost, localhostRef };
+    const capabilities = { dropCapabilities: ["NET_RAW"] };
+    assertEquals(await output(client, pod, script, { seccomp }), "made\n");
+    assertEquals(await output(client, pod, script, { seccomp, capabilities }), "refused\n");
+  }));
