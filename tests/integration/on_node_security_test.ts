@@ -4,6 +4,7 @@ import {
   type ContainerConfig,
   type DeepPartial,
   type LinuxContainerSecurityContext,
+  NamespaceMode,
   SecurityProfile_ProfileType,
 } from "../../lib/cri/api.generated.ts";
 import { prepareNode } from "../../scripts/lab/node_server.ts";
@@ -80,4 +81,23 @@ Deno.test("the conditions in a seccomp profile of the node count", () =>
     const capabilities = { dropCapabilities: ["NET_RAW"] };
     assertEquals(await output(client, pod, script, { seccomp }), "made\n");
     assertEquals(await output(client, pod, script, { seccomp, capabilities }), "refused\n");
+  }));
+
+Deno.test("what a container writes into its pod's files in /etc is bounded, and with a read-only root nothing", () =>
+  onNode(async ({ client }) => {
+    const range = [{ hostId: 1_000_000, containerId: 0, length: 65_536 }];
+    const usernsOptions = { mode: NamespaceMode.POD, uids: range, gids: range };
+    for (const namespaceOptions of [{}, { usernsOptions }]) {
+      const linux = { securityContext: { namespaceOptions } };
+      const pod = await client.runPod(client.podConfig({ linux, hostname: "here" }));
+      const writes = `for file in hosts hostname resolv.conf; do
+  echo more 2>/dev/null >>/etc/$file && echo "$file written"
+done; cat /etc/hostname; dd if=/dev/zero of=/etc/hosts bs=64k count=64 2>/dev/null || echo full`;
+      const readonlyRoot = { namespaceOptions, readonlyRootfs: true };
+      assertEquals(await output(client, pod, writes, readonlyRoot), "here\nfull\n");
+      assertEquals(
+        await output(client, pod, writes, { namespaceOptions }),
+        "hosts written\nhostname written\nresolv.conf written\nhere\nmore\nfull\n",
+      );
+    }
   }));

@@ -16,16 +16,21 @@ import { checkSysctls } from "./sysctls.ts";
 const LOWEST_PORT = "net.ipv4.ip_unprivileged_port_start";
 /** As other runtimes have it. */
 const SHM_BYTES = 64 * 1024 * 1024;
+/** What a pod's containers can write into its files in /etc beyond what these hold; else they could fill /run. */
+const ETC_ROOM_BYTES = 1024 * 1024;
 
 /**
  * Makes a pod's namespaces, each held by a mount of its file, the memory that its containers share, and its kernel
  * settings. $1 the folder, $2 the host name or nothing, $3 its network or nothing, $4 the namespaces to make, $5 the
- * size of shared memory or nothing, $6 the program of the first process, $7 one that starts what outlives this server; then settings as NAME=VALUE.
+ * size of shared memory or nothing, $6 the program of the first process, $7 one that starts what outlives this server, $8
+ * the size of its files in /etc; then settings as NAME=VALUE.
  */
 const MAKE = `
 cd "$1"
-folder=$1 hostname=$2 network=$3 kinds=$4 shm=$5 pause=$6 start=$7
-shift 7
+folder=$1 hostname=$2 network=$3 kinds=$4 shm=$5 pause=$6 start=$7 etc=$8
+shift 8
+mkdir etc
+mount -t tmpfs -o "nosuid,nodev,noexec,mode=755,size=$etc" etc etc
 [ -z "$shm" ] || { mkdir shm; mount -t tmpfs -o "nosuid,nodev,noexec,mode=1777,size=$shm" shm shm; }
 set -- sh -euc '
   [ -z "$1" ] || printf %s "$1" >/proc/sys/kernel/hostname
@@ -57,7 +62,7 @@ esac`;
 const END = `
 cd "$1" 2>/dev/null || exit 0
 if [ -s pause ] && grep -qsF -- "--pid=$1/pid" "/proc/$(cat pause)/cmdline"; then kill -9 "$(cat pause)"; fi
-for path in pid ipc uts shm empty; do umount -l "$path" 2>/dev/null || true; done`;
+for path in pid ipc uts shm etc empty; do umount -l "$path" 2>/dev/null || true; done`;
 
 /** Pods on this node: namespaces and files that their containers share. */
 export class Pods implements PodAdapter {
@@ -78,7 +83,7 @@ export class Pods implements PodAdapter {
     const ownIpc = options?.ipc !== NamespaceMode.NODE;
     const ownUts = options?.network !== NamespaceMode.NODE;
     const sysctls = config.linux?.sysctls ?? {};
-    const hasUsers = userNamespaceOf(options) !== undefined;
+    const users = userNamespaceOf(options);
     checkSysctls(sysctls, { ipc: ownIpc, network: network !== "" });
     const hostname = ownUts ? config.hostname : "";
     const kinds = [
@@ -89,7 +94,8 @@ export class Pods implements PodAdapter {
     try {
       await Deno.mkdir(folder, { recursive: true });
       await Deno.chmod(folder, 0o711);
-      await this.#writeFiles(folder, config);
+      const files = await this.#etcFiles(config);
+      const etcBytes = Object.values(files).reduce((sum, text) => sum + text.length, 0);
       await this.node.script(`make the pod ${config.metadata?.name}`, MAKE, [
         folder,
         hostname,
@@ -98,10 +104,17 @@ export class Pods implements PodAdapter {
         ownIpc ? String(SHM_BYTES) : "",
         nodeProgram + pause,
         nodeProgram + "close_inherited(); exec { $ARGV[0] } @ARGV;",
+        String(etcBytes + ETC_ROOM_BYTES),
         // Its root has no rights over a network that was made before its users.
-        ...(hasUsers && network !== "" ? [`${LOWEST_PORT}=0`] : []),
+        ...(users !== undefined && network !== "" ? [`${LOWEST_PORT}=0`] : []),
         ...Object.entries(sysctls).map(([name, value]) => `${name}=${value}`),
       ]);
+      for (const [file, text] of Object.entries(files)) {
+        const path = join(folder, "etc", file);
+        await Deno.writeTextFile(path, text);
+        await Deno.chmod(path, 0o644);
+        if (users !== undefined) await Deno.chown(path, users.uids.hostID, users.gids.hostID);
+      }
     } catch (error) {
       await this.remove(id);
       throw error;
@@ -146,15 +159,15 @@ export class Pods implements PodAdapter {
     const folder = this.places.pod(id);
     const ownIpc = config.linux?.securityContext?.namespaceOptions?.ipc !== NamespaceMode.NODE;
     return {
-      hosts: join(folder, "hosts"),
-      hostname: join(folder, "hostname"),
-      resolvConf: join(folder, "resolv.conf"),
+      hosts: join(folder, "etc/hosts"),
+      hostname: join(folder, "etc/hostname"),
+      resolvConf: join(folder, "etc/resolv.conf"),
       ...(ownIpc ? { shm: join(folder, "shm") } : {}),
     };
   }
 
-  /** The files that containers find in /etc; those of a pod without settings of its own are the node's. */
-  async #writeFiles(folder: string, config: PodSandboxConfig): Promise<void> {
+  /** The texts that containers find in /etc, by names; those of a pod without settings of its own are the node's. */
+  async #etcFiles(config: PodSandboxConfig): Promise<Record<string, string>> {
     const { hostname, dnsConfig } = config;
     const nodeFile = (path: string) =>
       this.node.script("read the node's files", 'cat -- "$1" 2>/dev/null || true', [path]);
@@ -163,11 +176,7 @@ export class Pods implements PodAdapter {
       ? await nodeFile("/etc/resolv.conf")
       : renderResolvConf(dnsConfig);
     const hosts = await nodeFile("/etc/hosts");
-    const files = { hosts, hostname: `${name || hostname}\n`, "resolv.conf": resolvConf };
-    for (const [file, text] of Object.entries(files)) {
-      await Deno.writeTextFile(join(folder, file), text);
-      await Deno.chmod(join(folder, file), 0o644);
-    }
+    return { hosts, hostname: `${name || hostname}\n`, "resolv.conf": resolvConf };
   }
 
   /** The name that the pod's containers see. */

@@ -37,11 +37,12 @@ export function mountsOf(
   found: readonly FoundMount[],
 ): OciMount[] {
   const taken = new Set(found.map(({ mount }) => mount.containerPath.replace(/(?<=.)\/+$/, "")));
+  const etcMode = context?.readonlyRootfs ? "ro" : "rw";
   const ofPod = [
-    bind("/etc/hosts", files.hosts),
-    bind("/etc/hostname", files.hostname),
-    bind("/etc/resolv.conf", files.resolvConf),
-    bind("/dev/shm", files.shm ?? "/dev/shm"),
+    bind("/etc/hosts", files.hosts, etcMode),
+    bind("/etc/hostname", files.hostname, etcMode),
+    bind("/etc/resolv.conf", files.resolvConf, etcMode),
+    bind("/dev/shm", files.shm ?? "/dev/shm", "rw"),
   ];
   const own = [...kernelMounts(context), ...ofPod]
     .filter(({ destination }) => !taken.has(destination));
@@ -132,8 +133,8 @@ function ociMapping({ containerId, hostId, length }: IDMapping): OciIdMapping {
   return { containerID: containerId, hostID: hostId, size: length };
 }
 
-function bind(destination: string, source: string): OciMount {
-  return { destination, type: "bind", source, options: ["rbind", "rprivate", "rw"] };
+function bind(destination: string, source: string, mode: "ro" | "rw"): OciMount {
+  return { destination, type: "bind", source, options: ["rbind", "rprivate", mode] };
 }
 
 function depth(path: string): number {
