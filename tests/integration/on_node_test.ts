@@ -176,6 +176,20 @@ const BAD_REQUESTS: Record<string, Request> = {
     container: { mounts: [{ hostPath: "/no/such", containerPath: "/x" }] },
     message: /mount "\/no\/such" at "\/x" .*: this node has no such path/,
   },
+  "a privileged container in a pod that is not": {
+    container: { linux: { securityContext: { privileged: true } } },
+    message: /a privileged container in a pod that is not/,
+  },
+  "an AppArmor profile on a node without AppArmor": {
+    container: {
+      linux: {
+        securityContext: {
+          apparmor: { profileType: SecurityProfile_ProfileType.Localhost, localhostRef: "mine" },
+        },
+      },
+    },
+    message: /the AppArmor profile "mine": this node's kernel has no AppArmor/,
+  },
   "a user that the image does not know": {
     container: { linux: { securityContext: { runAsUsername: "nobody-here" } } },
     message: /as the user "nobody-here": the image's \/etc\/passwd must have it/,

@@ -16,6 +16,7 @@ echo "oom: $(cat /proc/self/oom_score_adj)"
 echo "kernel: $(uname -r)"
 [ -e /sys/fs/cgroup/cgroup.controllers ] && echo "cgroup2: yes"
 [ "$(cat /sys/module/apparmor/parameters/enabled 2>/dev/null)" = Y ] && echo "apparmor: yes"
+[ -e /sys/fs/selinux/enforce ] && echo "selinux: yes"
 true`;
 const FIND_PATHS = `for path; do realpath -ez -- "$path" 2>/dev/null || printf '\\0'; done`;
 const FIND_DEVICES =
@@ -33,6 +34,7 @@ export interface NodeFacts {
   /** Whether there is one cgroup hierarchy for all, cgroups(7) version 2. */
   hasUnifiedCgroups: boolean;
   hasAppArmor: boolean;
+  hasSelinux: boolean;
   machine: Machine;
   /** As uname(1) -r tells it. */
   kernel: string;
@@ -60,6 +62,7 @@ export class Node {
       mayLowerOomScore: namesOfSet(value("CapEff") ?? "0").includes("CAP_SYS_RESOURCE"),
       hasUnifiedCgroups: value("cgroup2") === "yes",
       hasAppArmor: value("apparmor") === "yes",
+      hasSelinux: value("selinux") === "yes",
       machine: Deno.build.arch,
       kernel: value("kernel") ?? "",
     };

@@ -3,6 +3,7 @@ import { CriError } from "../../../base/error.ts";
 import type { ContainerConfig, PodSandboxConfig } from "../../../cri/api.generated.ts";
 import type { OciImageConfig } from "../../../store/records.ts";
 import type { NodeFacts } from "../node.ts";
+import { apparmorOf, checkAccessControl } from "./access_control.ts";
 import { capabilitiesOf } from "./capabilities.ts";
 import { devicesOf, type NodeDevice } from "./devices.ts";
 import { type FoundMount, mountsOf, type PodFiles, rootPropagation } from "./mounts.ts";
@@ -48,6 +49,7 @@ export interface BundleRequest {
 export function writeSpec(request: BundleRequest): OciSpec {
   const { config, sandbox, facts, userNamespace } = request;
   const context = config.linux?.securityContext;
+  checkAccessControl(context, sandbox.linux?.securityContext, facts);
   const privileged = context?.privileged === true;
   const process = processOf(request);
   const { devices, rules } = devicesOf(config.devices, request.devices, privileged);
@@ -117,7 +119,7 @@ function processOf(request: BundleRequest): OciProcess {
     capabilities: capabilitiesOf(context, facts.capabilities),
     noNewPrivileges: context?.noNewPrivs === true,
     oomScoreAdj: clampedOomScore(oomScore, facts.oomScore, facts.mayLowerOomScore),
-    ...apparmorOf(request),
+    ...apparmorOf(context, facts),
   };
 }
 
@@ -151,20 +153,4 @@ function environmentOf({ config, image, hostname }: BundleRequest): string[] {
     ...config.envs.map(({ key, value }) => `${key}=${decoder.decode(value)}`),
   ];
   return [...new Map(entries.map((entry) => [entry.split("=", 1)[0], entry])).values()];
-}
-
-/** @throws CriError FAILED_PRECONDITION for a profile on a node that knows none. */
-function apparmorOf({ config, facts }: BundleRequest): Pick<OciProcess, "apparmorProfile"> {
-  const context = config.linux?.securityContext;
-  const name = (context?.apparmor?.localhostRef || context?.apparmorProfile || "")
-    .replace(/^localhost\//, "");
-  const isOwn = ["", "runtime/default", "unconfined"].includes(name);
-  if (context?.privileged || isOwn) return {};
-  if (facts.hasAppArmor) return { apparmorProfile: name };
-  throw new CriError(
-    "FAILED_PRECONDITION",
-    `Cannot run the container with the AppArmor profile ${
-      JSON.stringify(name)
-    }: this node's kernel has no AppArmor.`,
-  );
 }

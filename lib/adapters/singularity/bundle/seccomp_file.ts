@@ -41,7 +41,7 @@ export function parseProfile(path: string, json: string, place: ProfilePlace): u
 
 /** Where both are absent, only programs of the machine itself run (config-linux.md). */
 function architecturesOf({ architectures, archMap }: Fields, machine: Machine): Fields {
-  if (architectures != null) return { architectures: listOf(architectures) };
+  if (isGiven(architectures)) return { architectures: listOf(architectures) };
   const [own] = MACHINES[machine].architectures;
   const entry = listOf(archMap).map(fieldsOf).find(({ architecture }) => architecture === own);
   return entry === undefined ? {} : { architectures: [own, ...listOf(entry.subArchitectures)] };
@@ -90,12 +90,17 @@ function syscallRule(rule: Fields): Fields {
 
 function pick(fields: Fields, names: readonly string[]): Fields {
   return Object.fromEntries(
-    names.flatMap((name) => fields[name] == null ? [] : [[name, fields[name]]]),
+    names.flatMap((name) => isGiven(fields[name]) ? [[name, fields[name]]] : []),
   );
 }
 
+/** Programs in Go write null for what is not there. */
+function isGiven(value: unknown): boolean {
+  return value !== undefined && value !== null;
+}
+
 function listOf(value: unknown): unknown[] {
-  if (value == null) return [];
+  if (!isGiven(value)) return [];
   if (Array.isArray(value)) return value;
   throw new TypeError(`${JSON.stringify(value)} is no list`);
 }
