@@ -45,6 +45,15 @@ export interface ContainerUsage {
   processes: bigint;
 }
 
+/** What a container has written into its own layer. */
+export interface LayerUsage {
+  /** The folder that its file system is known by. */
+  directory: string;
+  measuredAtMs: number;
+  bytes: bigint;
+  inodes: bigint;
+}
+
 /** What UpdateContainerResources asks for. */
 export interface ResourceChange {
   before: LinuxContainerResources | undefined;
@@ -183,6 +192,9 @@ export interface Adapter {
 
   /** What the container's processes use as far as it is known; undefined before anything is. */
   usage(id: string): ContainerUsage | undefined;
+
+  /** What the container has written into its own layer, as far as it is known; absent where it has none on this node. */
+  layerUsage?(id: string): LayerUsage | undefined;
 
   /** What `crictl inspect` shows beyond the CRI fields; no secrets. */
   describeContainer(container: ContainerRecord): Record<string, unknown>;
