@@ -1,4 +1,4 @@
-/** Servers whose containers run on the lab's Kubernetes node, for tests of them. */
+/** Servers that run containers on the lab's Kubernetes node itself, and what they leave there. */
 import { assert, assertEquals } from "@std/assert";
 import { Lab } from "../scripts/lab/lab.ts";
 import { NodeServer } from "../scripts/lab/node_server.ts";
@@ -9,9 +9,18 @@ export const lab = new Lab();
 /** A server of a test's own, whose containers must leave nothing on the node. */
 export async function onNode(
   use: (test: { server: NodeServer; client: CriClient }) => Promise<void>,
+  { flags = [], before: prepare = () => Promise.resolve() }: {
+    flags?: string[];
+    /** What is done before it is started. */
+    before?: (server: NodeServer) => Promise<void>;
+  } = {},
 ): Promise<void> {
-  const server = new NodeServer(lab, { name: "on-node", flags: ["--adapter-name", "singularity"] });
+  const server = new NodeServer(lab, {
+    name: "on-node",
+    flags: ["--adapter-name", "singularity", ...flags],
+  });
   await server.forget();
+  await prepare(server);
   await server.start();
   const client = new CriClient(lab.path("knode", server.socketPath));
   try {
@@ -30,7 +39,7 @@ export async function onNode(
   }
 }
 
-/** What the log holds of one stream: its lines put together again as the program wrote them. */
+/** What a log of a pod holds of one stream: its lines put together again as the program wrote them. */
 export async function logged(
   { config }: Pod,
   stream: "stdout" | "stderr",
@@ -44,14 +53,22 @@ export async function logged(
   }).join("");
 }
 
-/** What a server's containers have left on the node; the same before and after. */
-async function leftovers(server: NodeServer): Promise<string> {
-  // crun keeps a few compiled seccomp profiles.
-  const script =
-    `ls -A --ignore=.cache "$1/containers" "$1/images" "$1/output" "$2/pods" "$2/containers" "$2/crun"
+/**
+ * What a server's containers have left on the node; the same before and after. Control groups and processes are those
+ * of other labs on the machine too, so they count if the server's log knows them. crun keeps an empty directory, and a
+ * few compiled seccomp profiles.
+ */
+export async function leftovers(server: NodeServer): Promise<string> {
+  const script = `ls -A "$1/containers" "$1/images" "$1/output" "$2/pods" "$2/containers"
+ls -A --ignore=.cache --ignore=.empty-directory "$2/crun"
 grep -cF -e "$1/" -e "$2/" /proc/mounts
-ls -d /sys/fs/cgroup/*/multicri/*/ 2>/dev/null
-pgrep -f '^multicri: container|^pause$' || true`;
-  const argv = ["sh", "-c", script, "sh", server.rootDir, server.stateDir];
+for group in /sys/fs/cgroup/*/multicri/*/; do
+  ! grep -qF "$(basename "$group")" "$3" || echo "$group"
+done
+pgrep -af '^multicri: container' | while read -r process program kind id; do
+  ! grep -qF "$id" "$3" || echo "$process is the supervisor of $id"
+done
+pgrep -af -- "--pid=$2/" || true`;
+  const argv = ["sh", "-c", script, "sh", server.rootDir, server.stateDir, server.logPath];
   return (await lab.exec("knode", argv)).stdout;
 }
