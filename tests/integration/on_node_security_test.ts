@@ -1,9 +1,10 @@
 /** What confines containers on the node itself, as their programs find it. */
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertMatch, assertRejects } from "@std/assert";
 import {
   type ContainerConfig,
   type DeepPartial,
   type LinuxContainerSecurityContext,
+  type Mount,
   NamespaceMode,
   SecurityProfile_ProfileType,
 } from "../../lib/cri/api.generated.ts";
@@ -99,5 +100,83 @@ done; cat /etc/hostname; dd if=/dev/zero of=/etc/hosts bs=64k count=64 2>/dev/nu
         await output(client, pod, writes, { namespaceOptions }),
         "hosts written\nhostname written\nresolv.conf written\nhere\nmore\nfull\n",
       );
+    }
+  }));
+
+Deno.test("an ephemeral container sees the processes of its target, and of its own pod's alone", () =>
+  onNode(async ({ client }) => {
+    const range = [{ hostId: 1_000_000, containerId: 0, length: 65_536 }];
+    const usernsOptions = { mode: NamespaceMode.POD, uids: range, gids: range };
+    const other = await client.runContainer("sleep 1111");
+    for (const more of [{}, { usernsOptions }]) {
+      const options = { pid: NamespaceMode.CONTAINER, ...more };
+      const linux = { securityContext: { namespaceOptions: options } };
+      const pod = await client.runPod(client.podConfig({ linux }));
+      const targetId = await client.create(pod, "", {
+        command: ["sleep", "2222"],
+        metadata: { name: "target", attempt: 0 },
+        linux,
+      });
+      await client.call("startContainer", { containerId: targetId });
+      const look = "tr '\\0' ' ' </proc/1/cmdline";
+      const debug = { ...options, pid: NamespaceMode.TARGET };
+      const seen = await output(client, pod, look, { namespaceOptions: { ...debug, targetId } });
+      assertEquals(seen, "sleep 2222 \n");
+      // It was the first process of both.
+      await client.call("stopContainer", { containerId: targetId, timeout: 0n });
+      for (const wrong of [targetId, other.id, "no-such", ""]) {
+        const error = await assertRejects(
+          () => output(client, pod, look, { namespaceOptions: { ...debug, targetId: wrong } }),
+          Error,
+        );
+        assertMatch(error.message, /must be a running one of the same pod/);
+      }
+    }
+  }));
+
+Deno.test("mounts are read-only as far as they are asked to be", () =>
+  onNode(async ({ client }) => {
+    const outer = "/run/on-node-mounts";
+    const make = `mkdir -p "$1" && mount -t tmpfs outer "$1" && mkdir "$1/inner" &&
+mount -t tmpfs inner "$1/inner"`;
+    assertEquals((await lab.exec("knode", ["sh", "-euc", make, "sh", outer])).code, 0);
+    try {
+      const pod = await client.runPod();
+      const mount = { hostPath: outer, containerPath: "/data" };
+      const script = `for folder in /data /data/inner; do
+  (: >$folder/file) 2>/dev/null && echo "$folder written"
+done; cp /bin/true /data/inner 2>/dev/null && /data/inner/true 2>/dev/null && echo run; true`;
+      const cases: [changes: DeepPartial<Mount>, text: string][] = [
+        [{}, "/data written\n/data/inner written\nrun\n"],
+        [{ readonly: true }, "/data/inner written\nrun\n"],
+        [{ readonly: true, recursiveReadOnly: true }, ""],
+        [{ hostPath: `${outer}/inner`, mountOptions: ["noexec"] }, "/data written\n"],
+      ];
+      for (const [changes, text] of cases) {
+        const mounts = [{ ...mount, ...changes }];
+        assertEquals(await output(client, pod, script, {}, { mounts }), text);
+      }
+    } finally {
+      await lab.exec("knode", ["sh", "-c", 'umount -l "$1"; rmdir "$1"', "sh", outer]);
+    }
+  }));
+
+Deno.test("a volume with mapped ids belongs to the pod's users", () =>
+  onNode(async ({ client }) => {
+    const range = [{ hostId: 1_000_000, containerId: 0, length: 65_536 }];
+    const usernsOptions = { mode: NamespaceMode.POD, uids: range, gids: range };
+    const securityContext = { namespaceOptions: { usernsOptions } };
+    const folder = "/var/lib/on-node-volume";
+    await lab.exec("knode", ["sh", "-c", `rm -rf "$1"; mkdir -m 700 "$1"`, "sh", folder]);
+    try {
+      const pod = await client.runPod(client.podConfig({ linux: { securityContext } }));
+      const script = ": >/data/file; chown 5:6 /data/file; stat -c '%u %a' /data";
+      const mount = { hostPath: folder, containerPath: "/data" };
+      const mounts = [{ ...mount, uidMappings: range, gidMappings: range }];
+      assertEquals(await output(client, pod, script, securityContext, { mounts }), "0 700\n");
+      const { stdout } = await lab.exec("knode", ["stat", "-c", "%u %g", `${folder}/file`]);
+      assertEquals(stdout, "5 6\n");
+    } finally {
+      await lab.exec("knode", ["rm", "-rf", folder]);
     }
   }));

@@ -2,7 +2,7 @@ import { type CriCode, CriError, messageOf } from "../../base/error.ts";
 import { MountPropagation } from "../../cri/api.generated.ts";
 import type { ImageRecord } from "../../store/records.ts";
 import type { ContainerRequest } from "../adapter.ts";
-import type { FoundMount } from "./bundle/mounts.ts";
+import type { FoundMount } from "./bundle/asked_mount.ts";
 import { resolveBelow } from "./root_files.ts";
 
 /** What a kubelet counts the failures of image volumes by (ErrImageVolumeMountFailed of cri-api). */

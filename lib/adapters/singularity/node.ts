@@ -15,6 +15,7 @@ grep -E '^Cap(Bnd|Eff):' /proc/self/status
 echo "oom: $(cat /proc/self/oom_score_adj)"
 echo "kernel: $(uname -r)"
 [ -e /sys/fs/cgroup/cgroup.controllers ] && echo "cgroup2: yes"
+grep -qsw hugetlb /sys/fs/cgroup/cgroup.controllers || [ -d /sys/fs/cgroup/hugetlb ] && echo "hugetlb: yes"
 [ "$(cat /sys/module/apparmor/parameters/enabled 2>/dev/null)" = Y ] && echo "apparmor: yes"
 [ -e /sys/fs/selinux/enforce ] && echo "selinux: yes"
 true`;
@@ -34,6 +35,8 @@ export interface NodeFacts {
   /** Whether there is one cgroup hierarchy for all, cgroups(7) version 2. */
   hasUnifiedCgroups: boolean;
   hasAppArmor: boolean;
+  /** Whether a cgroup can limit huge pages. */
+  canLimitHugepages: boolean;
   hasSelinux: boolean;
   machine: Machine;
   /** As uname(1) -r tells it. */
@@ -62,6 +65,7 @@ export class Node {
       mayLowerOomScore: namesOfSet(value("CapEff") ?? "0").includes("CAP_SYS_RESOURCE"),
       hasUnifiedCgroups: value("cgroup2") === "yes",
       hasAppArmor: value("apparmor") === "yes",
+      canLimitHugepages: value("hugetlb") === "yes",
       hasSelinux: value("selinux") === "yes",
       machine: Deno.build.arch,
       kernel: value("kernel") ?? "",

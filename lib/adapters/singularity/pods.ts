@@ -14,6 +14,8 @@ import { checkSysctls } from "./sysctls.ts";
 
 /** The lowest port that everybody may listen at (ip-sysctl.rst). */
 const LOWEST_PORT = "net.ipv4.ip_unprivileged_port_start";
+/** What the kernel keeps of a name (gethostname(2)). */
+const MAX_HOSTNAME_BYTES = 64;
 /** As other runtimes have it. */
 const SHM_BYTES = 64 * 1024 * 1024;
 /** What a pod's containers can write into its files in /etc beyond what these hold; else they could fill /run. */
@@ -86,6 +88,7 @@ export class Pods implements PodAdapter {
     const users = userNamespaceOf(options);
     checkSysctls(sysctls, { ipc: ownIpc, network: network !== "" });
     const hostname = ownUts ? config.hostname : "";
+    checkHostname(hostname);
     const kinds = [
       ...(ownIpc ? ["ipc"] : []),
       ...(ownUts ? ["uts"] : []),
@@ -184,6 +187,17 @@ export class Pods implements PodAdapter {
     const onNode = linux?.securityContext?.namespaceOptions?.network === NamespaceMode.NODE;
     return onNode || hostname === "" ? this.nodeName : hostname;
   }
+}
+
+/** @throws CriError INVALID_ARGUMENT for a name that no machine can have. */
+function checkHostname(hostname: string): void {
+  if (/^[\w.-]*$/.test(hostname) && hostname.length <= MAX_HOSTNAME_BYTES) return;
+  throw new CriError(
+    "INVALID_ARGUMENT",
+    `Cannot give the pod the host name ${
+      JSON.stringify(hostname)
+    }: it must be of letters, digits, dots and hyphens, at most ${MAX_HOSTNAME_BYTES} of them.`,
+  );
 }
 
 /** resolv.conf(5). @throws CriError INVALID_ARGUMENT for a word with a line break. */

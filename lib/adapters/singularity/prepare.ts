@@ -5,7 +5,7 @@ import type { ContainerRecord } from "../../store/records.ts";
 import type { Table } from "../../store/table.ts";
 import type { ContainerRequest } from "../adapter.ts";
 import { cgroupsPath, writeSpec } from "./bundle/bundle.ts";
-import type { FoundMount } from "./bundle/mounts.ts";
+import type { FoundMount } from "./bundle/asked_mount.ts";
 import type { OciUser } from "./bundle/oci_spec.ts";
 import { seccompChoice } from "./bundle/seccomp.ts";
 import { type UserNamespace, userNamespaceOf } from "./bundle/user_namespace.ts";
@@ -92,7 +92,7 @@ export async function prepareBundle(
   const devices = await findDevices(node, config);
   const choice = seccompChoice(config.linux?.securityContext);
   const seccompFile = choice.kind === "file" ? await node.profile(choice.path) : undefined;
-  const target = await targetNamespace(place, config);
+  const target = await targetNamespace(place, request);
   const imageIds = [image.id, ...[...volumeImages.values()].map(({ id }) => id)];
   try {
     const userNamespace = userNamespaceOf(sandbox.linux?.securityContext?.namespaceOptions);
@@ -203,20 +203,24 @@ async function findDevices(node: Node, { devices, linux }: ContainerConfig) {
   return await node.devices([...devices.map(({ hostPath }) => hostPath), ...privileged]);
 }
 
-/** @throws CriError FAILED_PRECONDITION when the container that this one is to look into does not run. */
+/**
+ * The process namespace of the container that this one is to look into, if it is.
+ * @throws CriError FAILED_PRECONDITION when that is no running container of the same pod (api.proto).
+ */
 async function targetNamespace(
   { containers, places }: PreparePlace,
-  { linux }: ContainerConfig,
+  { sandboxId, config: { linux } }: ContainerRequest,
 ): Promise<string | undefined> {
   const options = linux?.securityContext?.namespaceOptions;
   if (options?.pid !== NamespaceMode.TARGET) return undefined;
   const { targetId } = options;
-  if (containers.get(targetId)?.state.phase !== "running") {
+  const target = containers.get(targetId);
+  if (target?.state.phase !== "running" || target.sandboxId !== sandboxId) {
     throw new CriError(
       "FAILED_PRECONDITION",
       `Cannot look into the processes of the container ${
         JSON.stringify(targetId)
-      }: it must be running.`,
+      }: it must be a running one of the same pod.`,
     );
   }
   const pid = await Deno.readTextFile(join(places.container(targetId).bundle, "pid"));

@@ -6,7 +6,8 @@ import type { NodeFacts } from "../node.ts";
 import { apparmorOf, checkAccessControl } from "./access_control.ts";
 import { capabilitiesOf } from "./capabilities.ts";
 import { devicesOf, type NodeDevice } from "./devices.ts";
-import { type FoundMount, mountsOf, type PodFiles, rootPropagation } from "./mounts.ts";
+import type { FoundMount } from "./asked_mount.ts";
+import { mountsOf, type PodFiles, rootPropagation } from "./mounts.ts";
 import { namespacesOf, type PodNamespaces } from "./namespaces.ts";
 import type { OciProcess, OciSpec } from "./oci_spec.ts";
 import { clampedOomScore, resourcesOf } from "./resources.ts";
@@ -70,7 +71,10 @@ export function writeSpec(request: BundleRequest): OciSpec {
         ? {}
         : { uidMappings: [userNamespace.uids], gidMappings: [userNamespace.gids] }),
       cgroupsPath: cgroupsPath(sandbox.linux?.cgroupParent ?? "", request),
-      resources: { ...resourcesOf(config.linux?.resources), devices: rules },
+      resources: {
+        ...resourcesOf(config.linux?.resources, facts.canLimitHugepages),
+        devices: rules,
+      },
       devices,
       maskedPaths: privileged ? [] : context?.maskedPaths ?? [],
       readonlyPaths: privileged ? [] : context?.readonlyPaths ?? [],
@@ -126,7 +130,7 @@ function processOf(request: BundleRequest): OciProcess {
 /**
  * The program and its arguments, as Kubernetes combines them with the image: `command` replaces ENTRYPOINT and CMD,
  * `args` replaces CMD.
- * @throws CriError INVALID_ARGUMENT when nothing is left to run.
+ * @throws CriError INVALID_ARGUMENT when nothing is left to run, or the kernel could not pass it.
  */
 function commandOf(
   { command, args }: Pick<ContainerConfig, "command" | "args">,
@@ -135,6 +139,7 @@ function commandOf(
   const words = command.length > 0
     ? [...command, ...args]
     : [...image.entrypoint, ...(args.length > 0 ? args : image.cmd)];
+  checkWords("argument", words);
   if (words[0] !== undefined && words[0] !== "") return words;
   throw new CriError(
     "INVALID_ARGUMENT",
@@ -152,5 +157,18 @@ function environmentOf({ config, image, hostname }: BundleRequest): string[] {
     ...image.env,
     ...config.envs.map(({ key, value }) => `${key}=${decoder.decode(value)}`),
   ];
+  checkWords("variable", entries);
   return [...new Map(entries.map((entry) => [entry.split("=", 1)[0], entry])).values()];
+}
+
+/** @throws CriError INVALID_ARGUMENT for a word that would end early (execve(2)). */
+function checkWords(kind: string, words: readonly string[]): void {
+  const index = words.findIndex((word) => word.includes("\0"));
+  if (index < 0) return;
+  throw new CriError(
+    "INVALID_ARGUMENT",
+    `Cannot run the container: its ${kind} ${
+      JSON.stringify(words[index]?.split("\0", 1)[0])
+    }… must not hold a null byte.`,
+  );
 }
