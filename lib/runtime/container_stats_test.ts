@@ -59,8 +59,8 @@ Deno.test("containerStats() tells the writable layer as far as an adapter with s
     const adapter: Adapter = test.adapter;
     const layer = () => containerStats(test.runtime, container).writableLayer;
     const created = nanoseconds(test.clock.now());
-    let usage: LayerUsage | undefined;
-    adapter.layerUsage = () => usage;
+    const known: LayerUsage[] = [];
+    adapter.layerUsage = () => known[0];
     test.clock.advance(9000);
     assertEquals([layer()?.timestamp, layer()?.usedBytes, layer()?.inodesUsed], [
       created,
@@ -68,7 +68,7 @@ Deno.test("containerStats() tells the writable layer as far as an adapter with s
       undefined,
     ]);
     const measuredAtMs = test.clock.now() - 1000;
-    usage = { directory: "/layers", measuredAtMs, bytes: 4096n, inodes: 2n };
+    known.push({ directory: "/layers", measuredAtMs, bytes: 4096n, inodes: 2n });
     assertEquals(layer(), {
       timestamp: nanoseconds(measuredAtMs),
       fsId: { mountpoint: "/layers" },

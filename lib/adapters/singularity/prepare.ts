@@ -9,6 +9,7 @@ import type { FoundMount } from "./bundle/asked_mount.ts";
 import type { OciUser } from "./bundle/oci_spec.ts";
 import { seccompChoice } from "./bundle/seccomp.ts";
 import { type UserNamespace, userNamespaceOf } from "./bundle/user_namespace.ts";
+import { cdiDevices } from "./cdi_devices.ts";
 import { openImageVolumes } from "./image_volumes.ts";
 import type { ImageRoots } from "./image_roots.ts";
 import type { Node, NodeFacts } from "./node.ts";
@@ -82,14 +83,9 @@ export async function prepareBundle(
   const { id, sandboxId, sandbox, config, image, volumeImages } = request;
   const { node, facts, pods, systemdCgroups } = place;
   const { bundle, layer } = place.places.container(id);
-  if (config.CDIDevices.length > 0) {
-    throw new CriError(
-      "UNIMPLEMENTED",
-      "Cannot give the container CDI devices: name the device files of the node instead.",
-    );
-  }
   const mounts = await findMounts(node, config);
   const devices = await findDevices(node, config);
+  const withCdiDevices = await cdiDevices(node, config);
   const choice = seccompChoice(config.linux?.securityContext);
   const seccompFile = choice.kind === "file" ? await node.profile(choice.path) : undefined;
   const target = await targetNamespace(place, request);
@@ -104,7 +100,7 @@ export async function prepareBundle(
       const ownLayer = join(layer, VOLUMES, volume.id.replace(/^sha256:/, ""));
       return await makeLayer(node, files, ownLayer, userNamespace);
     });
-    const spec = writeSpec({
+    const spec = withCdiDevices(writeSpec({
       id,
       sandbox,
       config,
@@ -124,7 +120,7 @@ export async function prepareBundle(
       devices,
       seccompFile,
       systemdCgroups,
-    });
+    }));
     await Deno.mkdir(bundle, { recursive: true, mode: 0o700 });
     // crun enters it as the pod's root, which is not ours; config.json is for us alone.
     if (userNamespace !== undefined) await Deno.chmod(bundle, 0o755);

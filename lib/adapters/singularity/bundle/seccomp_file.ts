@@ -1,4 +1,5 @@
 import { CriError } from "../../../base/error.ts";
+import { type Fields, fieldsOf, isGiven, listOf } from "./json_fields.ts";
 import { type Machine, MACHINES } from "./seccomp.ts";
 
 /** What the conditions in a profile ask for. */
@@ -9,8 +10,6 @@ export interface ProfilePlace {
   /** As uname(1) -r tells it. */
   kernel: string;
 }
-
-type Fields = Record<string, unknown>;
 
 /**
  * A profile of the node, as Docker and Kubernetes write them, in the form of the OCI's runtime-spec: of `archMap` what
@@ -92,20 +91,4 @@ function pick(fields: Fields, names: readonly string[]): Fields {
   return Object.fromEntries(
     names.flatMap((name) => isGiven(fields[name]) ? [[name, fields[name]]] : []),
   );
-}
-
-/** Programs in Go write null for what is not there. */
-function isGiven(value: unknown): boolean {
-  return value !== undefined && value !== null;
-}
-
-function listOf(value: unknown): unknown[] {
-  if (!isGiven(value)) return [];
-  if (Array.isArray(value)) return value;
-  throw new TypeError(`${JSON.stringify(value)} is no list`);
-}
-
-function fieldsOf(value: unknown): Fields {
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Fields;
-  throw new TypeError(`${JSON.stringify(value)} is no object`);
 }
