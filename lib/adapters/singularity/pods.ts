@@ -86,6 +86,7 @@ export class Pods implements PodAdapter {
     const ownUts = options?.network !== NamespaceMode.NODE;
     const sysctls = config.linux?.sysctls ?? {};
     const users = userNamespaceOf(options);
+    checkOwnUser(config);
     checkSysctls(sysctls, { ipc: ownIpc, network: network !== "" });
     const hostname = ownUts ? config.hostname : "";
     checkHostname(hostname);
@@ -187,6 +188,19 @@ export class Pods implements PodAdapter {
     const onNode = linux?.securityContext?.namespaceOptions?.network === NamespaceMode.NODE;
     return onNode || hostname === "" ? this.nodeName : hostname;
   }
+}
+
+/**
+ * Nothing of a pod runs as the user that it names for itself.
+ * @throws CriError INVALID_ARGUMENT for a group without a user (api.proto, LinuxSandboxSecurityContext).
+ */
+function checkOwnUser({ linux }: PodSandboxConfig): void {
+  const { runAsUser, runAsGroup } = linux?.securityContext ?? {};
+  if (runAsGroup === undefined || runAsUser !== undefined) return;
+  throw new CriError(
+    "INVALID_ARGUMENT",
+    "Cannot run the pod with run_as_group alone: run_as_user must be set with it.",
+  );
 }
 
 /** @throws CriError INVALID_ARGUMENT for a name that no machine can have. */
