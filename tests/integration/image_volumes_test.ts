@@ -77,6 +77,27 @@ touch /whole/x /part/small 2>&1; cat /file`;
     }));
 }
 
+Deno.test("an image stays mounted for a container that has it as a volume when the server is killed", () =>
+  onNode(async ({ server, client }) => {
+    const image = { image: await pull(client) };
+    const pod = await client.runPod();
+    const script = "until [ -e /go ]; do sleep 0.1; done; cat /v/models/small";
+    const mounts = [{ containerPath: "/v", image }];
+    const id = await client.create(pod, script, { mounts });
+    await client.call("startContainer", { containerId: id });
+    await client.call("removeImage", { image });
+    await server.kill();
+    await server.start();
+    const folder = `${server.rootDir}/images/${image.image.replace("sha256:", "")}/rootfs/models`;
+    assertEquals((await lab.exec("knode", ["ls", folder])).stdout, "large\nsmall\n");
+    await lab.exec("knode", ["touch", `${server.rootDir}/containers/${id}/rootfs/go`]);
+    assertEquals((await client.exited(id)).exitCode, 0);
+    assertEquals(await logged(pod, "stdout"), "small\n");
+    await client.call("removeContainer", { containerId: id });
+    const again = client.create(pod, "true", { mounts });
+    await assertRejects(() => again, Error, "it is not here, pull it first");
+  }));
+
 const REFUSED: Record<string, { mount: DeepPartial<Mount>; message: RegExp }> = {
   "a part that the image does not have": {
     mount: { imageSubPath: "no/such" },
