@@ -39,9 +39,13 @@ export async function onNode(
   }
 }
 
-/** What the log holds of one stream: its lines put together again as the program wrote them. */
-export async function logged({ config }: Pod, stream: "stdout" | "stderr"): Promise<string> {
-  const log = await Deno.readTextFile(lab.path("knode", `${config.logDirectory}/main.log`));
+/** What a log of a pod holds of one stream: its lines put together again as the program wrote them. */
+export async function logged(
+  { config }: Pod,
+  stream: "stdout" | "stderr",
+  file = "main.log",
+): Promise<string> {
+  const log = await Deno.readTextFile(lab.path("knode", `${config.logDirectory}/${file}`));
   return log.split("\n").slice(0, -1).map((line) => {
     const [, time, of, tag, text = ""] = /^(\S+) (\S+) ([FP]) (.*)$/s.exec(line) ?? [];
     assert(time !== undefined, `a line of another form: ${line}`);
@@ -49,12 +53,22 @@ export async function logged({ config }: Pod, stream: "stdout" | "stderr"): Prom
   }).join("");
 }
 
-/** What a server's containers have left on the node; the same before and after. */
+/**
+ * What a server's containers have left on the node; the same before and after. Control groups and processes are those
+ * of other labs on the machine too, so they count if the server's log knows them. crun keeps an empty directory, and a
+ * few compiled seccomp profiles.
+ */
 export async function leftovers(server: NodeServer): Promise<string> {
-  const script = `ls -A "$1/containers" "$1/images" "$1/output" "$2/pods" "$2/containers" "$2/crun"
+  const script = `ls -A "$1/containers" "$1/images" "$1/output" "$2/pods" "$2/containers"
+ls -A --ignore=.cache --ignore=.empty-directory "$2/crun"
 grep -cF -e "$1/" -e "$2/" /proc/mounts
-ls -d /sys/fs/cgroup/*/multicri/*/ 2>/dev/null
-pgrep -f '^multicri: container|^pause$' || true`;
-  const argv = ["sh", "-c", script, "sh", server.rootDir, server.stateDir];
+for group in /sys/fs/cgroup/*/multicri/*/; do
+  ! grep -qF "$(basename "$group")" "$3" || echo "$group"
+done
+pgrep -af '^multicri: container' | while read -r process program kind id; do
+  ! grep -qF "$id" "$3" || echo "$process is the supervisor of $id"
+done
+pgrep -af -- "--pid=$2/" || true`;
+  const argv = ["sh", "-c", script, "sh", server.rootDir, server.stateDir, server.logPath];
   return (await lab.exec("knode", argv)).stdout;
 }

@@ -14,6 +14,8 @@ export interface ContainerRequest {
   sandbox: PodSandboxConfig;
   config: ContainerConfig;
   image: ImageRecord;
+  /** Of its mounts that are images, by the names that these have there. */
+  volumeImages: ReadonlyMap<string, ImageRecord>;
 }
 
 /** One line of Status about something an adapter depends on. */
@@ -41,6 +43,15 @@ export interface ContainerUsage {
   minorFaults: bigint;
   majorFaults: bigint;
   processes: bigint;
+}
+
+/** What a container has written into its own layer. */
+export interface LayerUsage {
+  /** The folder that its file system is known by. */
+  directory: string;
+  measuredAtMs: number;
+  bytes: bigint;
+  inodes: bigint;
 }
 
 /** What UpdateContainerResources asks for. */
@@ -181,6 +192,9 @@ export interface Adapter {
 
   /** What the container's processes use as far as it is known; undefined before anything is. */
   usage(id: string): ContainerUsage | undefined;
+
+  /** What the container has written into its own layer, as far as it is known; absent where it has none on this node. */
+  layerUsage?(id: string): LayerUsage | undefined;
 
   /** What `crictl inspect` shows beyond the CRI fields; no secrets. */
   describeContainer(container: ContainerRecord): Record<string, unknown>;

@@ -280,8 +280,12 @@ export class ImageService {
 
   /** Deletes the files of removed images that no container needs any more. */
   collectUnused(): void {
-    const users = [...this.store.containers.all(), ...this.#holds];
-    const used = new Set(users.map(({ imageId }) => imageId));
+    const used = new Set([
+      ...this.store.containers.all().flatMap((
+        { imageId, volumeImageIds = [] },
+      ) => [imageId, ...volumeImageIds]),
+      ...[...this.#holds].map(({ imageId }) => imageId),
+    ]);
     for (const image of this.store.images.all()) {
       if (!image.removed || used.has(image.id)) continue;
       this.store.images.delete(image.id);

@@ -105,17 +105,25 @@ for (const name of ["perl", "perl:5", A, A.slice("sha256:".length), A.slice(7, 1
   });
 }
 
-test("remove() keeps the file while a container uses it", async ({ images, store, pull, files }) => {
-  await pull("perl");
-  store.containers.put(containerRecord({ imageId: A }));
-  images.remove("perl");
-  assertEquals([images.list(undefined), files()], [[], [SIF_A]]);
-  assertThrows(() => images.require("perl"), CriError, "pull it first");
-  assertEquals(store.images.get(A)?.sif?.sizeBytes, 3);
-  store.containers.delete("c1");
-  images.collectUnused();
-  assertEquals([store.images.all(), files()], [[], []]);
-});
+for (
+  const [use, ids] of Object.entries({
+    "its image": { imageId: A },
+    "a volume": { imageId: B, volumeImageIds: [A] },
+  })
+) {
+  test(`remove() keeps the file while a container has it as ${use}`, async (pool) => {
+    const { images, store, pull, files } = pool;
+    await pull("perl");
+    store.containers.put(containerRecord(ids));
+    images.remove("perl");
+    assertEquals([images.list(undefined), files()], [[], [SIF_A]]);
+    assertThrows(() => images.require("perl"), CriError, "pull it first");
+    assertEquals(store.images.get(A)?.sif?.sizeBytes, 3);
+    store.containers.delete("c1");
+    images.collectUnused();
+    assertEquals([store.images.all(), files()], [[], []]);
+  });
+}
 
 test("using() keeps the file of an image that is removed meanwhile, until it has ended", async (pool) => {
   const { images, store, pull, files } = pool;

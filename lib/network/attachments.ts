@@ -168,7 +168,10 @@ export class Attachments {
       args: podArguments(sandboxId, config),
       capabilities: podCapabilities(config, podCidrs),
     };
-    return { network: await readNetworkConfig(this.place.confDir), attachment };
+    const network = await readNetworkConfig(this.place.confDir);
+    // One that is missing could not be asked to remove the pod either.
+    for (const { type } of network.plugins) await this.#plugins.require(type);
+    return { network, attachment };
   }
 
   async #takeAway(

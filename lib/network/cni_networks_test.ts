@@ -36,12 +36,19 @@ Deno.test("attach() leaves nothing when a plugin fails, and says why", async () 
   assertEquals(node.calls, ["ADD s1", "DEL s1"]);
 });
 
-Deno.test("attach() makes nothing when there is no configuration, or the pod asks for nonsense", async () => {
+Deno.test("attach() makes nothing when there is no configuration or plugin, or the pod asks for nonsense", async () => {
   await using node = await NetworkTestNode.create();
   const annotations = { "kubernetes.io/ingress-bandwidth": "fast" };
   await assertRejects(() => node.networks.attach("s1", { ...POD, annotations }, NEVER), CriError);
   await node.configure({});
   await assertRejects(() => node.networks.attach("s1", POD, NEVER), CriError, "Cannot use the");
+  const plugins = [{ type: "fake" }, { type: "missing" }];
+  await node.configure({ cniVersion: "1.0.0", name: "n", plugins });
+  await assertRejects(
+    () => node.networks.attach("s1", POD, NEVER),
+    CriError,
+    "Cannot find the network plugin 'missing'",
+  );
   assertEquals([node.calls, node.remains], [[], []]);
 });
 

@@ -55,24 +55,27 @@ export async function createContainer(
     }
     return await runtime.images.using(async (require) => {
       const image = require(config.image?.image ?? "");
-      return await makeContainer(runtime, { sandbox, config, image, digest });
+      const volumeImages = volumeImagesOf(config, require);
+      return await makeContainer(runtime, { sandbox, config, image, volumeImages, digest });
     });
   });
 }
 
 async function makeContainer(
   { adapter, store, clock }: Runtime,
-  { sandbox, config, image, digest }: {
+  { sandbox, config, image, volumeImages, digest }: {
     sandbox: SandboxRecord;
     config: ContainerConfig;
     image: ImageRecord;
+    volumeImages: ReadonlyMap<string, ImageRecord>;
     digest: string;
   },
 ): Promise<string> {
   const id = newId();
   const sandboxId = sandbox.id;
-  const request = { id, sandboxId, sandbox: sandbox.config, config, image };
+  const request = { id, sandboxId, sandbox: sandbox.config, config, image, volumeImages };
   const workload = await adapter.prepareContainer(request);
+  const volumeImageIds = [...volumeImages.values()].map(({ id }) => id);
   const record: ContainerRecord = {
     id,
     sandboxId,
@@ -82,6 +85,7 @@ async function makeContainer(
     },
     configDigest: digest,
     imageId: image.id,
+    ...(volumeImageIds.length === 0 ? {} : { volumeImageIds }),
     createdAtMs: clock.now(),
     state: { phase: "created" },
     workload,
@@ -94,4 +98,13 @@ async function makeContainer(
     throw error;
   }
   return id;
+}
+
+/** The images that the container's mounts name. @throws CriError NOT_FOUND for one that was not pulled. */
+function volumeImagesOf(
+  { mounts }: Pick<ContainerConfig, "mounts">,
+  require: (name: string) => ImageRecord,
+): ReadonlyMap<string, ImageRecord> {
+  const names = mounts.flatMap(({ image }) => image?.image ? [image.image] : []);
+  return new Map(names.map((name) => [name, require(name)]));
 }

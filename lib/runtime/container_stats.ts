@@ -61,14 +61,28 @@ export function statsOf(
         : measuredAt(runtime, memory?.measuredAtMs) ?? unknownSince,
       ...memoryFigures(memory, config.linux?.resources?.memoryLimitInBytes ?? 0n),
     },
+    writableLayer: layerFigures(runtime, id, unknownSince),
+  });
+}
+
+function layerFigures(runtime: Runtime, id: string, unknownSince: bigint) {
+  const { adapter, images, clock } = runtime;
+  if (adapter.layerUsage === undefined) {
     // The image is read-only, and what the job writes lies on its compute node.
-    writableLayer: {
-      timestamp: toNanoseconds(runtime.clock.now()),
-      fsId: { mountpoint: runtime.images.directory },
+    return {
+      timestamp: toNanoseconds(clock.now()),
+      fsId: { mountpoint: images.directory },
       usedBytes: { value: 0n },
       inodesUsed: { value: 0n },
-    },
-  });
+    };
+  }
+  const usage = adapter.layerUsage(id);
+  return {
+    timestamp: measuredAt(runtime, usage?.measuredAtMs) ?? unknownSince,
+    fsId: { mountpoint: usage?.directory ?? images.directory },
+    usedBytes: toValue(usage?.bytes),
+    inodesUsed: toValue(usage?.inodes),
+  };
 }
 
 /** A time of measurement in nanoseconds, not later than now on this node's clock. */

@@ -1,4 +1,5 @@
 import { assertEquals, assertRejects } from "@std/assert";
+import type { Adapter, LayerUsage } from "../adapters/adapter.ts";
 import { CriError } from "../base/error.ts";
 import { ContainerStatsFilter } from "../cri/api.generated.ts";
 import { startContainer } from "./container_start.ts";
@@ -49,6 +50,30 @@ Deno.test("containerStats() tells what is known, and of an ended container its c
     assertEquals(figures(containerStats(test.runtime, container)), {
       cpu: [measured - nanoseconds(2000), 3_700_000_000n, undefined],
       memory: [nanoseconds(test.clock.now()), undefined, undefined],
+    });
+  }));
+
+Deno.test("containerStats() tells the writable layer as far as an adapter with such knows it", () =>
+  withRuntime(async (test) => {
+    const { container } = await createPod(test.runtime);
+    const adapter: Adapter = test.adapter;
+    const layer = () => containerStats(test.runtime, container).writableLayer;
+    const created = nanoseconds(test.clock.now());
+    const known: LayerUsage[] = [];
+    adapter.layerUsage = () => known[0];
+    test.clock.advance(9000);
+    assertEquals([layer()?.timestamp, layer()?.usedBytes, layer()?.inodesUsed], [
+      created,
+      undefined,
+      undefined,
+    ]);
+    const measuredAtMs = test.clock.now() - 1000;
+    known.push({ directory: "/layers", measuredAtMs, bytes: 4096n, inodes: 2n });
+    assertEquals(layer(), {
+      timestamp: nanoseconds(measuredAtMs),
+      fsId: { mountpoint: "/layers" },
+      usedBytes: { value: 4096n },
+      inodesUsed: { value: 2n },
     });
   }));
 

@@ -21,6 +21,8 @@ export interface ContainerRecord {
   readonly configDigest: string;
   /** The image's id, `sha256:…`. */
   readonly imageId: string;
+  /** The ids of images that it has as volumes; absent without any. */
+  readonly volumeImageIds?: readonly string[];
   readonly createdAtMs: number;
   readonly state: ContainerState;
   /** What the adapter needs to find the workload again; JSON that only the adapter reads. */

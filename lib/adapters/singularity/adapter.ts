@@ -9,6 +9,7 @@ import type {
   ContainerRequest,
   ContainerUsage,
   ExecResult,
+  LayerUsage,
   ResourceChange,
 } from "../adapter.ts";
 import { attach } from "./attach.ts";
@@ -16,6 +17,7 @@ import { resourcesOf } from "./bundle/resources.ts";
 import { Containers } from "./containers.ts";
 import { execStream, execSync, type NodeCommand } from "./exec.ts";
 import { ImageRoots } from "./image_roots.ts";
+import { LayerSizes } from "./layer_sizes.ts";
 import { Node } from "./node.ts";
 import { OciRuntime } from "./oci_runtime.ts";
 import { Places } from "./places.ts";
@@ -37,13 +39,15 @@ export class SingularityAdapter implements Adapter {
   readonly pods: Pods;
   readonly #runtime: OciRuntime;
   readonly #usages: NodeUsages;
+  readonly #sizes: LayerSizes;
   readonly #containers: Containers;
 
   private constructor(private readonly means: NodeMeans, private readonly place: PreparePlace) {
-    const { config, executor, clock, systemdCgroups } = means;
+    const { config, executor, store, clock, log, systemdCgroups } = means;
     this.pods = place.pods;
     this.#runtime = new OciRuntime(executor, config.stateDir, systemdCgroups);
     this.#usages = new NodeUsages(place.node, clock);
+    this.#sizes = new LayerSizes(executor, place.places, store.containers, clock, log);
     this.#containers = new Containers(means, place, this.#runtime);
   }
 
@@ -93,6 +97,7 @@ export class SingularityAdapter implements Adapter {
   async removeContainer(container: ContainerRecord): Promise<void> {
     await this.#containers.remove(container);
     this.#usages.forget(container.id);
+    this.#sizes.forget(container.id);
   }
 
   async reopenLog(id: string): Promise<void> {
@@ -103,7 +108,7 @@ export class SingularityAdapter implements Adapter {
   }
 
   async updateResources(container: ContainerRecord, { after }: ResourceChange): Promise<void> {
-    const resources = resourcesOf(after);
+    const resources = resourcesOf(after, this.place.facts.canLimitHugepages);
     if (container.state.phase === "running") {
       await this.#runtime.update(container.id, resources);
     } else {
@@ -148,11 +153,17 @@ export class SingularityAdapter implements Adapter {
   }
 
   async measure(): Promise<void> {
+    // Nobody waits for it: a layer may be large.
+    void this.#sizes.refresh();
     await this.#usages.measure(() => this.#containers.cgroupLists());
   }
 
   usage(id: string): ContainerUsage | undefined {
     return this.#usages.of(id);
+  }
+
+  layerUsage(id: string): LayerUsage | undefined {
+    return this.#sizes.of(id);
   }
 
   userOf({ workload }: ContainerRecord): ContainerUser {
@@ -194,6 +205,7 @@ export class SingularityAdapter implements Adapter {
   }
 
   async close(): Promise<void> {
+    await this.#sizes.close();
     await this.#containers.close();
     await this.place.imageRoots.close();
   }

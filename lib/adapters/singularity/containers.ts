@@ -117,12 +117,13 @@ export class Containers {
   }
 
   /** Removes what an ended or never started container left. */
-  async remove({ id, imageId }: ContainerRecord): Promise<void> {
+  async remove(container: ContainerRecord): Promise<void> {
+    const { id } = container;
     await this.#running.get(id)?.close();
     this.#running.delete(id);
     const hasEnded = await this.#hasEnd(id);
     if (!hasEnded) await this.runtime.delete(id);
-    await removeBundle(this.place, id, imageId, hasEnded);
+    await removeBundle(this.place, id, imagesOf(container), hasEnded);
     await this.#removeFiles(id);
   }
 
@@ -147,7 +148,9 @@ export class Containers {
     const { store, clock, log } = this.means;
     const late: ContainerRecord[] = [];
     for (const container of store.containers.all()) {
-      this.place.imageRoots.adopt(container.imageId, container.id);
+      for (const imageId of imagesOf(container)) {
+        this.place.imageRoots.adopt(imageId, container.id);
+      }
       const { phase } = container.state;
       if (phase !== "starting" && phase !== "running") continue;
       if (!await this.#takeUp(container)) late.push(container);
@@ -167,7 +170,7 @@ export class Containers {
       if (store.containers.get(id) !== undefined) continue;
       log.info("Removing what is left of a container without a record", { container: id });
       await this.runtime.delete(id);
-      await removeBundle(this.place, id, "");
+      await removeBundle(this.place, id, []);
       await this.#removeFiles(id);
     }
     await this.place.imageRoots.removeUnused();
@@ -282,4 +285,9 @@ export class Containers {
       (record) => ({ ...record, state: change(record.state) }),
     );
   }
+}
+
+/** The images that a container holds: its own and its volumes'. */
+function imagesOf({ imageId, volumeImageIds = [] }: ContainerRecord): string[] {
+  return [imageId, ...volumeImageIds];
 }

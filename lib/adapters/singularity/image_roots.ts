@@ -108,7 +108,7 @@ export class ImageRoots {
     if (image.sif === undefined) {
       throw new CriError(
         "INVALID_ARGUMENT",
-        `Cannot run the image ${
+        `Cannot use the image ${
           image.names[0]?.asked ?? image.id
         } on this node: its file lies on a cluster; ` +
           "name one of a registry.",

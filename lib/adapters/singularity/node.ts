@@ -2,6 +2,7 @@ import { CriError } from "../../base/error.ts";
 import type { Executor } from "../../executors/executor.ts";
 import { namesOfSet } from "./bundle/capabilities.ts";
 import { type NodeDevice, parseDevices } from "./bundle/devices.ts";
+import type { Machine } from "./bundle/seccomp.ts";
 import { lastWords } from "./oci_runtime.ts";
 
 /** What the scripts do takes milliseconds; a loaded node may need much longer. */
@@ -12,8 +13,11 @@ const MAX_PROFILE_BYTES = 1024 * 1024;
 const FACTS = `
 grep -E '^Cap(Bnd|Eff):' /proc/self/status
 echo "oom: $(cat /proc/self/oom_score_adj)"
+echo "kernel: $(uname -r)"
 [ -e /sys/fs/cgroup/cgroup.controllers ] && echo "cgroup2: yes"
+grep -qsw hugetlb /sys/fs/cgroup/cgroup.controllers || [ -d /sys/fs/cgroup/hugetlb ] && echo "hugetlb: yes"
 [ "$(cat /sys/module/apparmor/parameters/enabled 2>/dev/null)" = Y ] && echo "apparmor: yes"
+[ -e /sys/fs/selinux/enforce ] && echo "selinux: yes"
 true`;
 const FIND_PATHS = `for path; do realpath -ez -- "$path" 2>/dev/null || printf '\\0'; done`;
 const FIND_DEVICES =
@@ -31,6 +35,12 @@ export interface NodeFacts {
   /** Whether there is one cgroup hierarchy for all, cgroups(7) version 2. */
   hasUnifiedCgroups: boolean;
   hasAppArmor: boolean;
+  /** Whether a cgroup can limit huge pages. */
+  canLimitHugepages: boolean;
+  hasSelinux: boolean;
+  machine: Machine;
+  /** As uname(1) -r tells it. */
+  kernel: string;
 }
 
 /** What is asked of and done to this node by small shell programs, since /proc, /sys and mounts are beyond this process. */
@@ -55,6 +65,10 @@ export class Node {
       mayLowerOomScore: namesOfSet(value("CapEff") ?? "0").includes("CAP_SYS_RESOURCE"),
       hasUnifiedCgroups: value("cgroup2") === "yes",
       hasAppArmor: value("apparmor") === "yes",
+      canLimitHugepages: value("hugetlb") === "yes",
+      hasSelinux: value("selinux") === "yes",
+      machine: Deno.build.arch,
+      kernel: value("kernel") ?? "",
     };
   }
 

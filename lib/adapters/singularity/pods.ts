@@ -14,8 +14,12 @@ import { checkSysctls } from "./sysctls.ts";
 
 /** The lowest port that everybody may listen at (ip-sysctl.rst). */
 const LOWEST_PORT = "net.ipv4.ip_unprivileged_port_start";
+/** What the kernel keeps of a name (gethostname(2)). */
+const MAX_HOSTNAME_BYTES = 64;
 /** As other runtimes have it. */
 const SHM_BYTES = 64 * 1024 * 1024;
+/** What a pod's containers can write into its files in /etc beyond what these hold; else they could fill /run. */
+const ETC_ROOM_BYTES = 1024 * 1024;
 
 /** What is mounted in a pod's folder, if the pod has it. */
 const MOUNTED: ReadonlySet<string> = new Set(["ipc", "pid", "shm", "uts"]);
@@ -23,12 +27,15 @@ const MOUNTED: ReadonlySet<string> = new Set(["ipc", "pid", "shm", "uts"]);
 /**
  * Makes a pod's namespaces, each held by a mount of its file, the memory that its containers share, and its kernel
  * settings. $1 the folder, $2 the host name or nothing, $3 its network or nothing, $4 the namespaces to make, $5 the
- * size of shared memory or nothing, $6 the program of the first process, $7 one that starts what outlives this server; then settings as NAME=VALUE.
+ * size of shared memory or nothing, $6 the program of the first process, $7 one that starts what outlives this server, $8
+ * the size of its files in /etc; then settings as NAME=VALUE.
  */
 const MAKE = `
 cd "$1"
-folder=$1 hostname=$2 network=$3 kinds=$4 shm=$5 pause=$6 start=$7
-shift 7
+folder=$1 hostname=$2 network=$3 kinds=$4 shm=$5 pause=$6 start=$7 etc=$8
+shift 8
+mkdir etc
+mount -t tmpfs -o "nosuid,nodev,noexec,mode=755,size=$etc" etc etc
 [ -z "$shm" ] || { mkdir shm; mount -t tmpfs -o "nosuid,nodev,noexec,mode=1777,size=$shm" shm shm; }
 set -- sh -euc '
   [ -z "$1" ] || printf %s "$1" >/proc/sys/kernel/hostname
@@ -63,7 +70,7 @@ esac`;
 const END = `
 cd "$1" 2>/dev/null || exit 0
 if [ -s pause ] && grep -qsF -- "--pid=$1/pid" "/proc/$(cat pause)/cmdline"; then kill -9 "$(cat pause)"; fi
-for name in pid ipc uts shm empty; do umount -l -- "$1/$name" 2>/dev/null || true; done`;
+for name in pid ipc uts shm etc empty; do umount -l -- "$1/$name" 2>/dev/null || true; done`;
 
 /** Pods on this node: namespaces and files that their containers share. */
 export class Pods implements PodAdapter {
@@ -84,9 +91,11 @@ export class Pods implements PodAdapter {
     const ownIpc = options?.ipc !== NamespaceMode.NODE;
     const ownUts = options?.network !== NamespaceMode.NODE;
     const sysctls = config.linux?.sysctls ?? {};
-    const hasUsers = userNamespaceOf(options) !== undefined;
+    const users = userNamespaceOf(options);
+    checkOwnUser(config);
     checkSysctls(sysctls, { ipc: ownIpc, network: network !== "" });
     const hostname = ownUts ? config.hostname : "";
+    checkHostname(hostname);
     const kinds = [
       ...(ownIpc ? ["ipc"] : []),
       ...(ownUts ? ["uts"] : []),
@@ -95,7 +104,8 @@ export class Pods implements PodAdapter {
     try {
       await Deno.mkdir(folder, { recursive: true });
       await Deno.chmod(folder, 0o711);
-      await this.#writeFiles(folder, config);
+      const files = await this.#etcFiles(config);
+      const etcBytes = Object.values(files).reduce((sum, text) => sum + text.length, 0);
       await this.node.script(`make the pod ${config.metadata?.name}`, MAKE, [
         folder,
         hostname,
@@ -104,10 +114,17 @@ export class Pods implements PodAdapter {
         ownIpc ? String(SHM_BYTES) : "",
         nodeProgram + pause,
         nodeProgram + "close_inherited(); exec { $ARGV[0] } @ARGV;",
+        String(etcBytes + ETC_ROOM_BYTES),
         // Its root has no rights over a network that was made before its users.
-        ...(hasUsers && network !== "" ? [`${LOWEST_PORT}=0`] : []),
+        ...(users !== undefined && network !== "" ? [`${LOWEST_PORT}=0`] : []),
         ...Object.entries(sysctls).map(([name, value]) => `${name}=${value}`),
       ]);
+      for (const [file, text] of Object.entries(files)) {
+        const path = join(folder, "etc", file);
+        await Deno.writeTextFile(path, text);
+        await Deno.chmod(path, 0o644);
+        if (users !== undefined) await Deno.chown(path, users.uids.hostID, users.gids.hostID);
+      }
     } catch (error) {
       await this.remove(id);
       throw error;
@@ -168,15 +185,15 @@ export class Pods implements PodAdapter {
     const folder = this.places.pod(id);
     const ownIpc = config.linux?.securityContext?.namespaceOptions?.ipc !== NamespaceMode.NODE;
     return {
-      hosts: join(folder, "hosts"),
-      hostname: join(folder, "hostname"),
-      resolvConf: join(folder, "resolv.conf"),
+      hosts: join(folder, "etc/hosts"),
+      hostname: join(folder, "etc/hostname"),
+      resolvConf: join(folder, "etc/resolv.conf"),
       ...(ownIpc ? { shm: join(folder, "shm") } : {}),
     };
   }
 
-  /** The files that containers find in /etc; those of a pod without settings of its own are the node's. */
-  async #writeFiles(folder: string, config: PodSandboxConfig): Promise<void> {
+  /** The texts that containers find in /etc, by names; those of a pod without settings of its own are the node's. */
+  async #etcFiles(config: PodSandboxConfig): Promise<Record<string, string>> {
     const { hostname, dnsConfig } = config;
     const nodeFile = (path: string) =>
       this.node.script("read the node's files", 'cat -- "$1" 2>/dev/null || true', [path]);
@@ -185,11 +202,7 @@ export class Pods implements PodAdapter {
       ? await nodeFile("/etc/resolv.conf")
       : renderResolvConf(dnsConfig);
     const hosts = await nodeFile("/etc/hosts");
-    const files = { hosts, hostname: `${name || hostname}\n`, "resolv.conf": resolvConf };
-    for (const [file, text] of Object.entries(files)) {
-      await Deno.writeTextFile(join(folder, file), text);
-      await Deno.chmod(join(folder, file), 0o644);
-    }
+    return { hosts, hostname: `${name || hostname}\n`, "resolv.conf": resolvConf };
   }
 
   /** The name that the pod's containers see. */
@@ -197,6 +210,30 @@ export class Pods implements PodAdapter {
     const onNode = linux?.securityContext?.namespaceOptions?.network === NamespaceMode.NODE;
     return onNode || hostname === "" ? this.nodeName : hostname;
   }
+}
+
+/**
+ * Nothing of a pod runs as the user that it names for itself.
+ * @throws CriError INVALID_ARGUMENT for a group without a user (api.proto, LinuxSandboxSecurityContext).
+ */
+function checkOwnUser({ linux }: PodSandboxConfig): void {
+  const { runAsUser, runAsGroup } = linux?.securityContext ?? {};
+  if (runAsGroup === undefined || runAsUser !== undefined) return;
+  throw new CriError(
+    "INVALID_ARGUMENT",
+    "Cannot run the pod with run_as_group alone: run_as_user must be set with it.",
+  );
+}
+
+/** @throws CriError INVALID_ARGUMENT for a name that no machine can have. */
+function checkHostname(hostname: string): void {
+  if (/^[\w.-]*$/.test(hostname) && hostname.length <= MAX_HOSTNAME_BYTES) return;
+  throw new CriError(
+    "INVALID_ARGUMENT",
+    `Cannot give the pod the host name ${
+      JSON.stringify(hostname)
+    }: it must be of letters, digits, dots and hyphens, at most ${MAX_HOSTNAME_BYTES} of them.`,
+  );
 }
 
 /** resolv.conf(5). @throws CriError INVALID_ARGUMENT for a word with a line break. */

@@ -5,10 +5,12 @@ import type { ContainerRecord } from "../../store/records.ts";
 import type { Table } from "../../store/table.ts";
 import type { ContainerRequest } from "../adapter.ts";
 import { cgroupsPath, writeSpec } from "./bundle/bundle.ts";
-import type { FoundMount } from "./bundle/mounts.ts";
+import type { FoundMount } from "./bundle/asked_mount.ts";
 import type { OciUser } from "./bundle/oci_spec.ts";
-import { parseProfile, seccompChoice } from "./bundle/seccomp.ts";
+import { seccompChoice } from "./bundle/seccomp.ts";
 import { type UserNamespace, userNamespaceOf } from "./bundle/user_namespace.ts";
+import { cdiDevices } from "./cdi_devices.ts";
+import { openImageVolumes } from "./image_volumes.ts";
 import type { ImageRoots } from "./image_roots.ts";
 import type { Node, NodeFacts } from "./node.ts";
 import type { Places } from "./places.ts";
@@ -33,7 +35,7 @@ export interface NodeWorkload {
  */
 const MAKE_LAYER = `
 umask 022
-mkdir -m 700 -- "$2"
+mkdir -p -m 700 -- "$2"
 if [ -n "$4" ]; then chgrp -- "$4" "$2"; chmod 710 -- "$2"; fi
 mkdir -- "$2/upper" "$2/rootfs"
 mkdir -m 700 -- "$2/work"
@@ -43,9 +45,12 @@ mount -t overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work$3" multicri "
 const OWNERS_ALONE = ",metacopy=on";
 const SHIFT_OWNERS = nodeProgram + shiftOwners;
 
+/** The folder in it for the layers over images that are volumes. */
+const VOLUMES = "volumes";
+
 /** Removes the layer $1. What is not there does not matter. */
 const REMOVE_LAYER = `
-umount -l -- "$1/rootfs" 2>/dev/null || true
+for root in "$1/rootfs" "$1/${VOLUMES}"/*/rootfs; do umount -l -- "$root" 2>/dev/null || true; done
 rm -rf --one-file-system -- "$1"`;
 
 /** Removes the cgroups of the container $1 that crun has left, because a process of it was not quite gone; systemd's are scopes. */
@@ -75,31 +80,27 @@ export async function prepareBundle(
   place: PreparePlace,
   request: ContainerRequest,
 ): Promise<NodeWorkload> {
-  const { id, sandboxId, sandbox, config, image } = request;
+  const { id, sandboxId, sandbox, config, image, volumeImages } = request;
   const { node, facts, pods, systemdCgroups } = place;
   const { bundle, layer } = place.places.container(id);
-  if (config.CDIDevices.length > 0) {
-    throw new CriError(
-      "UNIMPLEMENTED",
-      "Cannot give the container CDI devices: name the device files of the node instead.",
-    );
-  }
   const mounts = await findMounts(node, config);
   const devices = await findDevices(node, config);
+  const withCdiDevices = await cdiDevices(node, config);
   const choice = seccompChoice(config.linux?.securityContext);
-  const seccompFile = choice.kind === "file"
-    ? parseProfile(choice.path, await node.profile(choice.path))
-    : undefined;
-  const target = await targetNamespace(place, config);
+  const seccompFile = choice.kind === "file" ? await node.profile(choice.path) : undefined;
+  const target = await targetNamespace(place, request);
+  const imageIds = [image.id, ...[...volumeImages.values()].map(({ id }) => id)];
   try {
-    const lower = await place.imageRoots.use(image, id);
-    const root = join(layer, "rootfs");
     const userNamespace = userNamespaceOf(sandbox.linux?.securityContext?.namespaceOptions);
-    const more = userNamespace === undefined ? "" : OWNERS_ALONE;
-    const group = String(userNamespace?.gids.hostID ?? "");
-    await node.script("make the container's root", MAKE_LAYER, [lower, layer, more, group]);
-    if (userNamespace !== undefined) await giveTo(node, root, userNamespace);
-    const spec = writeSpec({
+    const lower = await place.imageRoots.use(image, id);
+    const root = await makeLayer(node, lower, layer, userNamespace);
+    const volumes = await openImageVolumes(request, async (volume) => {
+      const files = await place.imageRoots.use(volume, id);
+      if (userNamespace === undefined) return files;
+      const ownLayer = join(layer, VOLUMES, volume.id.replace(/^sha256:/, ""));
+      return await makeLayer(node, files, ownLayer, userNamespace);
+    });
+    const spec = withCdiDevices(writeSpec({
       id,
       sandbox,
       config,
@@ -115,11 +116,11 @@ export async function prepareBundle(
       namespaces: pods.namespaces(sandboxId, sandbox),
       userNamespace,
       target,
-      mounts,
+      mounts: [...mounts, ...volumes],
       devices,
       seccompFile,
       systemdCgroups,
-    });
+    }));
     await Deno.mkdir(bundle, { recursive: true, mode: 0o700 });
     // crun enters it as the pod's root, which is not ours; config.json is for us alone.
     if (userNamespace !== undefined) await Deno.chmod(bundle, 0o755);
@@ -130,9 +131,23 @@ export async function prepareBundle(
       stopSignal: image.config.stopSignal,
     };
   } catch (error) {
-    await removeBundle(place, id, image.id, true);
+    await removeBundle(place, id, imageIds, true);
     throw error;
   }
+}
+
+/** Makes a layer over an image's files; returns its root, where the users of a namespace have what root and others had. */
+async function makeLayer(
+  node: Node,
+  lower: string,
+  layer: string,
+  users: UserNamespace | undefined,
+): Promise<string> {
+  const root = join(layer, "rootfs");
+  const [more, group] = users === undefined ? ["", ""] : [OWNERS_ALONE, String(users.gids.hostID)];
+  await node.script("lay files over an image", MAKE_LAYER, [lower, layer, more, group]);
+  if (users !== undefined) await giveTo(node, root, users);
+  return root;
 }
 
 /** Gives all files below the root to the users of the namespace. */
@@ -150,7 +165,7 @@ async function giveTo(node: Node, root: string, { uids, gids }: UserNamespace): 
 export async function removeBundle(
   { node, places, imageRoots }: Pick<PreparePlace, "node" | "places" | "imageRoots">,
   id: string,
-  imageId: string,
+  imageIds: readonly string[],
   hasEnded = false,
 ): Promise<void> {
   const { bundle, layer } = places.container(id);
@@ -159,22 +174,14 @@ export async function removeBundle(
   await Deno.remove(bundle, { recursive: true }).catch((error) => {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   });
-  await imageRoots.release(imageId, id);
+  for (const imageId of imageIds) await imageRoots.release(imageId, id);
 }
 
 /** @throws CriError NOT_FOUND naming a source that is not there. */
 async function findMounts(node: Node, { mounts }: ContainerConfig): Promise<FoundMount[]> {
-  const image = mounts.find((mount) => mount.image !== undefined && mount.image.image !== "");
-  if (image !== undefined) {
-    throw new CriError(
-      "UNIMPLEMENTED",
-      `Cannot mount an image at ${
-        JSON.stringify(image.containerPath)
-      }: volumes of images are not available.`,
-    );
-  }
-  const sources = await node.realPaths(mounts.map(({ hostPath }) => hostPath));
-  return mounts.map((mount, index) => {
+  const ofNode = mounts.filter((mount) => !mount.image?.image);
+  const sources = await node.realPaths(ofNode.map(({ hostPath }) => hostPath));
+  return ofNode.map((mount, index) => {
     const source = sources[index];
     if (source !== undefined) return { mount, source };
     throw new CriError(
@@ -192,20 +199,24 @@ async function findDevices(node: Node, { devices, linux }: ContainerConfig) {
   return await node.devices([...devices.map(({ hostPath }) => hostPath), ...privileged]);
 }
 
-/** @throws CriError FAILED_PRECONDITION when the container that this one is to look into does not run. */
+/**
+ * The process namespace of the container that this one is to look into, if it is.
+ * @throws CriError FAILED_PRECONDITION when that is no running container of the same pod (api.proto).
+ */
 async function targetNamespace(
   { containers, places }: PreparePlace,
-  { linux }: ContainerConfig,
+  { sandboxId, config: { linux } }: ContainerRequest,
 ): Promise<string | undefined> {
   const options = linux?.securityContext?.namespaceOptions;
   if (options?.pid !== NamespaceMode.TARGET) return undefined;
   const { targetId } = options;
-  if (containers.get(targetId)?.state.phase !== "running") {
+  const target = containers.get(targetId);
+  if (target?.state.phase !== "running" || target.sandboxId !== sandboxId) {
     throw new CriError(
       "FAILED_PRECONDITION",
       `Cannot look into the processes of the container ${
         JSON.stringify(targetId)
-      }: it must be running.`,
+      }: it must be a running one of the same pod.`,
     );
   }
   const pid = await Deno.readTextFile(join(places.container(targetId).bundle, "pid"));

@@ -16,8 +16,11 @@ export async function readBelow(root: string, path: string): Promise<string> {
   return isFile && size <= MAX_FILE_BYTES ? await Deno.readTextFile(found) : "";
 }
 
-/** The path with the links in it followed as if `root` were the root; undefined when there is no such file. */
-async function resolveBelow(root: string, path: string): Promise<string | undefined> {
+/**
+ * The path with the links in it followed as if `root` were the root; undefined when there is no such file. Nothing may change
+ * there meanwhile.
+ */
+export async function resolveBelow(root: string, path: string): Promise<string | undefined> {
   const left = path.split("/");
   let at: string[] = [];
   for (let links = 0; left.length > 0;) {

@@ -35,6 +35,7 @@ test("prepareContainer() refuses to build an image with the node's login", async
       sandbox: { ...sandboxRecord().config, logDirectory: place.records.directory },
       config: ContainerConfig.fromPartial({ logPath: "x.log", command: ["x"] }),
       image: imageRecord({ volumeFile }),
+      volumeImages: new Map(),
     });
   const error = await assertRejects(
     () => prepare({ kind: "local-def-file", path: "x.def" }),

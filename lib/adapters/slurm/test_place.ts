@@ -88,6 +88,7 @@ export class Place {
       sandbox: sandbox.config,
       config,
       image,
+      volumeImages: new Map(),
     });
     store.containers.put(containerRecord({ config: { ...config, envs: [] }, workload }));
   }

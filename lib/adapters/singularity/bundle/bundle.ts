@@ -3,13 +3,16 @@ import { CriError } from "../../../base/error.ts";
 import type { ContainerConfig, PodSandboxConfig } from "../../../cri/api.generated.ts";
 import type { OciImageConfig } from "../../../store/records.ts";
 import type { NodeFacts } from "../node.ts";
+import { apparmorOf, checkAccessControl } from "./access_control.ts";
 import { capabilitiesOf } from "./capabilities.ts";
 import { devicesOf, type NodeDevice } from "./devices.ts";
-import { type FoundMount, mountsOf, type PodFiles, rootPropagation } from "./mounts.ts";
+import type { FoundMount } from "./asked_mount.ts";
+import { mountsOf, type PodFiles, rootPropagation } from "./mounts.ts";
 import { namespacesOf, type PodNamespaces } from "./namespaces.ts";
 import type { OciProcess, OciSpec } from "./oci_spec.ts";
 import { clampedOomScore, resourcesOf } from "./resources.ts";
 import { defaultProfile, seccompChoice } from "./seccomp.ts";
+import { parseProfile } from "./seccomp_file.ts";
 import { resolveUser, type UserFiles } from "./user.ts";
 import type { UserNamespace } from "./user_namespace.ts";
 
@@ -37,8 +40,8 @@ export interface BundleRequest {
   target: string | undefined;
   mounts: readonly FoundMount[];
   devices: readonly NodeDevice[];
-  /** The profile that the request names by a file. */
-  seccompFile: unknown;
+  /** The text of the profile that the request names by a file. */
+  seccompFile: string | undefined;
   /** Whether systemd makes the cgroups. */
   systemdCgroups: boolean;
 }
@@ -47,15 +50,11 @@ export interface BundleRequest {
 export function writeSpec(request: BundleRequest): OciSpec {
   const { config, sandbox, facts, userNamespace } = request;
   const context = config.linux?.securityContext;
+  checkAccessControl(context, sandbox.linux?.securityContext, facts);
   const privileged = context?.privileged === true;
   const process = processOf(request);
   const { devices, rules } = devicesOf(config.devices, request.devices, privileged);
-  const choice = seccompChoice(context);
-  const seccomp = choice.kind === "default"
-    ? defaultProfile(process.capabilities.bounding)
-    : choice.kind === "file"
-    ? request.seccompFile
-    : undefined;
+  const seccomp = seccompOf(request, process.capabilities.bounding);
   return {
     ociVersion: OCI_VERSION,
     root: { path: request.root, readonly: context?.readonlyRootfs === true },
@@ -72,7 +71,10 @@ export function writeSpec(request: BundleRequest): OciSpec {
         ? {}
         : { uidMappings: [userNamespace.uids], gidMappings: [userNamespace.gids] }),
       cgroupsPath: cgroupsPath(sandbox.linux?.cgroupParent ?? "", request),
-      resources: { ...resourcesOf(config.linux?.resources), devices: rules },
+      resources: {
+        ...resourcesOf(config.linux?.resources, facts.canLimitHugepages),
+        devices: rules,
+      },
       devices,
       maskedPaths: privileged ? [] : context?.maskedPaths ?? [],
       readonlyPaths: privileged ? [] : context?.readonlyPaths ?? [],
@@ -80,6 +82,22 @@ export function writeSpec(request: BundleRequest): OciSpec {
       rootfsPropagation: rootPropagation(config.mounts),
     },
   };
+}
+
+/** The filter of the container's system calls, if it has one. */
+function seccompOf(
+  { config, facts, seccompFile }: BundleRequest,
+  capabilities: readonly string[],
+): unknown {
+  const choice = seccompChoice(config.linux?.securityContext);
+  switch (choice.kind) {
+    case "unconfined":
+      return undefined;
+    case "default":
+      return defaultProfile(capabilities, facts.machine);
+    case "file":
+      return parseProfile(choice.path, seccompFile ?? "", { ...facts, capabilities });
+  }
 }
 
 /** Where the container's cgroup lies, in the form that its manager wants. */
@@ -105,14 +123,14 @@ function processOf(request: BundleRequest): OciProcess {
     capabilities: capabilitiesOf(context, facts.capabilities),
     noNewPrivileges: context?.noNewPrivs === true,
     oomScoreAdj: clampedOomScore(oomScore, facts.oomScore, facts.mayLowerOomScore),
-    ...apparmorOf(request),
+    ...apparmorOf(context, facts),
   };
 }
 
 /**
  * The program and its arguments, as Kubernetes combines them with the image: `command` replaces ENTRYPOINT and CMD,
  * `args` replaces CMD.
- * @throws CriError INVALID_ARGUMENT when nothing is left to run.
+ * @throws CriError INVALID_ARGUMENT when nothing is left to run, or the kernel could not pass it.
  */
 function commandOf(
   { command, args }: Pick<ContainerConfig, "command" | "args">,
@@ -121,6 +139,7 @@ function commandOf(
   const words = command.length > 0
     ? [...command, ...args]
     : [...image.entrypoint, ...(args.length > 0 ? args : image.cmd)];
+  checkWords("argument", words);
   if (words[0] !== undefined && words[0] !== "") return words;
   throw new CriError(
     "INVALID_ARGUMENT",
@@ -138,21 +157,18 @@ function environmentOf({ config, image, hostname }: BundleRequest): string[] {
     ...image.env,
     ...config.envs.map(({ key, value }) => `${key}=${decoder.decode(value)}`),
   ];
+  checkWords("variable", entries);
   return [...new Map(entries.map((entry) => [entry.split("=", 1)[0], entry])).values()];
 }
 
-/** @throws CriError FAILED_PRECONDITION for a profile on a node that knows none. */
-function apparmorOf({ config, facts }: BundleRequest): Pick<OciProcess, "apparmorProfile"> {
-  const context = config.linux?.securityContext;
-  const name = (context?.apparmor?.localhostRef || context?.apparmorProfile || "")
-    .replace(/^localhost\//, "");
-  const isOwn = ["", "runtime/default", "unconfined"].includes(name);
-  if (context?.privileged || isOwn) return {};
-  if (facts.hasAppArmor) return { apparmorProfile: name };
+/** @throws CriError INVALID_ARGUMENT for a word that would end early (execve(2)). */
+function checkWords(kind: string, words: readonly string[]): void {
+  const index = words.findIndex((word) => word.includes("\0"));
+  if (index < 0) return;
   throw new CriError(
-    "FAILED_PRECONDITION",
-    `Cannot run the container with the AppArmor profile ${
-      JSON.stringify(name)
-    }: this node's kernel has no AppArmor.`,
+    "INVALID_ARGUMENT",
+    `Cannot run the container: its ${kind} ${
+      JSON.stringify(words[index]?.split("\0", 1)[0])
+    }… must not hold a null byte.`,
   );
 }

@@ -73,6 +73,14 @@ function matching({ hostPath, containerPath, permissions }: Device, found: reado
   const devices = found.filter(({ path }) =>
     path === hostPath || path.startsWith(`${hostPath.replace(/\/+$/, "")}/`)
   );
+  if (!/^[rwm]*$/.test(permissions)) {
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      `Cannot give the container the device ${JSON.stringify(hostPath)} with the permissions ${
+        JSON.stringify(permissions)
+      }: they must be of r, w and m.`,
+    );
+  }
   if (devices.length === 0) {
     throw new CriError(
       "INVALID_ARGUMENT",

@@ -45,6 +45,11 @@ Deno.test("devicesOf() gives a privileged container all devices of the node", ()
   assertEquals(rules, [{ allow: true, access: "rwm" }]);
 });
 
+Deno.test("devicesOf() refuses permissions that are none", () => {
+  const device = { hostPath: "/dev/null", containerPath: "/dev/null", permissions: "rx" };
+  assertThrows(() => devicesOf(asked(device), FOUND, false), CriError, 'permissions "rx"');
+});
+
 Deno.test("devicesOf() refuses a device that the node does not have", () => {
   assertThrows(
     () => devicesOf(asked({ hostPath: "/dev/no", containerPath: "/dev/no" }), FOUND, false),

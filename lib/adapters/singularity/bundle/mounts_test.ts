@@ -52,6 +52,19 @@ Deno.test("mountsOf() lets only the privileged change what the kernel shows", ()
   assertEquals([options(false), options(true)], [["ro", "ro"], ["rw", "rw"]]);
 });
 
+Deno.test("mountsOf() mounts the pod's files in /etc read-only with a read-only root", () => {
+  const options = (readonlyRootfs: boolean) =>
+    mountsOf(LinuxContainerSecurityContext.fromPartial({ readonlyRootfs }), FILES, [])
+      .filter(({ source }) => source.startsWith("/p/"))
+      .map(({ options }) => options.at(-1));
+  assertEquals([options(false), options(true)], [["rw", "rw", "rw", "rw"], [
+    "ro",
+    "ro",
+    "ro",
+    "rw",
+  ]]);
+});
+
 Deno.test("mountsOf() shows the node's shared memory and no queues of its own with the node's IPC", () => {
   const context = LinuxContainerSecurityContext.fromPartial({
     namespaceOptions: { ipc: NamespaceMode.NODE },

@@ -1,5 +1,14 @@
 import type { OciIdMapping } from "./user_namespace.ts";
 
+/** A program of the node that crun runs at a moment of the container's life (runtime-spec, config.md). */
+export interface OciHook {
+  path: string;
+  args?: string[];
+  env?: string[];
+  /** Seconds. */
+  timeout?: number;
+}
+
 /** The part of a bundle's config.json that we write (OCI runtime-spec, config.md and config-linux.md). */
 export interface OciSpec {
   ociVersion: string;
@@ -7,6 +16,8 @@ export interface OciSpec {
   process: OciProcess;
   mounts: OciMount[];
   annotations: Record<string, string>;
+  /** By the moments of a container's life. */
+  hooks?: Record<string, OciHook[]>;
   linux: {
     namespaces: OciNamespace[];
     cgroupsPath: string;

@@ -1,12 +1,19 @@
+import { CriError } from "../../../base/error.ts";
 import type { LinuxContainerResources } from "../../../cri/api.generated.ts";
 import type { OciResources } from "./oci_spec.ts";
 
 /** What an unlimited quota is called (cpu.cfs_quota_us). */
 const UNLIMITED = -1;
 
-/** The limits of a container's cgroup; what the pod leaves out is left to the kernel. */
+/**
+ * The limits of a container's cgroup; what the pod leaves out is left to the kernel.
+ * @param canLimitHugepages Whether the kernel has a controller for that. A kubelet sends limits for every container, most
+ * of them 0, and other runtimes leave them out too where there is none.
+ * @throws CriError INVALID_ARGUMENT for a size of pages that is none.
+ */
 export function resourcesOf(
   resources: LinuxContainerResources | undefined,
+  canLimitHugepages: boolean,
 ): Pick<OciResources, "cpu" | "memory" | "hugepageLimits" | "unified"> {
   if (resources === undefined) return {};
   const { cpuPeriod, cpuQuota, cpuShares, cpusetCpus, cpusetMems } = resources;
@@ -22,10 +29,19 @@ export function resourcesOf(
     ...(memoryLimitInBytes > 0n ? { limit: Number(memoryLimitInBytes) } : {}),
     ...(memorySwapLimitInBytes > 0n ? { swap: Number(memorySwapLimitInBytes) } : {}),
   };
+  const unknown = hugepageLimits.find(({ pageSize }) => !/^[1-9]\d*[KMGT]B$/.test(pageSize));
+  if (unknown !== undefined) {
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      `Cannot limit huge pages of the size ${
+        JSON.stringify(unknown.pageSize)
+      }: it must be a number and KB, MB, GB or TB, as "2MB".`,
+    );
+  }
   return {
     ...(Object.keys(cpu).length > 0 ? { cpu } : {}),
     ...(Object.keys(memory).length > 0 ? { memory } : {}),
-    ...(hugepageLimits.length > 0
+    ...(canLimitHugepages && hugepageLimits.length > 0
       ? {
         hugepageLimits: hugepageLimits.map(({ pageSize, limit }) => ({
           pageSize,

@@ -1,10 +1,11 @@
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
+import { CriError } from "../../../base/error.ts";
 import { LinuxContainerResources } from "../../../cri/api.generated.ts";
 import { clampedOomScore, resourcesOf } from "./resources.ts";
 
 Deno.test("resourcesOf() says nothing of what the pod leaves out", () => {
-  assertEquals(resourcesOf(undefined), {});
-  assertEquals(resourcesOf(LinuxContainerResources.fromPartial({})), {});
+  assertEquals(resourcesOf(undefined, true), {});
+  assertEquals(resourcesOf(LinuxContainerResources.fromPartial({}), true), {});
 });
 
 Deno.test("resourcesOf() passes limits on", () => {
@@ -17,12 +18,21 @@ Deno.test("resourcesOf() passes limits on", () => {
     hugepageLimits: [{ pageSize: "2MB", limit: 4n }],
     unified: { "memory.high": "1" },
   });
-  assertEquals(resourcesOf(resources), {
+  assertEquals(resourcesOf(resources, true), {
     cpu: { period: 100_000, quota: -1, shares: 512, cpus: "0-1" },
     memory: { limit: 2 ** 33 },
     hugepageLimits: [{ pageSize: "2MB", limit: 4 }],
     unified: { "memory.high": "1" },
   });
+});
+
+Deno.test("resourcesOf() leaves huge pages out that the kernel cannot limit, and refuses sizes that are none", () => {
+  const of = (pageSize: string) =>
+    LinuxContainerResources.fromPartial({ hugepageLimits: [{ pageSize, limit: 4n }] });
+  assertEquals(resourcesOf(of("1GB"), false), {});
+  for (const size of ["", "2", "2MiB", "0MB", "x/../2MB", "2MB "]) {
+    assertThrows(() => resourcesOf(of(size), true), CriError, "huge pages of the size");
+  }
 });
 
 for (

@@ -10,6 +10,21 @@ export type SeccompChoice =
   | { kind: "default" }
   | { kind: "file"; path: string };
 
+/** The machines that Deno runs on, by its names. */
+export type Machine = typeof Deno.build.arch;
+
+/**
+ * What machines are called by Docker's profiles, and whose system calls their kernels know (seccomp(2)), the machine's
+ * own first; the kernel kills programs of those that a profile does not name.
+ */
+export const MACHINES: Readonly<Record<Machine, { go: string; architectures: string[] }>> = {
+  x86_64: {
+    go: "amd64",
+    architectures: ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+  },
+  aarch64: { go: "arm64", architectures: ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"] },
+};
+
 /** EPERM and ENOSYS (errno(3)), which are alike on all machines. */
 const EPERM = 1;
 const ENOSYS = 38;
@@ -84,14 +99,18 @@ function fileChoice(path: string): SeccompChoice {
   );
 }
 
-/** Our own profile for a container with these capabilities: everything but what could reach beyond it. */
-export function defaultProfile(capabilities: readonly string[]): unknown {
+/**
+ * Our own profile for a container with these capabilities: everything but what could reach beyond it.
+ * @param machine Whose programs run here; those of its predecessors do as well.
+ */
+export function defaultProfile(capabilities: readonly string[], machine: Machine): unknown {
   const guarded = Object.entries(GUARDED)
     .filter(([capability]) => !capabilities.includes(capability))
     .flatMap(([, names]) => names);
   const mayMakeNamespaces = capabilities.includes("CAP_SYS_ADMIN");
   return {
     defaultAction: "SCMP_ACT_ALLOW",
+    architectures: MACHINES[machine].architectures,
     syscalls: [
       { names: [...FORBIDDEN, ...guarded], action: "SCMP_ACT_ERRNO", errnoRet: EPERM },
       ...(mayMakeNamespaces ? [] : namespaceRules()),
@@ -114,40 +133,4 @@ function namespaceRules(): unknown[] {
     })),
     { names: ["clone3"], action: "SCMP_ACT_ERRNO", errnoRet: ENOSYS },
   ];
-}
-
-/**
- * A profile of the node, as Docker and Kubernetes write them, in the form of the OCI's runtime-spec.
- * @throws CriError INVALID_ARGUMENT when it is none.
- */
-export function parseProfile(path: string, json: string): unknown {
-  try {
-    const profile = JSON.parse(json);
-    if (typeof profile?.defaultAction !== "string") throw new TypeError("no defaultAction");
-    const { defaultAction, defaultErrnoRet, architectures, flags } = profile;
-    const rules: unknown[] = Array.isArray(profile.syscalls) ? profile.syscalls : [];
-    return {
-      defaultAction,
-      ...(defaultErrnoRet === undefined ? {} : { defaultErrnoRet }),
-      ...(Array.isArray(architectures) ? { architectures } : {}),
-      ...(Array.isArray(flags) ? { flags } : {}),
-      syscalls: rules.map(syscallRule),
-    };
-  } catch (error) {
-    throw new CriError(
-      "INVALID_ARGUMENT",
-      `Cannot use the seccomp profile ${path}: it must be a JSON object with defaultAction and syscalls.`,
-      { cause: error },
-    );
-  }
-}
-
-function syscallRule(rule: unknown): unknown {
-  const { name, names, action, args, errnoRet } = rule as Record<string, unknown>;
-  return {
-    names: Array.isArray(names) ? names : [String(name)],
-    action,
-    ...(Array.isArray(args) && args.length > 0 ? { args } : {}),
-    ...(errnoRet === undefined ? {} : { errnoRet }),
-  };
 }

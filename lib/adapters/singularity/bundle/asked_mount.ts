@@ -1,0 +1,102 @@
+import { join } from "@std/path";
+import { CriError } from "../../../base/error.ts";
+import { type IDMapping, type Mount, MountPropagation } from "../../../cri/api.generated.ts";
+import type { OciMount } from "./oci_spec.ts";
+import type { OciIdMapping } from "./user_namespace.ts";
+
+/** A mount of the pod with its source as it is, symbolic links followed. */
+export interface FoundMount {
+  mount: Mount;
+  source: string;
+}
+
+const PROPAGATIONS: Record<MountPropagation, string> = {
+  [MountPropagation.PROPAGATION_PRIVATE]: "rprivate",
+  [MountPropagation.PROPAGATION_HOST_TO_CONTAINER]: "rslave",
+  [MountPropagation.PROPAGATION_BIDIRECTIONAL]: "rshared",
+};
+
+/** What a bind mount can be told beside that (mount(8)); others the kernel would ignore without a word. */
+const OPTIONS = [
+  ...["ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "nosymfollow"],
+  ...["atime", "noatime", "diratime", "nodiratime", "relatime", "norelatime", "strictatime"],
+];
+
+/** Files of /proc in whose place a file system that knows the container's limits (lxcfs) may show others. */
+const REPLACEABLE = [
+  ...["cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo", "stat", "swaps", "uptime"],
+];
+
+/**
+ * A mount that the pod asks for, as crun takes it.
+ * @throws CriError INVALID_ARGUMENT for what cannot be, and for options that do not go together (api.proto, Mount).
+ */
+export function askedMount({ mount, source }: FoundMount): OciMount {
+  const { readonly, recursiveReadOnly, propagation, image, mountOptions } = mount;
+  const destination = destinationOf(mount, source);
+  const isPrivate = propagation === MountPropagation.PROPAGATION_PRIVATE;
+  if (recursiveReadOnly && (!readonly || !isPrivate)) {
+    throw refusal(
+      mount,
+      "to be recursively read-only it must be read-only, and its propagation must be private",
+    );
+  }
+  const unknown = mountOptions.find((option) => !OPTIONS.includes(option));
+  if (unknown !== undefined) {
+    throw refusal(
+      mount,
+      `${JSON.stringify(unknown)} is no option of a bind mount; these are ${OPTIONS.join(", ")}`,
+    );
+  }
+  // Images are always read-only, and have nothing mounted in them.
+  const mode = recursiveReadOnly ? "rro" : readonly || image?.image ? "ro" : "rw";
+  const isMapped = mount.uidMappings.length > 0 || mount.gidMappings.length > 0;
+  return {
+    destination,
+    type: "bind",
+    source,
+    options: [
+      "rbind",
+      PROPAGATIONS[propagation] ?? "rprivate",
+      ...mountOptions,
+      mode,
+      ...(isMapped ? ["idmap"] : []),
+    ],
+    ...(isMapped
+      ? {
+        uidMappings: mount.uidMappings.map(ociMapping),
+        gidMappings: mount.gidMappings.map(ociMapping),
+      }
+      : {}),
+  };
+}
+
+/** Absolute, without `.`, `..` and empty parts. */
+function destinationOf(mount: Mount, source: string): string {
+  const { containerPath } = mount;
+  const destination = join("/", containerPath).replace(/(?<=.)\/+$/, "");
+  if (containerPath === "" || destination === "/" || containerPath.includes("\0")) {
+    throw refusal(mount, "it must be a path below / in the container");
+  }
+  // crun confines programs by what it writes there, and a pod could put something else in its place.
+  const isOwn = destination === "/proc"
+    ? source !== "/proc"
+    : destination.startsWith("/proc/") && !REPLACEABLE.includes(destination.slice("/proc/".length));
+  if (isOwn) {
+    throw refusal(mount, "nothing can be mounted at or below /proc but the node's own /proc");
+  }
+  return destination;
+}
+
+function refusal({ hostPath, image, containerPath }: Mount, why: string): CriError {
+  return new CriError(
+    "INVALID_ARGUMENT",
+    `Cannot mount ${JSON.stringify(image?.image || hostPath)} at ${
+      JSON.stringify(containerPath)
+    }: ${why}.`,
+  );
+}
+
+function ociMapping({ containerId, hostId, length }: IDMapping): OciIdMapping {
+  return { containerID: containerId, hostID: hostId, size: length };
+}

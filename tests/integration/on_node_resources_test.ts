@@ -1,0 +1,57 @@
+/** What containers on the node itself are given and use. */
+import { assert, assertEquals } from "@std/assert";
+import { delay } from "@std/async/delay";
+import { Signal } from "../../lib/cri/api.generated.ts";
+import { prepareNode } from "../../scripts/lab/node_server.ts";
+import { lab, logged, onNode } from "../on_node.ts";
+
+const POLL_MS = 50;
+
+Deno.test.beforeAll(() => prepareNode(lab, () => {}));
+
+Deno.test("a container is asked to end by its own signal", () =>
+  onNode(async ({ client }) => {
+    const pod = await client.runPod();
+    const script =
+      "trap 'exit 12' TERM; trap 'exit 34' USR2; echo ready; while :; do sleep 0.1; done";
+    const id = await client.create(pod, script, { stopSignal: Signal.SIGNAL_SIGUSR2 });
+    await client.call("startContainer", { containerId: id });
+    while (await logged(pod, "stdout").catch(() => "") === "") await delay(POLL_MS);
+    await client.call("stopContainer", { containerId: id, timeout: 30n });
+    assertEquals((await client.exited(id)).exitCode, 34);
+    assertEquals((await client.status(id)).stopSignal, Signal.SIGNAL_SIGUSR2);
+  }));
+
+Deno.test("a kubelet's limits of huge pages do not matter where the kernel has none", () =>
+  onNode(async ({ client }) => {
+    const pod = await client.runPod();
+    const resources = { hugepageLimits: [{ pageSize: "2MB", limit: 0n }] };
+    const id = await client.create(pod, "exit 3", { linux: { resources } });
+    await client.call("startContainer", { containerId: id });
+    assertEquals((await client.exited(id)).exitCode, 3);
+  }));
+
+Deno.test("a container's writable layer is measured", () =>
+  onNode(async ({ server, client }) => {
+    const [FILES, BYTES] = [100, 40_000];
+    const script = `for i in $(seq ${FILES}); do head -c ${BYTES} /dev/zero >/$i; done
+echo written; sleep 60`;
+    const { pod, id } = await client.runContainer(script);
+    while (await logged(pod, "stdout").catch(() => "") === "") await delay(POLL_MS);
+    const layer = async () => {
+      const { stats } = await client.call("containerStats", { containerId: id });
+      return stats?.writableLayer;
+    };
+    let found = await layer();
+    for (; found?.usedBytes === undefined; found = await layer()) await delay(POLL_MS);
+    // Places of mounts are inodes too.
+    const inodes = Number(found.inodesUsed?.value);
+    assert(inodes > FILES && inodes < FILES + 20, `${inodes} inodes`);
+    const used = Number(found.usedBytes.value);
+    assert(used >= FILES * BYTES && used < FILES * BYTES * 1.2, `${used} bytes`);
+    assertEquals(found.fsId?.mountpoint, `${server.rootDir}/containers`);
+    const { startedAt } = await client.status(id);
+    assert(found.timestamp >= startedAt);
+    const { stats } = await client.call("listContainerStats", { filter: { id } });
+    assertEquals(stats[0]?.writableLayer, found);
+  }));

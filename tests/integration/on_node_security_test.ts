@@ -1,0 +1,182 @@
+/** What confines containers on the node itself, as their programs find it. */
+import { assertEquals, assertMatch, assertRejects } from "@std/assert";
+import {
+  type ContainerConfig,
+  type DeepPartial,
+  type LinuxContainerSecurityContext,
+  type Mount,
+  NamespaceMode,
+  SecurityProfile_ProfileType,
+} from "../../lib/cri/api.generated.ts";
+import { prepareNode } from "../../scripts/lab/node_server.ts";
+import type { CriClient, Pod } from "../cri_client.ts";
+import { lab, logged, onNode } from "../on_node.ts";
+
+const { Localhost, RuntimeDefault } = SecurityProfile_ProfileType;
+
+Deno.test.beforeAll(() => prepareNode(lab, () => {}));
+
+/** What a script in a container of its own prints. */
+async function output(
+  client: CriClient,
+  pod: Pod,
+  script: string,
+  securityContext: DeepPartial<LinuxContainerSecurityContext>,
+  changes: DeepPartial<ContainerConfig> = {},
+): Promise<string> {
+  const name = `c${crypto.randomUUID()}`;
+  const id = await client.create(pod, script, {
+    metadata: { name, attempt: 0 },
+    logPath: `${name}.log`,
+    linux: { securityContext },
+    ...changes,
+  });
+  await client.call("startContainer", { containerId: id });
+  await client.exited(id);
+  return await logged(pod, "stdout", `${name}.log`);
+}
+
+/** A program for the 80386 that ends with 42, as elf(5) has them: a header, a program header, three instructions. */
+function oldProgram(): Uint8Array {
+  const [EXECUTABLE, INTEL_80386, VERSION, LOADED, READ_AND_RUN] = [2, 3, 1, 1, 5];
+  const [HEADER_BYTES, ENTRY_BYTES, BASE, PAGE_BYTES] = [52, 32, 0x08048000, 0x1000];
+  const code = [0xb8, 1, 0, 0, 0, 0xbb, 42, 0, 0, 0, 0xcd, 0x80];
+  const begin = HEADER_BYTES + ENTRY_BYTES;
+  const size = begin + code.length;
+  const halves = (...numbers: number[]) => new Uint8Array(Uint16Array.from(numbers).buffer);
+  const words = (...numbers: number[]) => new Uint8Array(Uint32Array.from(numbers).buffer);
+  return Uint8Array.from([
+    ...new TextEncoder().encode("\x7fELF"),
+    ...[1, 1, 1, ...Array(9).fill(0)],
+    ...halves(EXECUTABLE, INTEL_80386),
+    ...words(VERSION, BASE + begin, HEADER_BYTES, 0, 0),
+    ...halves(HEADER_BYTES, ENTRY_BYTES, 1, 0, 0, 0),
+    ...words(LOADED, 0, BASE, BASE, size, size, READ_AND_RUN, PAGE_BYTES),
+    ...code,
+  ]);
+}
+
+Deno.test({
+  name: "the default seccomp profile lets programs of 32 bits run",
+  ignore: Deno.build.arch !== "x86_64",
+  fn: () =>
+    onNode(async ({ client }) => {
+      const pod = await client.runPod();
+      const script =
+        `echo ${oldProgram().toBase64()} | base64 -d >/old; chmod +x /old; /old; echo $?`;
+      const seccomp = { profileType: RuntimeDefault };
+      assertEquals(await output(client, pod, script, { seccomp }), "42\n");
+    }),
+});
+
+Deno.test("the conditions in a seccomp profile of the node count", () =>
+  onNode(async ({ client }) => {
+    const localhostRef = "/run/seccomp-conditions.json";
+    const rule = { names: ["mkdir", "mkdirat"], action: "SCMP_ACT_ERRNO" };
+    const syscalls = [{ ...rule, excludes: { caps: ["CAP_NET_RAW"] } }];
+    const profile = { defaultAction: "SCMP_ACT_ALLOW", syscalls };
+    await Deno.writeTextFile(lab.path("knode", localhostRef), JSON.stringify(profile));
+    const pod = await client.runPod();
+    const script = "mkdir /made && echo made || echo refused";
+    const seccomp = { profileType: Localhost, localhostRef };
+    const capabilities = { dropCapabilities: ["NET_RAW"] };
+    assertEquals(await output(client, pod, script, { seccomp }), "made\n");
+    assertEquals(await output(client, pod, script, { seccomp, capabilities }), "refused\n");
+  }));
+
+Deno.test("what a container writes into its pod's files in /etc is bounded, and with a read-only root nothing", () =>
+  onNode(async ({ client }) => {
+    const range = [{ hostId: 1_000_000, containerId: 0, length: 65_536 }];
+    const usernsOptions = { mode: NamespaceMode.POD, uids: range, gids: range };
+    for (const namespaceOptions of [{}, { usernsOptions }]) {
+      const linux = { securityContext: { namespaceOptions } };
+      const pod = await client.runPod(client.podConfig({ linux, hostname: "here" }));
+      const writes = `for file in hosts hostname resolv.conf; do
+  echo more 2>/dev/null >>/etc/$file && echo "$file written"
+done; cat /etc/hostname; dd if=/dev/zero of=/etc/hosts bs=64k count=64 2>/dev/null || echo full`;
+      const readonlyRoot = { namespaceOptions, readonlyRootfs: true };
+      assertEquals(await output(client, pod, writes, readonlyRoot), "here\nfull\n");
+      assertEquals(
+        await output(client, pod, writes, { namespaceOptions }),
+        "hosts written\nhostname written\nresolv.conf written\nhere\nmore\nfull\n",
+      );
+    }
+  }));
+
+Deno.test("an ephemeral container sees the processes of its target, and of its own pod's alone", () =>
+  onNode(async ({ client }) => {
+    const range = [{ hostId: 1_000_000, containerId: 0, length: 65_536 }];
+    const usernsOptions = { mode: NamespaceMode.POD, uids: range, gids: range };
+    const other = await client.runContainer("sleep 1111");
+    for (const more of [{}, { usernsOptions }]) {
+      const options = { pid: NamespaceMode.CONTAINER, ...more };
+      const linux = { securityContext: { namespaceOptions: options } };
+      const pod = await client.runPod(client.podConfig({ linux }));
+      const targetId = await client.create(pod, "", {
+        command: ["sleep", "2222"],
+        metadata: { name: "target", attempt: 0 },
+        linux,
+      });
+      await client.call("startContainer", { containerId: targetId });
+      const look = "tr '\\0' ' ' </proc/1/cmdline";
+      const debug = { ...options, pid: NamespaceMode.TARGET };
+      const seen = await output(client, pod, look, { namespaceOptions: { ...debug, targetId } });
+      assertEquals(seen, "sleep 2222 \n");
+      // It was the first process of both.
+      await client.call("stopContainer", { containerId: targetId, timeout: 0n });
+      for (const wrong of [targetId, other.id, "no-such", ""]) {
+        const error = await assertRejects(
+          () => output(client, pod, look, { namespaceOptions: { ...debug, targetId: wrong } }),
+          Error,
+        );
+        assertMatch(error.message, /must be a running one of the same pod/);
+      }
+    }
+  }));
+
+Deno.test("mounts are read-only as far as they are asked to be", () =>
+  onNode(async ({ client }) => {
+    const outer = "/run/on-node-mounts";
+    const make = `mkdir -p "$1" && mount -t tmpfs outer "$1" && mkdir "$1/inner" &&
+mount -t tmpfs inner "$1/inner"`;
+    assertEquals((await lab.exec("knode", ["sh", "-euc", make, "sh", outer])).code, 0);
+    try {
+      const pod = await client.runPod();
+      const mount = { hostPath: outer, containerPath: "/data" };
+      const script = `for folder in /data /data/inner; do
+  (: >$folder/file) 2>/dev/null && echo "$folder written"
+done; cp /bin/true /data/inner 2>/dev/null && /data/inner/true 2>/dev/null && echo run; true`;
+      const cases: [changes: DeepPartial<Mount>, text: string][] = [
+        [{}, "/data written\n/data/inner written\nrun\n"],
+        [{ readonly: true }, "/data/inner written\nrun\n"],
+        [{ readonly: true, recursiveReadOnly: true }, ""],
+        [{ hostPath: `${outer}/inner`, mountOptions: ["noexec"] }, "/data written\n"],
+      ];
+      for (const [changes, text] of cases) {
+        const mounts = [{ ...mount, ...changes }];
+        assertEquals(await output(client, pod, script, {}, { mounts }), text);
+      }
+    } finally {
+      await lab.exec("knode", ["sh", "-c", 'umount -l "$1"; rmdir "$1"', "sh", outer]);
+    }
+  }));
+
+Deno.test("a volume with mapped ids belongs to the pod's users", () =>
+  onNode(async ({ client }) => {
+    const range = [{ hostId: 1_000_000, containerId: 0, length: 65_536 }];
+    const usernsOptions = { mode: NamespaceMode.POD, uids: range, gids: range };
+    const securityContext = { namespaceOptions: { usernsOptions } };
+    const folder = "/var/lib/on-node-volume";
+    await lab.exec("knode", ["sh", "-c", `rm -rf "$1"; mkdir -m 700 "$1"`, "sh", folder]);
+    try {
+      const pod = await client.runPod(client.podConfig({ linux: { securityContext } }));
+      const script = ": >/data/file; chown 5:6 /data/file; stat -c '%u %a' /data";
+      const mount = { hostPath: folder, containerPath: "/data" };
+      const mounts = [{ ...mount, uidMappings: range, gidMappings: range }];
+      assertEquals(await output(client, pod, script, securityContext, { mounts }), "0 700\n");
+      const { stdout } = await lab.exec("knode", ["stat", "-c", "%u %g", `${folder}/file`]);
+      assertEquals(stdout, "5 6\n");
+    } finally {
+      await lab.exec("knode", ["rm", "-rf", folder]);
+    }
+  }));
