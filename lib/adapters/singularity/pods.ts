@@ -1,6 +1,10 @@
 import { join } from "@std/path";
 import { CriError } from "../../base/error.ts";
-import { NamespaceMode, type PodSandboxConfig } from "../../cri/api.generated.ts";
+import {
+  NamespaceMode,
+  type NamespaceOption,
+  type PodSandboxConfig,
+} from "../../cri/api.generated.ts";
 import type { PodAdapter } from "../adapter.ts";
 import nodeProgram from "../slurm/node.pl" with { type: "text" };
 import type { PodFiles } from "./bundle/mounts.ts";
@@ -84,7 +88,7 @@ export class Pods implements PodAdapter {
     const kinds = [
       ...(ownIpc ? ["ipc"] : []),
       ...(ownUts ? ["uts"] : []),
-      ...(options?.pid === NamespaceMode.POD ? ["pid"] : []),
+      ...(sharesProcesses(options) ? ["pid"] : []),
     ];
     try {
       await Deno.mkdir(folder, { recursive: true });
@@ -138,7 +142,7 @@ export class Pods implements PodAdapter {
       ...(network === undefined ? {} : { network }),
       ...(options?.ipc === NamespaceMode.NODE ? {} : { ipc: join(folder, "ipc") }),
       ...(options?.network === NamespaceMode.NODE ? {} : { uts: join(folder, "uts") }),
-      ...(options?.pid === NamespaceMode.POD ? { pid: join(folder, "pid") } : {}),
+      ...(sharesProcesses(options) ? { pid: join(folder, "pid") } : {}),
     };
   }
 
@@ -175,6 +179,11 @@ export class Pods implements PodAdapter {
     const onNode = linux?.securityContext?.namespaceOptions?.network === NamespaceMode.NODE;
     return onNode || hostname === "" ? this.nodeName : hostname;
   }
+}
+
+/** Whether the pod's containers share their processes, which is CRI's default (api.proto); a kubelet always says. */
+function sharesProcesses(options: NamespaceOption | undefined): boolean {
+  return (options?.pid ?? NamespaceMode.POD) === NamespaceMode.POD;
 }
 
 /** resolv.conf(5). @throws CriError INVALID_ARGUMENT for a word with a line break. */
