@@ -14,6 +14,7 @@ import type { NetworkOf } from "./means.ts";
 import type { Node } from "./node.ts";
 import pause from "./pause.pl" with { type: "text" };
 import type { Places } from "./places.ts";
+import startPause from "./start_pause.pl" with { type: "text" };
 import { checkSysctls } from "./sysctls.ts";
 
 /** The lowest port that everybody may listen at (ip-sysctl.rst). */
@@ -24,7 +25,7 @@ const SHM_BYTES = 64 * 1024 * 1024;
 /**
  * Makes a pod's namespaces, each held by a mount of its file, the memory that its containers share, and its kernel
  * settings. $1 the folder, $2 the host name or nothing, $3 its network or nothing, $4 the namespaces to make, $5 the
- * size of shared memory or nothing, $6 the program of the first process, $7 one that starts what outlives this server; then settings as NAME=VALUE.
+ * size of shared memory or nothing, $6 the program of the first process, $7 the one that starts it; then settings as NAME=VALUE.
  */
 const MAKE = `
 cd "$1"
@@ -46,22 +47,14 @@ set -- unshare "$@"
 [ -z "$network" ] || set -- nsenter "--net=$network" "$@"
 "$@"
 case " $kinds " in
-*" pid "*)
-  mkdir empty
-  mount -t tmpfs -o ro,size=4k empty empty
-  PAUSE=$pause perl -e "$start" setsid sh -c '
-    unshare --pid="$1/pid" --fork --mount --kill-child sh -c "cd empty && exec perl -e \\"\\$PAUSE\\"" &
-    echo $! >pause' sh "$folder" </dev/null >/dev/null 2>&1
-  for try in 1 2 3 4 5 6 7 8 9 10; do mountpoint -q pid && break; sleep 0.05; done
-  umount -l empty
-  mountpoint -q pid ;;
+*" pid "*) perl -e "$start" "$folder" "$pause" ;;
 esac`;
 
 /** Ends a pod's first process and lets go of its namespaces; what is not there does not matter. */
 const END = `
 cd "$1" 2>/dev/null || exit 0
 if [ -s pause ] && grep -qsF -- "--pid=$1/pid" "/proc/$(cat pause)/cmdline"; then kill -9 "$(cat pause)"; fi
-for path in pid ipc uts shm empty; do umount -l "$path" 2>/dev/null || true; done`;
+for path in pid ipc uts shm; do umount -l "$path" 2>/dev/null || true; done`;
 
 /** Pods on this node: namespaces and files that their containers share. */
 export class Pods implements PodAdapter {
@@ -101,7 +94,7 @@ export class Pods implements PodAdapter {
         kinds.join(" "),
         ownIpc ? String(SHM_BYTES) : "",
         nodeProgram + pause,
-        nodeProgram + "close_inherited(); exec { $ARGV[0] } @ARGV;",
+        nodeProgram + startPause,
         // Its root has no rights over a network that was made before its users.
         ...(hasUsers && network !== "" ? [`${LOWEST_PORT}=0`] : []),
         ...Object.entries(sysctls).map(([name, value]) => `${name}=${value}`),
