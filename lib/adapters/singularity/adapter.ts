@@ -100,7 +100,7 @@ export class SingularityAdapter implements Adapter {
   }
 
   async updateResources(container: ContainerRecord, { after }: ResourceChange): Promise<void> {
-    const resources = resourcesOf(after);
+    const resources = resourcesOf(after, this.place.facts.canLimitHugepages);
     if (container.state.phase === "running") {
       await this.#runtime.update(container.id, resources);
     } else {

@@ -13,6 +13,7 @@ const FACTS = `
 grep -E '^Cap(Bnd|Eff):' /proc/self/status
 echo "oom: $(cat /proc/self/oom_score_adj)"
 [ -e /sys/fs/cgroup/cgroup.controllers ] && echo "cgroup2: yes"
+grep -qsw hugetlb /sys/fs/cgroup/cgroup.controllers || [ -d /sys/fs/cgroup/hugetlb ] && echo "hugetlb: yes"
 [ "$(cat /sys/module/apparmor/parameters/enabled 2>/dev/null)" = Y ] && echo "apparmor: yes"
 true`;
 const FIND_PATHS = `for path; do realpath -ez -- "$path" 2>/dev/null || printf '\\0'; done`;
@@ -31,6 +32,8 @@ export interface NodeFacts {
   /** Whether there is one cgroup hierarchy for all, cgroups(7) version 2. */
   hasUnifiedCgroups: boolean;
   hasAppArmor: boolean;
+  /** Whether a cgroup can limit huge pages. */
+  canLimitHugepages: boolean;
 }
 
 /** What is asked of and done to this node by small shell programs, since /proc, /sys and mounts are beyond this process. */
@@ -55,6 +58,7 @@ export class Node {
       mayLowerOomScore: namesOfSet(value("CapEff") ?? "0").includes("CAP_SYS_RESOURCE"),
       hasUnifiedCgroups: value("cgroup2") === "yes",
       hasAppArmor: value("apparmor") === "yes",
+      canLimitHugepages: value("hugetlb") === "yes",
     };
   }
 

@@ -72,7 +72,10 @@ export function writeSpec(request: BundleRequest): OciSpec {
         ? {}
         : { uidMappings: [userNamespace.uids], gidMappings: [userNamespace.gids] }),
       cgroupsPath: cgroupsPath(sandbox.linux?.cgroupParent ?? "", request),
-      resources: { ...resourcesOf(config.linux?.resources), devices: rules },
+      resources: {
+        ...resourcesOf(config.linux?.resources, facts.canLimitHugepages),
+        devices: rules,
+      },
       devices,
       maskedPaths: privileged ? [] : context?.maskedPaths ?? [],
       readonlyPaths: privileged ? [] : context?.readonlyPaths ?? [],

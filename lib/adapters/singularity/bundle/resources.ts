@@ -4,9 +4,14 @@ import type { OciResources } from "./oci_spec.ts";
 /** What an unlimited quota is called (cpu.cfs_quota_us). */
 const UNLIMITED = -1;
 
-/** The limits of a container's cgroup; what the pod leaves out is left to the kernel. */
+/**
+ * The limits of a container's cgroup; what the pod leaves out is left to the kernel.
+ * @param canLimitHugepages Whether the kernel has a controller for that. A kubelet sends limits for every container, most
+ * of them 0, and other runtimes leave them out too where there is none.
+ */
 export function resourcesOf(
   resources: LinuxContainerResources | undefined,
+  canLimitHugepages: boolean,
 ): Pick<OciResources, "cpu" | "memory" | "hugepageLimits" | "unified"> {
   if (resources === undefined) return {};
   const { cpuPeriod, cpuQuota, cpuShares, cpusetCpus, cpusetMems } = resources;
@@ -25,7 +30,7 @@ export function resourcesOf(
   return {
     ...(Object.keys(cpu).length > 0 ? { cpu } : {}),
     ...(Object.keys(memory).length > 0 ? { memory } : {}),
-    ...(hugepageLimits.length > 0
+    ...(canLimitHugepages && hugepageLimits.length > 0
       ? {
         hugepageLimits: hugepageLimits.map(({ pageSize, limit }) => ({
           pageSize,

@@ -3,8 +3,8 @@ import { LinuxContainerResources } from "../../../cri/api.generated.ts";
 import { clampedOomScore, resourcesOf } from "./resources.ts";
 
 Deno.test("resourcesOf() says nothing of what the pod leaves out", () => {
-  assertEquals(resourcesOf(undefined), {});
-  assertEquals(resourcesOf(LinuxContainerResources.fromPartial({})), {});
+  assertEquals(resourcesOf(undefined, true), {});
+  assertEquals(resourcesOf(LinuxContainerResources.fromPartial({}), true), {});
 });
 
 Deno.test("resourcesOf() passes limits on", () => {
@@ -17,12 +17,17 @@ Deno.test("resourcesOf() passes limits on", () => {
     hugepageLimits: [{ pageSize: "2MB", limit: 4n }],
     unified: { "memory.high": "1" },
   });
-  assertEquals(resourcesOf(resources), {
+  assertEquals(resourcesOf(resources, true), {
     cpu: { period: 100_000, quota: -1, shares: 512, cpus: "0-1" },
     memory: { limit: 2 ** 33 },
     hugepageLimits: [{ pageSize: "2MB", limit: 4 }],
     unified: { "memory.high": "1" },
   });
+});
+
+Deno.test("resourcesOf() leaves limits of hugepages out when the kernel cannot keep them", () => {
+  const hugepageLimits = [{ pageSize: "2MB", limit: 0n }];
+  assertEquals(resourcesOf(LinuxContainerResources.fromPartial({ hugepageLimits }), false), {});
 });
 
 for (
