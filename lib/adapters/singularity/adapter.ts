@@ -129,10 +129,12 @@ export class SingularityAdapter implements Adapter {
     const container = this.#containers.require(id);
     const { store, clock } = this.means;
     const config = store.containers.get(id)?.config;
-    const input = config !== undefined && hasInput(config);
+    const inputPath = config !== undefined && hasInput(config)
+      ? this.place.places.container(id).input
+      : undefined;
     const hasEnded = () => store.containers.get(id)?.state.phase !== "running";
     return Promise.resolve((streams, gone) =>
-      attach(container, input, hasEnded, clock, streams, gone)
+      attach(container, inputPath, hasEnded, clock, streams, gone)
     );
   }
 

@@ -61,7 +61,7 @@ export class Containers {
       await running.log.prepare();
       if (hasInput(config)) {
         await this.place.node.script("make a pipe", 'rm -f -- "$1"; mkfifo -m 600 -- "$1"', [
-          `${files.files}.stdin`,
+          files.input,
         ]);
       }
     } catch (error) {
@@ -175,11 +175,9 @@ export class Containers {
     await clock.sleep(0);
   }
 
-  /**
-   * Leaves the containers alone. The watch of the folder ends with the process: with Deno 2.9.3 close() of it blocks
-   * for ever once a pipe in the folder was written.
-   */
+  /** Leaves the containers alone. */
   async close(): Promise<void> {
+    this.#watcher.close();
     await Promise.all([...this.#running.values()].map((running) => running.close()));
   }
 
@@ -249,7 +247,7 @@ export class Containers {
 
   async #removeFiles(id: string): Promise<void> {
     const { files } = this.place.places.container(id);
-    for (const kind of ["stdout", "stderr", "stdin", "exit", "exit.new"]) {
+    for (const kind of ["stdout", "stderr", "exit", "exit.new"]) {
       await Deno.remove(`${files}.${kind}`).catch((error) => {
         if (!(error instanceof Deno.errors.NotFound)) throw error;
       });
