@@ -120,7 +120,7 @@ Deno.test("crictl stats and statsp show what a container and its pod use", SHARE
 });
 
 Deno.test(
-  "crictl update changes the limits of the program, and inspect tells them",
+  "crictl update changes the limits of the program, and inspect tells them, and the process",
   SHARED,
   async () => {
     await node.server.crictlOk([
@@ -131,7 +131,8 @@ Deno.test(
       "20000",
       main,
     ]);
-    const { status } = JSON.parse(await node.server.crictlOk(["inspect", main]));
+    const { status, info } = JSON.parse(await node.server.crictlOk(["inspect", main]));
+    assertMatch(await node.sh(`tr '\\0' ' ' </proc/${info.pid}/cmdline`), /^\/bin\/sh -c httpd/);
     const { memoryLimitInBytes, cpuQuota } = status.resources.linux;
     assertEquals([memoryLimitInBytes, cpuQuota], [String(2 ** 25), "20000"]);
     // In either version of cgroups(7).

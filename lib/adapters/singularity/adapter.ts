@@ -166,11 +166,11 @@ export class SingularityAdapter implements Adapter {
   }
 
   describeContainer(container: ContainerRecord): Record<string, unknown> {
+    const { bundle } = this.place.places.container(container.id);
     return {
-      singularity: {
-        ...container.workload as NodeWorkload,
-        bundle: this.place.places.container(container.id).bundle,
-      },
+      // Where other runtimes have it, for nsenter(1) and the like.
+      ...(container.state.phase === "running" ? { pid: this.#containers.pidOf(container.id) } : {}),
+      singularity: { ...container.workload as NodeWorkload, bundle },
     };
   }
 

@@ -102,7 +102,7 @@ export class Containers {
         (container.workload as NodeWorkload).stopSignal,
       );
       if (this.means.clock.now() - container.state.startedAtMs < YOUNG_MS) {
-        await awaitHandler(this.place.node, await this.#pid(id), asks);
+        await awaitHandler(this.place.node, String(this.pidOf(id)), asks);
       }
       await this.runtime.kill(id, asks);
       if (await this.#endsWithin(id, graceMs, signal)) return;
@@ -139,6 +139,18 @@ export class Containers {
       const workload = this.means.store.containers.get(id)?.workload as NodeWorkload | undefined;
       return workload === undefined ? [] : [[id, workload.cgroupsPath]];
     }));
+  }
+
+  /** The process id of a container's program on the node, as crun wrote it; 0 when it is gone. */
+  pidOf(id: string): number {
+    try {
+      return Number(
+        Deno.readTextFileSync(join(this.place.places.container(id).bundle, "pid")),
+      );
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return 0;
+      throw error;
+    }
   }
 
   /** Takes up what runs, and removes what has no record. */
@@ -259,12 +271,6 @@ export class Containers {
     for await (const { paths } of this.#watcher) {
       for (const path of paths) this.#running.get(basename(path).split(".")[0] ?? "")?.touch();
     }
-  }
-
-  /** Of its first process, as crun wrote it. */
-  async #pid(id: string): Promise<string> {
-    const path = join(this.place.places.container(id).bundle, "pid");
-    return (await Deno.readTextFile(path).catch(() => "")).trim();
   }
 
   #record(id: string): ContainerRecord {
