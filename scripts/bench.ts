@@ -4,6 +4,7 @@
  */
 import { messageOf } from "../lib/base/error.ts";
 import { writeStderrLine, writeStdoutLine } from "../lib/base/log.ts";
+import { benchCritest } from "./bench/critest.ts";
 import { benchExec } from "./bench/exec.ts";
 import { benchFlood } from "./bench/flood.ts";
 import { benchIdle } from "./bench/idle.ts";
@@ -16,6 +17,7 @@ import { Lab } from "./lab/lab.ts";
 import { prepareNode } from "./lab/node_server.ts";
 
 const BENCHMARKS: Readonly<Record<string, (lab: Lab) => Promise<void>>> = {
+  critest: benchCritest,
   exec: benchExec,
   flood: benchFlood,
   idle: benchIdle,

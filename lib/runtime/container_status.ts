@@ -28,14 +28,14 @@ export function containerStatusResponse(
   verbose: boolean,
 ): ContainerStatusResponse {
   const container = requireById(runtime.store.containers, "container", containerId);
-  const info = {
+  const info = () => ({
     sandboxID: container.sandboxId,
     adapter: runtime.adapter.name,
     ...runtime.adapter.describeContainer(container),
-  };
+  });
   return ContainerStatusResponse.fromPartial({
     status: containerStatus(runtime, container),
-    info: verbose ? { info: toInfo(info) } : {},
+    info: verbose ? { info: toInfo(info()) } : {},
   });
 }
 

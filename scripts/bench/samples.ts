@@ -16,6 +16,12 @@ export interface Way {
   run(): Promise<unknown>;
 }
 
+/** What one way took. */
+export interface NamedSamples {
+  name: string;
+  samples: Samples;
+}
+
 /** How often and how they are run. */
 export interface Repetition {
   /** Of each way. */
@@ -42,18 +48,24 @@ export async function compare(
       if (turn >= 0) list.push(...found);
     }
   }
-  const figures = [samples.base, samples.other].map((list) => ({
-    p50: quantile(list, 0.5),
-    p99: quantile(list, 0.99),
-  }));
-  const [first, second] = figures;
-  if (first === undefined || second === undefined) return;
-  const show = (ms: number) => ms.toFixed(3).padStart(9);
+  compareSamples(what, parallel, [
+    { name: base.name, samples: samples.base },
+    { name: other.name, samples: samples.other },
+  ]);
+}
+
+/** Prints the line of `compare` for what was measured otherwise. */
+export function compareSamples(
+  what: string,
+  parallel: number,
+  [base, other]: readonly [NamedSamples, NamedSamples],
+): void {
+  const figure = ({ name, samples }: NamedSamples) =>
+    name + [0.5, 0.99].map((share) => quantile(samples, share).toFixed(3).padStart(9)).join("");
+  const [first, second] = [quantile(base.samples, 0.5), quantile(other.samples, 0.5)];
   writeStdoutLine(
-    `${what.padEnd(34)} ×${String(parallel).padEnd(3)}` +
-      `${base.name}${show(first.p50)}${show(first.p99)}  ` +
-      `${other.name}${show(second.p50)}${show(second.p99)}  ` +
-      `added${show(second.p50 - first.p50)}  ratio ${(second.p50 / first.p50).toFixed(2)}`,
+    `${what.padEnd(34)} ×${String(parallel).padEnd(3)}${figure(base)}  ${figure(other)}  ` +
+      `added${(second - first).toFixed(3).padStart(9)}  ratio ${(second / first).toFixed(2)}`,
   );
 }
 

@@ -9,7 +9,7 @@ const START_TIMEOUT_MS = 30_000;
 
 /** What tells one containerd of the node from another. */
 interface Place {
-  name: string;
+  name: ContainerdName;
   socketPath: string;
   /** The network of its pods, of no meaning outside the node. */
   podSubnet: string;
@@ -29,6 +29,14 @@ export type ContainerdName = keyof typeof PLACES;
 export function containerdSocket(name: ContainerdName): string {
   return `/run/${name}/containerd.sock`;
 }
+
+/** Where its pods' network is configured, as a path in the node. */
+export function networkFolder(name: ContainerdName): string {
+  return `/etc/${name}/net.d`;
+}
+
+/** Where Debian has the CNI plugins. */
+export const PLUGINS = "/usr/lib/cni";
 
 const placeOf = (name: ContainerdName): Place => ({
   name,
@@ -58,7 +66,7 @@ state = "/run/${name}"
   tolerate_missing_hugetlb_controller = true
   [plugins.'io.containerd.cri.v1.runtime'.cni]
     bin_dirs = ["${pluginDir}"]
-    conf_dir = "/etc/${name}/net.d"
+    conf_dir = "${networkFolder(name)}"
   [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
     [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
@@ -130,7 +138,7 @@ export async function startContainerd(
   await configure(
     lab,
     place,
-    network ?? { configuration: networkOf(place), pluginDir: "/usr/lib/cni" },
+    network ?? { configuration: networkOf(place), pluginDir: PLUGINS },
   );
   const crictl = new Crictl(lab, socketPath);
   const start = () =>
@@ -180,7 +188,7 @@ async function configure(lab: Lab, place: Place, network: PodNetwork): Promise<v
   const registry = `http://${lab.address("registry")}:${REGISTRY_PORTS.numbered}`;
   const files: Record<string, string> = {
     [configPath(place)]: configOf(place, network),
-    [`/etc/${place.name}/net.d/10-bridge.conflist`]: JSON.stringify(network.configuration),
+    [`${networkFolder(place.name)}/10-bridge.conflist`]: JSON.stringify(network.configuration),
     // For every registry that has no folder of its own: none has.
     [`/etc/${place.name}/certs.d/_default/hosts.toml`]:
       `[host."${registry}"]\n  capabilities = ["pull", "resolve"]\n`,

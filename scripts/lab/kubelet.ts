@@ -63,7 +63,7 @@ export interface PodStatus {
   };
 }
 
-/** The state of one container; exactly one of `state`'s fields is there. */
+/** The state of one container; exactly one of `state`'s fields is there, at most one of `lastState`'s. */
 export interface ContainerStatus {
   name: string;
   ready: boolean;
@@ -71,11 +71,15 @@ export interface ContainerStatus {
   image: string;
   imageID: string;
   containerID?: string;
-  state: {
-    waiting?: { reason?: string; message?: string };
-    running?: { startedAt: string };
-    terminated?: { exitCode: number; reason?: string; message?: string };
-  };
+  state: ContainerState;
+  /** How its attempt before this one ended. */
+  lastState?: ContainerState;
+}
+
+interface ContainerState {
+  waiting?: { reason?: string; message?: string };
+  running?: { startedAt: string };
+  terminated?: { exitCode: number; reason?: string; message?: string };
 }
 
 /**

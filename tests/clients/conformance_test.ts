@@ -1,4 +1,4 @@
-/** Our expectations of a CRI runtime, asked of containerd, of it behind multicri, and of multicri itself. */
+/** Our expectations of a CRI runtime, asked of containerd, of it behind multicri, and of multicri by both adapters. */
 import { assertEquals } from "@std/assert";
 import {
   type Containerd,
@@ -20,6 +20,10 @@ const router = new NodeServer(lab, {
   name: "conformance-router",
   flags: ["--remote-runtime-endpoints", `default:${containerdSocket("containerd")}`],
 });
+const onNode = new NodeServer(lab, {
+  name: "conformance-node",
+  flags: ["--adapter-name", "singularity"],
+});
 let containerd: Containerd;
 const clients: Record<string, CriClient> = {};
 
@@ -28,11 +32,16 @@ Deno.test.beforeAll(async () => {
   // containerd's pause image is among them.
   await pushCritestImages(lab, () => {});
   containerd = await startContainerd(lab);
-  await server.forget();
-  await server.start();
-  await router.forget();
-  await router.start();
-  const runtimes = { containerd, "containerd through multicri": router, multicri: server };
+  for (const one of [server, router, onNode]) {
+    await one.forget();
+    await one.start();
+  }
+  const runtimes = {
+    containerd,
+    "containerd through multicri": router,
+    "multicri on Slurm": server,
+    "multicri on the node": onNode,
+  };
   for (const [name, { socketPath }] of Object.entries(runtimes)) {
     const client = new CriClient(lab.path("knode", socketPath));
     await client.call("pullImage", { image: { image: IMAGE } });
@@ -48,6 +57,7 @@ Deno.test.afterAll(async () => {
   }
   await router.stop();
   await containerd?.stop();
+  await onNode?.stop();
   await server.stop();
   await nothingLeft(lab);
 });
@@ -60,7 +70,8 @@ for (const { name, ask, answer, containerd } of [...VERB_EXPECTATIONS, ...FIELD_
   const answers = {
     containerd: itsAnswer,
     "containerd through multicri": itsAnswer,
-    multicri: answer,
+    "multicri on Slurm": answer,
+    "multicri on the node": answer,
   };
   for (const [runtime, expected] of Object.entries(answers)) {
     Deno.test(`a runtime ${name}: ${runtime}`, SHARED_CLIENTS, async () => {

@@ -4,6 +4,7 @@ import { runCritest } from "../../scripts/lab/critest.ts";
 import { NetworkNode } from "../network_node.ts";
 import { assertOutcome } from "./critest_outcome.ts";
 import { EXCEPTIONS } from "./critest_singularity.ts";
+import { leftOnNode } from "./node_leftovers.ts";
 
 Deno.test("critest passes on the node itself, but for the specs on the list", async () => {
   const node = await NetworkNode.start("onnode", { flags: ["--adapter-name", "singularity"] });
@@ -14,13 +15,5 @@ Deno.test("critest passes on the node itself, but for the specs on the list", as
   } finally {
     await node.stop();
   }
-  // Images stay mounted for a moment, and no longer than the server runs.
-  const left = [
-    "sh",
-    "-c",
-    `ls ${server.rootDir}/containers ${server.rootDir}/images ` +
-    `${server.rootDir}/output ${server.stateDir}/pods ${server.stateDir}/containers | grep -v :; ` +
-    `grep -c ${server.rootDir}/ /proc/mounts`,
-  ];
-  assertEquals((await lab.exec("knode", left)).stdout.trim(), "0");
+  assertEquals(await leftOnNode(server), "");
 });

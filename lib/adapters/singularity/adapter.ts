@@ -137,10 +137,12 @@ export class SingularityAdapter implements Adapter {
     const container = this.#containers.require(id);
     const { store, clock } = this.means;
     const config = store.containers.get(id)?.config;
-    const input = config !== undefined && hasInput(config);
+    const inputPath = config !== undefined && hasInput(config)
+      ? this.place.places.container(id).input
+      : undefined;
     const hasEnded = () => store.containers.get(id)?.state.phase !== "running";
     return Promise.resolve((streams, gone) =>
-      attach(container, input, hasEnded, clock, streams, gone)
+      attach(container, inputPath, hasEnded, clock, streams, gone)
     );
   }
 
@@ -178,11 +180,11 @@ export class SingularityAdapter implements Adapter {
   }
 
   describeContainer(container: ContainerRecord): Record<string, unknown> {
+    const { bundle } = this.place.places.container(container.id);
     return {
-      singularity: {
-        ...container.workload as NodeWorkload,
-        bundle: this.place.places.container(container.id).bundle,
-      },
+      // Where other runtimes have it, for nsenter(1) and the like.
+      ...(container.state.phase === "running" ? { pid: this.#containers.pidOf(container.id) } : {}),
+      singularity: { ...container.workload as NodeWorkload, bundle },
     };
   }
 

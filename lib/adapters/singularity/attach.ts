@@ -16,10 +16,11 @@ const FULL_PAUSE_MS = 20;
 /**
  * Passes what a container's program writes from now on to a client, and the client's input to it; resolves with 0 when
  * the program has ended. When `signal` aborts, the program is left alone.
+ * @param inputPath The pipe that the supervisor reads; undefined for a program that takes no input.
  */
 export async function attach(
   container: RunningContainer,
-  hasInput: boolean,
+  inputPath: string | undefined,
   hasEnded: () => boolean,
   clock: Clock,
   streams: CommandStreams,
@@ -27,9 +28,9 @@ export async function attach(
 ): Promise<number> {
   const over = new AbortController();
   const either = AbortSignal.any([signal, over.signal]);
-  const input = hasInput
+  const input = inputPath !== undefined
     // Its program may be gone already, with whom the pipe has no reader; that its end follows says enough.
-    ? passInput(`${container.files}.stdin`, clock, streams, either).catch(() => {})
+    ? passInput(inputPath, clock, streams, either).catch(() => {})
     : Promise.resolve();
   const offsets = {
     stdout: await sizeOf(`${container.files}.stdout`),

@@ -15,7 +15,8 @@ for (const hasPipe of [true, false]) {
     await using records = await TestStore.open();
     const clock = new TestClock();
     const files = records.path("c1");
-    if (hasPipe) await new Deno.Command("mkfifo", { args: [`${files}.stdin`] }).output();
+    const inputPath = records.path("input");
+    if (hasPipe) await new Deno.Command("mkfifo", { args: [inputPath] }).output();
     await Deno.writeTextFile(`${files}.stdout`, "before\n");
     const log = new ContainerLog("c1", "", records.store.logPositions, clock);
     const container = new RunningContainer(
@@ -47,7 +48,7 @@ for (const hasPipe of [true, false]) {
       resizes: nothing<{ width: number; height: number }>(),
     };
     const { signal } = new AbortController();
-    assertEquals(await attach(container, true, hasEnded, clock, streams, signal), 0);
+    assertEquals(await attach(container, inputPath, hasEnded, clock, streams, signal), 0);
     assertEquals(output, "after\n");
     await container.close();
   });

@@ -62,7 +62,7 @@ export class Containers {
       await running.log.prepare();
       if (hasInput(config)) {
         await this.place.node.script("make a pipe", 'rm -f -- "$1"; mkfifo -m 600 -- "$1"', [
-          `${files.files}.stdin`,
+          files.input,
         ]);
       }
     } catch (error) {
@@ -103,7 +103,7 @@ export class Containers {
         (container.workload as NodeWorkload).stopSignal,
       );
       if (this.means.clock.now() - container.state.startedAtMs < YOUNG_MS) {
-        await awaitHandler(this.place.node, await this.#pid(id), asks);
+        await awaitHandler(this.place.node, String(this.pidOf(id)), asks);
       }
       await this.runtime.kill(id, asks);
       if (await this.#endsWithin(id, graceMs, signal)) return;
@@ -143,6 +143,18 @@ export class Containers {
     );
   }
 
+  /** The process id of a container's program on the node, as crun wrote it; 0 when it is gone. */
+  pidOf(id: string): number {
+    try {
+      return Number(
+        Deno.readTextFileSync(join(this.place.places.container(id).bundle, "pid")),
+      );
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return 0;
+      throw error;
+    }
+  }
+
   /** Takes up what runs, and removes what has no record. */
   async recover(): Promise<void> {
     const { store, clock, log } = this.means;
@@ -177,11 +189,9 @@ export class Containers {
     await clock.sleep(0);
   }
 
-  /**
-   * Leaves the containers alone. The watch of the folder ends with the process: with Deno 2.9.3 close() of it blocks
-   * for ever once a pipe in the folder was written.
-   */
+  /** Leaves the containers alone. */
   async close(): Promise<void> {
+    this.#watcher.close();
     await Promise.all([...this.#running.values()].map((running) => running.close()));
   }
 
@@ -253,7 +263,7 @@ export class Containers {
 
   async #removeFiles(id: string): Promise<void> {
     const { files } = this.place.places.container(id);
-    for (const kind of ["stdout", "stderr", "stdin", "exit", "exit.new"]) {
+    for (const kind of ["stdout", "stderr", "exit", "exit.new"]) {
       await Deno.remove(`${files}.${kind}`).catch((error) => {
         if (!(error instanceof Deno.errors.NotFound)) throw error;
       });
@@ -265,12 +275,6 @@ export class Containers {
     for await (const { paths } of this.#watcher) {
       for (const path of paths) this.#running.get(basename(path).split(".")[0] ?? "")?.touch();
     }
-  }
-
-  /** Of its first process, as crun wrote it. */
-  async #pid(id: string): Promise<string> {
-    const path = join(this.place.places.container(id).bundle, "pid");
-    return (await Deno.readTextFile(path).catch(() => "")).trim();
   }
 
   #record(id: string): ContainerRecord {

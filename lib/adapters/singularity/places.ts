@@ -6,8 +6,10 @@ export interface ContainerPlace {
   bundle: string;
   /** Its writable layer and its root; on the disk. */
   layer: string;
-  /** What the paths of its output, input and end begin with; see supervise.pl. */
+  /** What the paths of its output and its end begin with; see supervise.pl. */
   files: string;
+  /** The pipe for its input. It must not lie beside the output: Deno's watch of a folder stops at a pipe in it. */
+  input: string;
 }
 
 /** Where the files of pods, containers and images of this node lie. */
@@ -31,7 +33,13 @@ export class Places {
 
   container(id: string): ContainerPlace {
     const { bundles, layers, files } = this.folders;
-    return { bundle: join(bundles, id), layer: join(layers, id), files: join(files, id) };
+    const bundle = join(bundles, id);
+    return {
+      bundle,
+      layer: join(layers, id),
+      files: join(files, id),
+      input: join(bundle, "input"),
+    };
   }
 
   /** @param imageId `sha256:…` */

@@ -1,6 +1,10 @@
 import { join } from "@std/path";
 import { CriError } from "../../base/error.ts";
-import { NamespaceMode, type PodSandboxConfig } from "../../cri/api.generated.ts";
+import {
+  NamespaceMode,
+  type NamespaceOption,
+  type PodSandboxConfig,
+} from "../../cri/api.generated.ts";
 import type { PodAdapter } from "../adapter.ts";
 import nodeProgram from "../steps/node.pl" with { type: "text" };
 import type { PodFiles } from "./bundle/mounts.ts";
@@ -10,6 +14,7 @@ import type { NetworkOf } from "./means.ts";
 import type { Node } from "./node.ts";
 import pause from "./pause.pl" with { type: "text" };
 import type { Places } from "./places.ts";
+import startPause from "./start_pause.pl" with { type: "text" };
 import { checkSysctls } from "./sysctls.ts";
 
 /** The lowest port that everybody may listen at (ip-sysctl.rst). */
@@ -22,12 +27,12 @@ const SHM_BYTES = 64 * 1024 * 1024;
 const ETC_ROOM_BYTES = 1024 * 1024;
 
 /** What is mounted in a pod's folder, if the pod has it. */
-const MOUNTED: ReadonlySet<string> = new Set(["ipc", "pid", "shm", "uts"]);
+const MOUNTED: ReadonlySet<string> = new Set(["etc", "ipc", "pid", "shm", "uts"]);
 
 /**
  * Makes a pod's namespaces, each held by a mount of its file, the memory that its containers share, and its kernel
  * settings. $1 the folder, $2 the host name or nothing, $3 its network or nothing, $4 the namespaces to make, $5 the
- * size of shared memory or nothing, $6 the program of the first process, $7 one that starts what outlives this server, $8
+ * size of shared memory or nothing, $6 the program of the first process, $7 the one that starts it, $8
  * the size of its files in /etc; then settings as NAME=VALUE.
  */
 const MAKE = `
@@ -52,15 +57,7 @@ set -- unshare "$@"
 [ -z "$network" ] || set -- nsenter "--net=$network" "$@"
 "$@"
 case " $kinds " in
-*" pid "*)
-  mkdir empty
-  mount -t tmpfs -o ro,size=4k empty empty
-  PAUSE=$pause perl -e "$start" setsid sh -c '
-    unshare --pid="$1/pid" --fork --mount --kill-child sh -c "cd empty && exec perl -e \\"\\$PAUSE\\"" &
-    echo $! >pause' sh "$folder" </dev/null >/dev/null 2>&1
-  for try in 1 2 3 4 5 6 7 8 9 10; do mountpoint -q pid && break; sleep 0.05; done
-  umount -l "$folder/empty"
-  mountpoint -q pid ;;
+*" pid "*) perl -e "$start" "$folder" "$pause" ;;
 esac`;
 
 /**
@@ -70,7 +67,7 @@ esac`;
 const END = `
 cd "$1" 2>/dev/null || exit 0
 if [ -s pause ] && grep -qsF -- "--pid=$1/pid" "/proc/$(cat pause)/cmdline"; then kill -9 "$(cat pause)"; fi
-for name in pid ipc uts shm etc empty; do umount -l -- "$1/$name" 2>/dev/null || true; done`;
+for name in pid ipc uts shm etc; do umount -l -- "$1/$name" 2>/dev/null || true; done`;
 
 /** Pods on this node: namespaces and files that their containers share. */
 export class Pods implements PodAdapter {
@@ -99,7 +96,7 @@ export class Pods implements PodAdapter {
     const kinds = [
       ...(ownIpc ? ["ipc"] : []),
       ...(ownUts ? ["uts"] : []),
-      ...(options?.pid === NamespaceMode.POD ? ["pid"] : []),
+      ...(sharesProcesses(options) ? ["pid"] : []),
     ];
     try {
       await Deno.mkdir(folder, { recursive: true });
@@ -113,7 +110,7 @@ export class Pods implements PodAdapter {
         kinds.join(" "),
         ownIpc ? String(SHM_BYTES) : "",
         nodeProgram + pause,
-        nodeProgram + "close_inherited(); exec { $ARGV[0] } @ARGV;",
+        nodeProgram + startPause,
         String(etcBytes + ETC_ROOM_BYTES),
         // Its root has no rights over a network that was made before its users.
         ...(users !== undefined && network !== "" ? [`${LOWEST_PORT}=0`] : []),
@@ -177,7 +174,7 @@ export class Pods implements PodAdapter {
       ...(network === undefined ? {} : { network }),
       ...(options?.ipc === NamespaceMode.NODE ? {} : { ipc: join(folder, "ipc") }),
       ...(options?.network === NamespaceMode.NODE ? {} : { uts: join(folder, "uts") }),
-      ...(options?.pid === NamespaceMode.POD ? { pid: join(folder, "pid") } : {}),
+      ...(sharesProcesses(options) ? { pid: join(folder, "pid") } : {}),
     };
   }
 
@@ -234,6 +231,11 @@ function checkHostname(hostname: string): void {
       JSON.stringify(hostname)
     }: it must be of letters, digits, dots and hyphens, at most ${MAX_HOSTNAME_BYTES} of them.`,
   );
+}
+
+/** Whether the pod's containers share their processes, which is CRI's default (api.proto); a kubelet always says. */
+function sharesProcesses(options: NamespaceOption | undefined): boolean {
+  return (options?.pid ?? NamespaceMode.POD) === NamespaceMode.POD;
 }
 
 /** resolv.conf(5). @throws CriError INVALID_ARGUMENT for a word with a line break. */

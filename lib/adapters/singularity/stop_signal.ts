@@ -16,8 +16,12 @@ const NUMBERS: Readonly<Record<string, number>> = {
   ...{ SIGHUP: 1, SIGINT: 2, SIGQUIT: 3, SIGUSR1: 10, SIGUSR2: 12, SIGTERM: 15, SIGWINCH: 28 },
 };
 
-/** $1 the process, $2 the signal's number, $3 how many looks; ends when the process handles the signal or is gone. */
+/**
+ * $1 the process, $2 the signal's number, $3 how many looks; ends when the process handles the signal, is gone, or is no
+ * namespace's first, to which every signal is delivered.
+ */
 const AWAIT_HANDLER = `
+grep -qs '^NSpid:.*\t1$' "/proc/$1/status" || exit 0
 left=$3
 while [ "$left" -gt 0 ] && set -- "$1" "$2" && handled=$(sed -n 's/^SigCgt:\t//p' "/proc/$1/status" 2>/dev/null); do
   [ -n "$handled" ] && [ $((0x$handled >> ($2 - 1) & 1)) = 0 ] || break

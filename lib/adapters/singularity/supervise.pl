@@ -8,10 +8,10 @@
 #
 # It answers on stdout: `started PID`, or `failed WHY`. The files:
 #   .stdout, .stderr   what the program wrote; .stdout is locked as long as this program lives (flock(2))
-#   .stdin             a pipe for frames as in step.pl (i, e and w), whole and one at a time, from anybody
 #   .exit              `CODE KILLED`, when it has ended and all of its output is written: 128 + n when signal n ended
 #                      it, and whether memory was the reason
-# In the folder it leaves `cgroups`: lines with a controller, as cgroups.pl calls them, and the folder of its cgroup.
+# In the folder `input` is a pipe for frames as in step.pl (i, e and w), whole and one at a time, from anybody, and it
+# leaves `cgroups`: lines with a controller, as cgroups.pl calls them, and the folder of its cgroup.
 my ($files, $has_stdin, $stdin_once, $has_tty, $folder, $socket, $cgroup, $id, @crun) = @ARGV;
 
 # How long output is waited for that somebody else holds open after the end.
@@ -69,7 +69,7 @@ sub answer {
 }
 
 sub supervise {
-  sysopen my $frames, "$files.stdin", $O_RDWR | $O_NONBLOCK or die "its pipe for input cannot be opened: $!\n"
+  sysopen my $frames, "$folder/input", $O_RDWR | $O_NONBLOCK or die "its pipe for input cannot be opened: $!\n"
     if $has_stdin || $has_tty;
   open my $out, '>>', "$files.stdout" or die "its output cannot be written: $!\n";
   flock $out, $LOCK_EX or die "its output cannot be locked: $!\n";

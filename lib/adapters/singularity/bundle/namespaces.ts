@@ -31,7 +31,8 @@ function pidNamespace(
   pod: PodNamespaces,
   target: string | undefined,
 ): OciNamespace[] {
-  switch (context?.namespaceOptions?.pid) {
+  // POD is CRI's default (api.proto).
+  switch (context?.namespaceOptions?.pid ?? NamespaceMode.POD) {
     case NamespaceMode.NODE:
       return [];
     case NamespaceMode.TARGET:
