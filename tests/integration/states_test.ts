@@ -106,7 +106,9 @@ Deno.test("a job's end is told while slurmctld is down, and what is started then
   } finally {
     await onHost(
       "ctl",
-      "setsid --fork slurmctld -D >/dev/null 2>&1; until sinfo >/dev/null 2>&1; do sleep 0.2; done",
+      // The lab is whole when both nodes have answered it.
+      `setsid --fork slurmctld -D >/dev/null 2>&1
+      until [ "$(sinfo -h -N -p main -o %T 2>/dev/null | grep -cE '^(idle|mixed|allocated)$')" = 2 ]; do sleep 0.2; done`,
     );
   }
   await start;

@@ -23,6 +23,10 @@ const NODE_WANTED_SAYS =
   "stdin and tty take mkfifo, subPaths and mounts within volumes realpath, statistics getconf; the others tell why " +
   "a job could not start";
 
+const SETUID_SAYS =
+  "the runtime is installed setuid, so that nobody but root may enter its containers: no exec, and no probes or " +
+  "hooks that run a command; where the kernel lets users make namespaces, export APPTAINER_USERNS=1 in CLUSTER_CONFIG";
+
 /** Judges what LOGIN_SCRIPT printed. */
 export function judgeLogin(fields: Fields): SiteFinding[] {
   const get = (name: string) => (fields.get(name) ?? "").trim();
@@ -79,6 +83,9 @@ export function judgeLogin(fields: Fields): SiteFinding[] {
 export function judgeNode(fields: Fields): SiteFinding[] {
   const get = (name: string) => (fields.get(name) ?? "").trim();
   const has = (name: string) => get(name) !== "";
+  if (has("unwritable")) {
+    return [missing("space", `nothing can be written in the home directory: ${get("unwritable")}`)];
+  }
   if (has("refused")) return [missing("a job", `sbatch refuses it: ${get("refused")}`)];
   if (!has("host")) {
     const state = get("waits") || "gone";
@@ -109,7 +116,9 @@ export function judgeNode(fields: Fields): SiteFinding[] {
       : ok("node", "it has what a job's script calls"),
     judgeRuntime(get("runtime"), get("runtime_version")),
     ...(has("runtime") ? judgeContainers(get, has) : []),
-    has("perl") && get("overlap").startsWith("0")
+    isSetuid(has)
+      ? limited("commands in containers", SETUID_SAYS)
+      : has("perl") && get("overlap").startsWith("0")
       ? ok("commands in containers", "perl and srun --overlap are there")
       : limited(
         "commands in containers",
@@ -126,9 +135,10 @@ export function judgeNode(fields: Fields): SiteFinding[] {
 
 function judgeLateness(seconds: number): SiteFinding {
   const says = `what a node writes is seen after ${seconds} s`;
-  return seconds <= LATE_S
-    ? ok("files", says)
-    : limited("files", `${says}: logs and ends come that late`);
+  return seconds <= LATE_S ? ok("files", says) : limited(
+    "files",
+    `${says}: logs and ends come that late; CRI_SLURM_FOLLOW=node does without them`,
+  );
 }
 
 function judgeSlurm(version: string): SiteFinding {
@@ -164,11 +174,16 @@ function judgeRuntime(path: string, version: string): SiteFinding {
     : ok("runtime", `${path}, ${version}`);
 }
 
+/** Whether containers are made by root's rights: those of a runtime that is not told to do without. */
+function isSetuid(has: (name: string) => boolean): boolean {
+  return has("setuid") && !has("userns");
+}
+
 function judgeContainers(
   get: (name: string) => string,
   has: (name: string) => boolean,
 ): SiteFinding[] {
-  const setuid = has("setuid");
+  const setuid = isSetuid(has);
   const starts = get("container").startsWith("0")
     ? ok(
       "containers",
@@ -182,15 +197,7 @@ function judgeContainers(
           : ", and the node allows neither user namespaces nor a setuid runtime"
       }: ${get("container").replace(/^\d+ /, "")}`,
     );
-  if (setuid) {
-    return [
-      starts,
-      limited(
-        "user namespaces",
-        "a setuid runtime makes none: commands in containers may be refused",
-      ),
-    ];
-  }
+  if (setuid) return [starts];
   return [
     starts,
     has("fuse") && has("squashfuse") ? ok("images", "they are mounted by squashfuse") : limited(

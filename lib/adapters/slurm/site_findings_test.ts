@@ -34,6 +34,11 @@ const NODE = {
   late: "7",
 };
 
+Deno.test("judgeNode() has nothing against a setuid runtime that is told to make user namespaces", () => {
+  const fields = { ...NODE, setuid: "yes", userns: "1" };
+  assertEquals(others(judgeNode(new Map(Object.entries(fields)))), []);
+});
+
 Deno.test("judgeNode() says nothing of files when no step could write one", () => {
   const { late: _, ...fields } = NODE;
   const findings = judgeNode(new Map(Object.entries({ ...fields, overlap: "127 no srun" })));
@@ -69,6 +74,7 @@ const CASES: readonly [
   ["login", { accounting: "disabled" }, "accounting", "limited", /disabled.*255/],
   ["login", { flock: "" }, "locks", "limited", /no flock/],
   ["login", { builder: "" }, "builds", "limited", /CRI_SLURM_BUILD_IN_CLUSTER/],
+  ["node", { unwritable: "mkdir: No space left" }, "space", "missing", /No space left/],
   ["node", { refused: "no such account" }, "a job", "missing", /refuses it: no such account/],
   ["node", { host: "", waits: "PENDING Resources" }, "a job", "missing", /waits.*Resources/],
   ["node", { host: "", waits: "" }, "a job", "missing", /must see what the login host sees/],
@@ -88,7 +94,7 @@ const CASES: readonly [
     "missing",
     /neither user namespaces/,
   ],
-  ["node", { setuid: "yes" }, "user namespaces", "limited", /setuid/],
+  ["node", { setuid: "yes" }, "commands in containers", "limited", /setuid.*APPTAINER_USERNS/],
   [
     "node",
     { scratch: "/x", scratch_free: "1024" },

@@ -67,6 +67,7 @@ tell runtime "$runtime"
 [[ -z $runtime ]] || tell runtime_version "$("$runtime" --version 2>/dev/null)"
 library=$("$runtime" buildcfg 2>/dev/null | sed -n 's/^LIBEXECDIR=//p')
 [[ -n $(find "$library"/*/bin/starter-suid -perm -4000 2>/dev/null) ]] && tell setuid yes
+tell userns "\${APPTAINER_USERNS:-}\${SINGULARITY_USERNS:-}"
 unshare --user --map-root-user true 2>/dev/null && tell namespaces yes
 [[ -r /dev/fuse && -w /dev/fuse ]] && tell fuse yes
 tell squashfuse "$(type -P squashfuse_ll || type -P squashfuse || ls "$library"/*/bin/squashfuse* 2>/dev/null)"
@@ -106,12 +107,16 @@ export function nodeScript(mountPath: string, options: readonly SlurmOption[]): 
   return `
 umask 077
 directory=$HOME/${quoteShell(mountPath)}/.site-check.$$
-mkdir -p "$directory" && cd "$directory" && tar -xpf - || { rm -rf "$directory"; exit 74; }
+tell() { printf '%s=%s\\n' "$1" "$(printf '%s' "$2" | tr '\\n' ' ' | cut -c 1-300)"; }
+words=$({ mkdir -p "$directory" && cd "$directory" && tar -xpf -; } 2>&1) && cd "$directory" || {
+  rm -rf "$directory"
+  tell unwritable "$words"
+  exit 0
+}
 export SITE_CHECK_DIRECTORY="$directory"
 job=
 trap '[ -z "$job" ] || scancel "$job" 2>/dev/null; cd /; rm -rf "$directory"' EXIT
 trap 'exit 143' TERM HUP INT
-tell() { printf '%s=%s\\n' "$1" "$(printf '%s' "$2" | tr '\\n' ' ' | cut -c 1-300)"; }
 job=$(sbatch --parsable --job-name=multicri-site-check --output=slurm.log --time=3 ${
     words.join(" ")
   } job.sh </dev/null 2>refusal) ||
@@ -128,6 +133,8 @@ until [ -e node ]; do
 done
 cat node
 ! grep -q '^prerun_exit=' node || exit 0
+# As whoever waits for a job does: a client of a network file system remembers for a while that there was nothing.
+[ ! -e fresh ] || exit 1
 words=$(srun --quiet --overlap --jobid="$job" --nodes=1 --ntasks=1 --mpi=none sh -c 'echo 1 >fresh' 2>&1 </dev/null)
 code=$?
 tell overlap "$code $words"
