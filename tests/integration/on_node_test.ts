@@ -99,6 +99,16 @@ Deno.test("a container whose supervisor is killed ends, and can be stopped and r
     }
   }));
 
+Deno.test("a container whose files are removed ends, and its supervisor with it", () =>
+  onNode(async ({ server, client }) => {
+    const { id } = await client.runContainer("sleep 1000");
+    const removed = `rm "${server.rootDir}/output/${id}.exit.new"`;
+    assertEquals((await lab.exec("knode", ["sh", "-c", removed])).code, 0);
+    await client.call("stopContainer", { containerId: id, timeout: 0n });
+    const { exitCode, reason } = await client.exited(id);
+    assertEquals([exitCode, reason], [255, "Unknown"]);
+  }));
+
 Deno.test("a program that writes what nobody copies waits, and loses nothing", () =>
   onNode(async ({ server, client }) => {
     const [MIB, BYTES] = [1024 * 1024, 100_000_000];

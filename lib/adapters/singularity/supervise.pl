@@ -105,7 +105,11 @@ sub supervise {
   await_program($program);
   answer("started $program");
   my $status = keep($program, $end, $frames, $sink, \%source, { out => $out, err => $err }, open_kills(%cgroups));
-  sleep_for($UNWRITTEN_PAUSE_S) until write_down($exit, $status) && rename "$files.exit.new", "$files.exit";
+  until (write_down($exit, $status) && rename "$files.exit.new", "$files.exit") {
+    # Somebody who removed the container's files waits for no end.
+    last if !-e "$files.exit.new";
+    sleep_for($UNWRITTEN_PAUSE_S);
+  }
 }
 
 # False when the file does not hold the text.
