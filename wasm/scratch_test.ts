@@ -33,7 +33,7 @@ Deno.test("a job gives the runtime a directory of the node for /tmp, and removes
     const scratch = (await job.read("stdout") ?? "").trim();
     const folder = where === "ROOT" ? job.root : where;
     assertEquals(scratch.slice(0, folder.length + 1), `${folder}/`);
-    assertMatch(scratch.slice(folder.length), /^\/multicri-\d+\.\w{10}$/);
+    assertMatch(scratch.slice(folder.length), /^\/multicri-\d+\.\S+\.\w{10}$/);
     const name = scratch.slice(folder.length + 1);
     assertEquals((await namesIn(folder)).includes(name), false);
   }
@@ -41,13 +41,13 @@ Deno.test("a job gives the runtime a directory of the node for /tmp, and removes
 
 Deno.test("a job removes what killed jobs left, and nothing that a job uses or that is not a job's", async () => {
   await using job = await TestJob.create({ runtime: RUNTIME });
-  const uid = Deno.uid();
-  const old = await left(job, `multicri-${uid}.killed0000`);
-  const used = await left(job, `multicri-${uid}.used000000`);
-  const foreign = await left(job, `multicri-${uid}x.other000`);
+  const [uid, node] = [Deno.uid(), Deno.hostname()];
+  const old = await left(job, `multicri-${uid}.${node}.killed0000`);
+  const used = await left(job, `multicri-${uid}.${node}.used000000`);
+  const foreign = await left(job, `multicri-${uid}.other.killed0000`);
   const target = await left(job, "kept");
-  await Deno.symlink(target, join(job.root, `multicri-${uid}.link000000`));
-  await Deno.mkdir(join(job.root, `multicri-${uid}.young00000`));
+  await Deno.symlink(target, join(job.root, `multicri-${uid}.${node}.link000000`));
+  await Deno.mkdir(join(job.root, `multicri-${uid}.${node}.young00000`));
   const holder = new Deno.Command("flock", {
     args: [used, "sh", "-c", "echo held; exec cat"],
     stdin: "piped",
@@ -65,8 +65,8 @@ Deno.test("a job removes what killed jobs left, and nothing that a job uses or t
   const names = await namesIn(job.root);
   const kept = [used, foreign, target].map((path) => path.slice(job.root.length + 1));
   for (const name of kept) assertEquals(names.includes(name), true, name);
-  assertEquals(names.includes(`multicri-${uid}.link000000`), true);
-  assertEquals(names.includes(`multicri-${uid}.young00000`), true);
+  assertEquals(names.includes(`multicri-${uid}.${node}.link000000`), true);
+  assertEquals(names.includes(`multicri-${uid}.${node}.young00000`), true);
   assertEquals(names.includes(old.slice(job.root.length + 1)), false);
   assertEquals(await namesIn(target), ["tmp"]);
 });
@@ -107,6 +107,6 @@ Deno.test("a prerun chooses where the directory for /tmp lies", async () => {
   });
   assertEquals(await job.run(), 0);
   const scratch = (await job.read("stdout") ?? "").trim();
-  assertMatch(scratch.slice(job.root.length), /^\/my scratch\/multicri-\d+\.\w{10}$/);
+  assertMatch(scratch.slice(job.root.length), /^\/my scratch\/multicri-\d+\.\S+\.\w{10}$/);
   assertEquals(await namesIn(join(job.root, "my scratch")), []);
 });

@@ -90,7 +90,7 @@ Deno.test("a job writes start, output, exit and ends with the program's code", a
   assertEquals([out, umask, Number.parseInt(ignored.slice(-1), 16) & 0b110], ["out", "0022", 0]);
   const words = `--no-eval ${join(job.root, "image.sif")} prog a b`;
   const said = await job.read("stderr") ?? "";
-  assertMatch(said, /^err --silent exec --workdir \/\S+\/multicri-\d+\.\w{10} --no-eval /);
+  assertMatch(said, /^err --silent exec --workdir \/\S+\/multicri-\d+\.\S+\.\w{10} --no-eval /);
   assertEquals(said.slice(said.indexOf("--no-eval")), `${words}\n`);
   assertEquals(await Deno.readLink(join(job.directory, "status/claim")), "17");
 });

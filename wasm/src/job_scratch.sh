@@ -3,13 +3,15 @@
 
 # multicri_make_scratch: makes it where the site, or CLUSTER_CONFIG, has jobs put such files, and has the runtime use it.
 multicri_make_scratch() {
-  local base=/tmp scratch
+  local base=/tmp scratch node
   # One that can be told.
   if [[ ${TMPDIR-} == /* && -d $TMPDIR && -w $TMPDIR && $TMPDIR != *[[:cntrl:]]* ]] && ((${#TMPDIR} < 500)); then
     base=$TMPDIR
   fi
-  multicri_remove_left_scratch "$base"
-  scratch=$(mktemp -d -- "$base/multicri-$UID.XXXXXXXXXX") ||
+  # The variable HOSTNAME may be that of the host that the job was submitted from.
+  read -r node </proc/sys/kernel/hostname
+  multicri_remove_left_scratch "$base/multicri-$UID.$node."
+  scratch=$(mktemp -d -- "$base/multicri-$UID.$node.XXXXXXXXXX") ||
     multicri_refuse 125 "no directory for the container's /tmp can be made in $base on $HOSTNAME"
   multicri_tell "scratch=$scratch"
   multicri_home=(--workdir "$scratch")
@@ -20,11 +22,11 @@ multicri_lock_scratch() {
   exec {multicri_scratch_lock}<"$multicri_scratch" && flock --nonblock "$multicri_scratch_lock"
 } 2>/dev/null
 
-# multicri_remove_left_scratch BASE: removes what a job left that was killed: nobody holds its lock. A new one may not be
-# locked yet.
+# multicri_remove_left_scratch BEGINNING: removes what a job of this node left that was killed: nobody holds its lock. A
+# new one may not be locked yet. Locks of other nodes are not seen on every file system that they share.
 multicri_remove_left_scratch() {
   local left lock
-  for left in "$1/multicri-$UID."*; do
+  for left in "$1"*; do
     [[ ! -L $left && -O $left && -n $(find "$left" -maxdepth 0 -type d -mmin +1) ]] || continue
     exec {lock}<"$left" || continue
     ! flock --nonblock "$lock" || multicri_remove_tree "$left"
