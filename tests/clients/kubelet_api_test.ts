@@ -9,7 +9,6 @@ import {
   INIT_SCRIPTS,
   MAIN_SCRIPT,
   mainOutput,
-  PERSISTENT_PART,
   settings,
   VOLUME_MOUNTS,
   volumeFields,
@@ -78,6 +77,11 @@ Deno.test("a kubelet runs a pod of the API that names the RuntimeClass", async (
   await untilGone(kubelet, name);
 });
 
+/** Which part of the persistent volume the container mounts; the kubelet makes it. */
+const PART = "runs/one";
+const PART_MOUNT = { name: "persistent", mountPath: "multicri", subPath: PART };
+const PART_SCRIPT = 'cat /multicri/file; echo answer >"$MULTICRI_RESULTS_DIR/result"';
+
 Deno.test("a kubelet's init containers run in order and its volumes reach the job, also new versions of them", async () => {
   const name = `volumes-${RUN}`;
   const objects = (items: unknown[]) =>
@@ -85,17 +89,21 @@ Deno.test("a kubelet's init containers run in order and its volumes reach the jo
       ["apply", "-f", "-"],
       JSON.stringify({ apiVersion: "v1", kind: "List", items }),
     );
-  const [main] = podSpec(lab, [{ name: "main", script: MAIN_SCRIPT, more: VOLUME_MOUNTS }])
+  const more = { volumeMounts: [...VOLUME_MOUNTS.volumeMounts, PART_MOUNT] };
+  const [main] = podSpec(lab, [{ name: "main", script: PART_SCRIPT + MAIN_SCRIPT, more }])
     .containers as Record<string, unknown>[];
   const initContainers = INIT_SCRIPTS.map((script, index) =>
     container(lab, { name: `init-${index}`, script, more: WORK_MOUNT })
   );
   const spec = classedSpec({ name: "main", script: "" }, "Never");
-  const made = pod(name, { ...spec, ...volumeFields(RUN), initContainers, containers: [main] });
+  const fields = volumeFields(RUN);
+  const persistent = { name: "persistent", persistentVolumeClaim: { claimName: name } };
+  const volumes = [...fields.volumes, persistent];
+  const made = pod(name, { ...spec, ...fields, volumes, initContainers, containers: [main] });
   const metadata = { name, namespace: "default", labels: { app: "volumes" } };
   await lab.exec("knode", ["mkdir", "-p", `/srv/${name}`]);
   await bindVolume(plane, name, `/srv/${name}`);
-  const part = `multi-cri/${name}/${PERSISTENT_PART}`;
+  const part = `multi-cri/${name}/${PART}`;
   await onCluster(lab, `mkdir -p ${part}; echo of the cluster >${part}/file`);
   await objects([...volumeObjects(RUN), { ...made, metadata }]);
   await untilPod(kubelet, name, "running", ({ status }) => status.phase === "Running");
@@ -104,8 +112,8 @@ Deno.test("a kubelet's init containers run in order and its volumes reach the jo
   const found = await untilEnded(kubelet, name);
   assertEquals(found.status.phase, "Succeeded");
   assertEquals(await outputOf(lab, found), {
-    stdout: mainOutput(RUN),
-    stderr: ["/bin/sh: line 7: can't create /settings/x: Read-only file system"],
+    stdout: ["of the cluster", ...mainOutput(RUN)],
+    stderr: ["/bin/sh: line 6: can't create /settings/x: Read-only file system"],
   });
   const ended = [...found.status.initContainerStatuses ?? []].map(({ state }) => state.terminated);
   assertEquals(ended.map((end) => end?.exitCode), [0, 0]);

@@ -39,7 +39,6 @@ cat /settings/value; echo; cat /settings/sub/other.conf; cat /one-file.conf
 stat -c %a /secret/..data/password; cat /secret/password; echo; od -An -tx1 /secret/bytes
 cut -d. -f2 /all/token | tr _- /+ | base64 -d 2>/dev/null | grep -o '"sub":"[^"]*"'
 cat /all/labels; echo; grep 'db$' /etc/hosts; df /dev/shm | grep -c /dev/shm
-cat /multicri/file; echo answer >"$MULTICRI_RESULTS_DIR/result"
 echo x >/settings/x || echo readonly
 until [ "$(cat /settings/value)" = two ] && grep -q note=\\"new\\" /all/annotations; do sleep 0.2; done
 cat /settings/value /all/value; cat /one-file.conf
@@ -61,15 +60,11 @@ export function mainOutput(run: string): string[] {
     'app="volumes"',
     "10.9.9.9\tdb",
     "1",
-    "of the cluster",
     "readonly",
     // Neither has a newline of its own; and a subPath is never brought up to date (Kubernetes' own rule).
     "twotwox = 1",
   ];
 }
-
-/** Which part of the persistent volume the container mounts; the kubelet makes it. */
-export const PERSISTENT_PART = "runs/one";
 
 const MOUNTS = [
   { name: "work", mountPath: "/work" },
@@ -79,7 +74,6 @@ const MOUNTS = [
   { name: "secret", mountPath: "/secret", readOnly: true },
   { name: "all", mountPath: "/all" },
   { name: "memory", mountPath: "/dev/shm" },
-  { name: "persistent", mountPath: "multicri", subPath: PERSISTENT_PART },
 ];
 
 /** Fields of the Container. */
@@ -88,7 +82,9 @@ export const VOLUME_MOUNTS = { volumeMounts: MOUNTS };
 export const WORK_MOUNT = { volumeMounts: MOUNTS.slice(0, 1) };
 
 /** Fields of the PodSpec. */
-export function volumeFields(run: string): Record<string, unknown> {
+export function volumeFields(
+  run: string,
+): { volumes: Record<string, unknown>[] } & Record<string, unknown> {
   const name = `volumes-${run}`;
   const configMap = { name };
   return {
@@ -105,7 +101,6 @@ export function volumeFields(run: string): Record<string, unknown> {
         },
       },
       { name: "plain", configMap },
-      { name: "persistent", persistentVolumeClaim: { claimName: name } },
       { name: "secret", secret: { secretName: name, defaultMode: 0o400 } },
       {
         name: "all",
