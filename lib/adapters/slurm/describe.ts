@@ -1,5 +1,5 @@
 import type { ContainerUsage } from "../adapter.ts";
-import type { SlurmWorkload } from "./workload.ts";
+import { resultsOf, type SlurmWorkload } from "./workload.ts";
 
 /**
  * What a verbose ContainerStatus tells of a container's job: its record (job, node, queue, directory, why it waits),
@@ -9,12 +9,13 @@ export function describeJob(
   workload: SlurmWorkload,
   usage: ContainerUsage | undefined,
 ): Record<string, unknown> {
-  const { submittedAtMs, job, directory } = workload;
+  const { submittedAtMs, job } = workload;
+  const resultsDirectory = resultsOf(workload);
   return {
     ...workload,
     ...(submittedAtMs === undefined ? {} : { submittedAt: toIso(submittedAtMs) }),
     ...(job === undefined ? {} : { startedAt: toIso(job.startedAtMs) }),
-    ...(directory === undefined ? {} : { resultsDirectory: `${directory}/results` }),
+    ...(resultsDirectory === undefined ? {} : { resultsDirectory }),
     ...(usage === undefined ? {} : { usage: { ...usage, measuredAt: toIso(usage.measuredAtMs) } }),
   };
 }
