@@ -1,7 +1,7 @@
 /** Containers on the node itself: exact output and ends, kill -9 of the server, and nothing left behind. */
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { NamespaceMode } from "../../lib/cri/api.generated.ts";
+import { NamespaceMode, PodSandboxState } from "../../lib/cri/api.generated.ts";
 import { prepareNode } from "../../scripts/lab/node_server.ts";
 import { lab, logged, onNode } from "../on_node.ts";
 import { randomSource, seedFor } from "../../wasm/test_random.ts";
@@ -107,6 +107,21 @@ Deno.test("a container whose files are removed ends, and its supervisor with it"
     await client.call("stopContainer", { containerId: id, timeout: 0n });
     const { exitCode, reason } = await client.exited(id);
     assertEquals([exitCode, reason], [255, "Unknown"]);
+  }));
+
+Deno.test("a pod whose first process is killed goes out of service when a container cannot be started in it", () =>
+  onNode(async ({ server, client }) => {
+    const shared = { namespaceOptions: { pid: NamespaceMode.POD } };
+    const pod = await client.runPod(client.podConfig({ linux: { securityContext: shared } }));
+    const first = await client.create(pod, "exec sleep 1000");
+    await client.call("startContainer", { containerId: first });
+    const kill = `kill -KILL "$(cat "${server.stateDir}/pods/${pod.id}/pause")"`;
+    assertEquals((await lab.exec("knode", ["sh", "-c", kill])).code, 0);
+    assertEquals((await client.exited(first)).exitCode, 137);
+    const second = await client.create(pod, "true", { metadata: { name: "second" } });
+    await assertRejects(() => client.call("startContainer", { containerId: second }));
+    const { status } = await client.call("podSandboxStatus", { podSandboxId: pod.id });
+    assertEquals(status?.state, PodSandboxState.SANDBOX_NOTREADY);
   }));
 
 Deno.test("a program that writes what nobody copies waits, and loses nothing", () =>

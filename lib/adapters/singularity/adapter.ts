@@ -82,7 +82,14 @@ export class SingularityAdapter implements Adapter {
   }
 
   async startContainer(id: string): Promise<void> {
-    await this.#containers.start(id);
+    try {
+      await this.#containers.start(id);
+    } catch (error) {
+      const sandboxId = this.means.store.containers.get(id)?.sandboxId;
+      // A kubelet makes a pod anew that is out of service, and else would try for ever.
+      if (sandboxId !== undefined) await this.#retireBroken(sandboxId).catch(() => {});
+      throw error;
+    }
   }
 
   async stopContainer(id: string, graceMs: number, signal: AbortSignal): Promise<void> {
@@ -195,15 +202,20 @@ export class SingularityAdapter implements Adapter {
   async recover(): Promise<void> {
     const { store, log } = this.means;
     await this.#containers.recover();
-    for (const { id, state } of store.sandboxes.all()) {
-      if (state === "notready" || await this.pods.isWhole(id)) continue;
-      log.info("A pod is out of service, as after a reboot", { sandbox: id });
-      store.sandboxes.update(id, (record) => ({ ...record, state: "notready" }));
-    }
+    for (const { id } of store.sandboxes.all()) await this.#retireBroken(id);
     await this.pods.removeUnknown(new Set(store.sandboxes.all().map(({ id }) => id)))
       .catch((error) => {
         log.error("Cannot remove what is left of earlier pods", { error: messageOf(error) });
       });
+  }
+
+  /** Takes a pod out of service that has lost what its containers share. */
+  async #retireBroken(sandboxId: string): Promise<void> {
+    const { store, log } = this.means;
+    if (store.sandboxes.get(sandboxId)?.state !== "ready") return;
+    if (await this.pods.isWhole(sandboxId)) return;
+    log.info("A pod is out of service, as after a reboot", { sandbox: sandboxId });
+    store.sandboxes.update(sandboxId, (record) => ({ ...record, state: "notready" }));
   }
 
   async close(): Promise<void> {

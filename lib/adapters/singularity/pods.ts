@@ -21,6 +21,7 @@ import { checkSysctls } from "./sysctls.ts";
 const LOWEST_PORT = "net.ipv4.ip_unprivileged_port_start";
 /** What the kernel keeps of a name (gethostname(2)). */
 const MAX_HOSTNAME_BYTES = 64;
+const MAX_FILE_NAME_BYTES = 255;
 /** As other runtimes have it. */
 const SHM_BYTES = 64 * 1024 * 1024;
 /** What a pod's containers can write into its files in /etc beyond what these hold; else they could fill /run. */
@@ -69,6 +70,10 @@ cd "$1" 2>/dev/null || exit 0
 if [ -s pause ] && grep -qsF -- "--pid=$1/pid" "/proc/$(cat pause)/cmdline"; then kill -9 "$(cat pause)"; fi
 for name in pid ipc uts shm etc; do umount -l -- "$1/$name" 2>/dev/null || true; done`;
 
+/** Says so when a pod that has processes of its own has lost the first of them, and all others with it. */
+const LOOK = `
+[ ! -e "$1/pid" ] || { [ -s "$1/pause" ] && grep -qsF -- "--pid=$1/pid" "/proc/$(cat "$1/pause")/cmdline"; } || echo lost`;
+
 /** Pods on this node: namespaces and files that their containers share. */
 export class Pods implements PodAdapter {
   /** Those that this process has ended. */
@@ -93,6 +98,7 @@ export class Pods implements PodAdapter {
     checkSysctls(sysctls, { ipc: ownIpc, network: network !== "" });
     const hostname = ownUts ? config.hostname : "";
     checkHostname(hostname);
+    checkCgroupParent(config.linux?.cgroupParent ?? "");
     const kinds = [
       ...(ownIpc ? ["ipc"] : []),
       ...(ownUts ? ["uts"] : []),
@@ -142,16 +148,18 @@ export class Pods implements PodAdapter {
     this.#stopped.delete(id);
   }
 
-  /** Whether a pod still has what its containers share, which goes with a reboot. */
+  /** Whether a pod still has what its containers share, which goes with a reboot, or with its first process. */
   async isWhole(id: string): Promise<boolean> {
     const folder = this.places.pod(id);
     try {
       const { dev } = await Deno.lstat(folder);
-      for await (const { name } of Deno.readDir(folder)) {
-        if (!MOUNTED.has(name)) continue;
+      const names = (await Array.fromAsync(Deno.readDir(folder))).map(({ name }) => name);
+      // Every pod has it.
+      if (!names.includes("etc")) return false;
+      for (const name of names.filter((name) => MOUNTED.has(name))) {
         if ((await Deno.lstat(join(folder, name))).dev === dev) return false;
       }
-      return true;
+      return await this.node.script("look at a pod", LOOK, [folder]) === "";
     } catch (error) {
       if (error instanceof Deno.errors.NotFound) return false;
       throw error;
@@ -219,6 +227,20 @@ function checkOwnUser({ linux }: PodSandboxConfig): void {
   throw new CriError(
     "INVALID_ARGUMENT",
     "Cannot run the pod with run_as_group alone: run_as_user must be set with it.",
+  );
+}
+
+/** @throws CriError INVALID_ARGUMENT for a cgroup that no kernel can have, or that leads out of where those of pods are. */
+function checkCgroupParent(path: string): void {
+  const isPart = (part: string) =>
+    part !== "." && part !== ".." && part.length <= MAX_FILE_NAME_BYTES && !/\p{Cc}/u.test(part);
+  if (path.split("/").every(isPart)) return;
+  throw new CriError(
+    "INVALID_ARGUMENT",
+    `Cannot run the pod in the cgroup ${
+      JSON.stringify(path)
+    }: cgroup_parent must be a path of names of ` +
+      `${MAX_FILE_NAME_BYTES} bytes at most, without "." and ".." and control characters.`,
   );
 }
 
