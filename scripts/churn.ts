@@ -34,5 +34,8 @@ async function main(containers: number, kills: number): Promise<number> {
 
 if (import.meta.main) {
   const [containers = DEFAULT_CONTAINERS, kills = DEFAULT_KILLS] = Deno.args.map(Number);
+  if (![containers, kills].every((number) => Number.isSafeInteger(number) && number >= 0)) {
+    throw new Error("deno task churn [CONTAINERS] [KILLS] takes two whole numbers.");
+  }
   Deno.exit(await main(containers, kills));
 }

@@ -54,8 +54,8 @@ export async function logged(
 }
 
 /**
- * What a server's containers have left on the node; the same before and after. Control groups and processes are those
- * of other labs on the machine too, so they count if the server's log knows them. crun keeps an empty directory, and a
+ * What a server's containers have left on the node; the same before and after. Control groups and processes may
+ * be those of other servers of the node too, so they count if the server's log knows them. crun keeps an empty directory, and a
  * few compiled seccomp profiles.
  */
 export async function leftovers(server: NodeServer): Promise<string> {

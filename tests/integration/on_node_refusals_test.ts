@@ -122,9 +122,13 @@ const BAD_REQUESTS: Record<string, Request> = {
     container: { linux: { resources: { cpusetCpus: "4000" } } },
     message: /Cannot start the container .*cpuset.cpus/,
   },
+  "a cgroup that leads elsewhere": {
+    sandbox: { linux: { cgroupParent: "/pods/../../x" } },
+    message: /in the cgroup "\/pods\/..\/..\/x": cgroup_parent must be/,
+  },
   "a null byte in its command": {
     container: { command: ["echo", "a\0b"] },
-    message: /its argument "a"… must not hold a null byte/,
+    message: /its argument "a" must not hold a null byte/,
   },
   "a command that is a directory": {
     container: { command: ["/etc"] },

@@ -78,6 +78,7 @@ async function runCommand(
   }
   const spec: OciSpec = JSON.parse(await Deno.readTextFile(join(bundle, "config.json")));
   const files = join(bundle, `exec-${crypto.randomUUID()}`);
+  const socket = runtime.newSocketPath();
   const process = { ...spec.process, terminal: stdio === "tty", args: argv };
   await Deno.writeTextFile(files, JSON.stringify(process), { mode: 0o600 });
   try {
@@ -91,7 +92,7 @@ async function runCommand(
           timeoutMs,
           stdio === "none" ? MAX_EXEC_OUTPUT_BYTES : 0,
           files,
-          runtime.newSocketPath(),
+          socket,
           containerId,
           ...runtime.words,
         ],
@@ -101,8 +102,10 @@ async function runCommand(
       take,
     );
   } finally {
-    // The program has removed it; but for one that could not be run.
-    await Deno.remove(files).catch(() => {});
+    // The program has removed them; but for one that could not be run, or was killed.
+    for (const path of [files, `${files}.log`, `${files}.pid`, socket]) {
+      await Deno.remove(path).catch(() => {});
+    }
   }
 }
 

@@ -52,6 +52,12 @@ export function apparmorOf(
         "node (Localhost), or choose Unconfined.",
     );
   }
+  if (profile.name === "") {
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      "Cannot run the container with an AppArmor profile of the node without its name: give it as localhostProfile.",
+    );
+  }
   if (hasAppArmor) return { apparmorProfile: profile.name };
   throw new CriError(
     "FAILED_PRECONDITION",

@@ -49,7 +49,9 @@ export function askedMount({ mount, source }: FoundMount): OciMount {
     );
   }
   // Images are always read-only, and have nothing mounted in them.
-  const mode = recursiveReadOnly ? "rro" : readonly || image?.image ? "ro" : "rw";
+  const isReadOnly = readonly || image?.image !== undefined && image.image !== "" ||
+    mountOptions.includes("ro");
+  const mode = recursiveReadOnly ? "rro" : isReadOnly ? "ro" : "rw";
   const isMapped = mount.uidMappings.length > 0 || mount.gidMappings.length > 0;
   return {
     destination,

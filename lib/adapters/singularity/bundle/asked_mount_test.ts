@@ -21,6 +21,7 @@ const OPTIONS: [changes: Changes, options: string][] = [
     { readonly: true, mountOptions: ["noexec", "nodev", "rw"] },
     "rbind rprivate noexec nodev rw ro",
   ],
+  [{ mountOptions: ["ro", "noexec"] }, "rbind rprivate ro noexec ro"],
   [{ uidMappings: [RANGE], gidMappings: [RANGE] }, "rbind rprivate rw idmap"],
 ];
 

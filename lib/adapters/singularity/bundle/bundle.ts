@@ -157,18 +157,26 @@ function environmentOf({ config, image, hostname }: BundleRequest): string[] {
     ...image.env,
     ...config.envs.map(({ key, value }) => `${key}=${decoder.decode(value)}`),
   ];
-  checkWords("variable", entries);
+  // Never the value, which may be a secret.
+  checkWords("variable", entries, (entry) => entry.split("=", 1)[0] ?? "");
   return [...new Map(entries.map((entry) => [entry.split("=", 1)[0], entry])).values()];
 }
 
-/** @throws CriError INVALID_ARGUMENT for a word that would end early (execve(2)). */
-function checkWords(kind: string, words: readonly string[]): void {
-  const index = words.findIndex((word) => word.includes("\0"));
-  if (index < 0) return;
+/**
+ * @param nameOf What of a word may be shown.
+ * @throws CriError INVALID_ARGUMENT for a word that would end early (execve(2)).
+ */
+function checkWords(
+  kind: string,
+  words: readonly string[],
+  nameOf = (word: string) => word.split("\0", 1)[0] ?? "",
+): void {
+  const bad = words.find((word) => word.includes("\0"));
+  if (bad === undefined) return;
   throw new CriError(
     "INVALID_ARGUMENT",
     `Cannot run the container: its ${kind} ${
-      JSON.stringify(words[index]?.split("\0", 1)[0])
-    }… must not hold a null byte.`,
+      JSON.stringify(nameOf(bad))
+    } must not hold a null byte.`,
   );
 }

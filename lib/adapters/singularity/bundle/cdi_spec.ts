@@ -72,7 +72,8 @@ export function editsOf(names: readonly string[], files: readonly CdiFile[]): Cd
   });
   const used = new Set<CdiSpec>();
   const ofDevices = [...new Set(names)].map((name) => {
-    const [kind, device = ""] = name.split("=", 2);
+    const [kind, ...rest] = name.split("=");
+    const device = rest.join("=");
     const having = specs.filter((spec) => spec.kind === kind && spec.devices.has(device));
     const chosen = having.at(-1);
     const edits = chosen?.devices.get(device);

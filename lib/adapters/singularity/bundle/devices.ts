@@ -84,7 +84,9 @@ function matching({ hostPath, containerPath, permissions }: Device, found: reado
   if (devices.length === 0) {
     throw new CriError(
       "INVALID_ARGUMENT",
-      `Cannot give the container the device ${JSON.stringify(hostPath)}: the node must have it.`,
+      `Cannot give the container the device ${
+        JSON.stringify(hostPath)
+      }: it must be a device of the node, or a directory of devices.`,
     );
   }
   return devices.map((device) => ({

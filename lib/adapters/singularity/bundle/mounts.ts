@@ -16,6 +16,9 @@ export interface PodFiles {
   shm?: string;
 }
 
+/** For what holds no programs and no devices. */
+const SAFE: readonly string[] = ["nosuid", "noexec", "nodev"];
+
 /** All mounts of a container, in the order in which they are made. */
 export function mountsOf(
   context: LinuxContainerSecurityContext | undefined,
@@ -29,7 +32,7 @@ export function mountsOf(
     bind("/etc/hosts", files.hosts, etcMode),
     bind("/etc/hostname", files.hostname, etcMode),
     bind("/etc/resolv.conf", files.resolvConf, etcMode),
-    bind("/dev/shm", files.shm ?? "/dev/shm", "rw"),
+    bind("/dev/shm", files.shm ?? "/dev/shm", "rw", SAFE),
   ];
   const own = [...kernelMounts(context), ...ofPod]
     .filter(({ destination }) => !taken.has(destination));
@@ -41,10 +44,9 @@ export function mountsOf(
 /** What the kernel shows of itself; only a privileged container may change it. */
 function kernelMounts(context: LinuxContainerSecurityContext | undefined): OciMount[] {
   const mode = context?.privileged ? "rw" : "ro";
-  const safe = ["nosuid", "noexec", "nodev"];
   const ipc = context?.namespaceOptions?.ipc === NamespaceMode.NODE;
   return [
-    { destination: "/proc", type: "proc", source: "proc", options: safe },
+    { destination: "/proc", type: "proc", source: "proc", options: [...SAFE] },
     {
       destination: "/dev",
       type: "tmpfs",
@@ -59,13 +61,13 @@ function kernelMounts(context: LinuxContainerSecurityContext | undefined): OciMo
     },
     ...(ipc
       ? []
-      : [{ destination: "/dev/mqueue", type: "mqueue", source: "mqueue", options: safe }]),
-    { destination: "/sys", type: "sysfs", source: "sysfs", options: [...safe, mode] },
+      : [{ destination: "/dev/mqueue", type: "mqueue", source: "mqueue", options: [...SAFE] }]),
+    { destination: "/sys", type: "sysfs", source: "sysfs", options: [...SAFE, mode] },
     {
       destination: "/sys/fs/cgroup",
       type: "cgroup",
       source: "cgroup",
-      options: [...safe, "relatime", mode],
+      options: [...SAFE, "relatime", mode],
     },
   ];
 }
@@ -77,6 +79,11 @@ export function rootPropagation(mounts: readonly Mount[]): string {
   return asked.has(MountPropagation.PROPAGATION_HOST_TO_CONTAINER) ? "rslave" : "rprivate";
 }
 
-function bind(destination: string, source: string, mode: "ro" | "rw"): OciMount {
-  return { destination, type: "bind", source, options: ["rbind", "rprivate", mode] };
+function bind(
+  destination: string,
+  source: string,
+  mode: "ro" | "rw",
+  more: readonly string[] = [],
+): OciMount {
+  return { destination, type: "bind", source, options: ["rbind", "rprivate", ...more, mode] };
 }
