@@ -3,7 +3,7 @@ import { concat } from "@std/bytes/concat";
 import { CriError } from "../../base/error.ts";
 import type { CommandStreams } from "../../streaming/process.ts";
 import type { ExecResult } from "../adapter.ts";
-import { MAX_EXEC_OUTPUT_BYTES } from "../steps/frames.ts";
+import { MAX_EXEC_OUTPUT_BYTES, refuseNul } from "../steps/frames.ts";
 import nodeProgram from "../steps/node.pl" with { type: "text" };
 import stepProgram from "../steps/step.pl" with { type: "text" };
 import terminalProgram from "../steps/terminal.pl" with { type: "text" };
@@ -70,12 +70,7 @@ async function runCommand(
   signal: AbortSignal,
   take: Parameters<typeof runNodeStep>[3],
 ): Promise<NodeStepEnd> {
-  if (argv.some((word) => word.includes("\0"))) {
-    throw new CriError(
-      "INVALID_ARGUMENT",
-      "Cannot run a command as its words must not hold NUL characters.",
-    );
-  }
+  refuseNul(argv);
   const spec: OciSpec = JSON.parse(await Deno.readTextFile(join(bundle, "config.json")));
   const files = join(bundle, `exec-${crypto.randomUUID()}`);
   const socket = runtime.newSocketPath();

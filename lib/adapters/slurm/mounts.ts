@@ -5,16 +5,10 @@ import {
   MountPropagation,
   type PodSandboxConfig,
 } from "../../cri/api.generated.ts";
+import { placeInContainer } from "../container_path.ts";
 import { VOLUME_ANNOTATION } from "./job_options.ts";
 import { checkTermination, terminationMount } from "./termination.ts";
-import {
-  placeInContainer,
-  VOLUME_PATH,
-  volumeClaim,
-  volumeMount,
-  type VolumePart,
-  volumePart,
-} from "./volume.ts";
+import { VOLUME_PATH, volumeClaim, volumeMount, type VolumePart, volumePart } from "./volume.ts";
 
 /** What a mount's files are, and so what becomes of them on the cluster. */
 export type MountSource =

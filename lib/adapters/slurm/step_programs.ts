@@ -1,5 +1,4 @@
-import { CriError } from "../../base/error.ts";
-import { encodeFields, programOf } from "../steps/frames.ts";
+import { encodeFields, programOf, refuseNul } from "../steps/frames.ts";
 import node from "../steps/node.pl" with { type: "text" };
 import reachPort from "../steps/reach_port.pl" with { type: "text" };
 import step from "../steps/step.pl" with { type: "text" };
@@ -40,12 +39,7 @@ export const FOLLOW_PROGRAM: Uint8Array = programOf(node, step, follow);
 /** @throws CriError INVALID_ARGUMENT when a word of the command holds NUL, which no argument can. */
 export function encodeRequest(request: EnterRequest): Uint8Array {
   const { nonce, directory, jobId, workingDirectory, timeoutMs, waitMs, argv } = request;
-  if (argv.some((word) => word.includes("\0"))) {
-    throw new CriError(
-      "INVALID_ARGUMENT",
-      "Cannot run a command as its words must not hold NUL characters.",
-    );
-  }
+  refuseNul(argv);
   const { maxOutputBytes, stdio } = request;
   return encodeFields([
     nonce,

@@ -1,6 +1,6 @@
-import { join } from "@std/path";
 import { CriError } from "../../base/error.ts";
 import type { ContainerConfig, Mount, PodSandboxConfig } from "../../cri/api.generated.ts";
+import { placeInContainer } from "../container_path.ts";
 import { unusable, VOLUME_ANNOTATION } from "./job_options.ts";
 
 /** Where the volume is in the container: `mountPath: multicri` of the seed's manifests. */
@@ -27,11 +27,6 @@ const MAX_NAME_BYTES = 255;
  * and the variables and Secrets of other pods, so no pod may mount one; in any case, since file systems may ignore it.
  */
 const SANDBOX_NAME = /^[0-9a-f]{64}$/i;
-
-/** A mount's path in the container: absolute, without `.`, `..`, empty parts and a slash at its end. */
-export function placeInContainer({ containerPath }: Pick<Mount, "containerPath">): string {
-  return join("/", containerPath).replace(/(?<=.)\/+$/, "");
-}
 
 /** The container's volume on the cluster, if it mounts one. */
 export function volumeMount(config: Pick<ContainerConfig, "mounts">): Mount | undefined {

@@ -34,6 +34,15 @@ const MAX_FRAME_BYTES = 1024 * 1024;
 /** A site's task prolog may print; more before the first frame would be a loop. */
 const MAX_NOISE_BYTES = 1024 * 1024;
 
+/** @throws CriError INVALID_ARGUMENT when a word of a command holds NUL, which no argument can (execve(2)). */
+export function refuseNul(argv: readonly string[]): void {
+  if (!argv.some((word) => word.includes("\0"))) return;
+  throw new CriError(
+    "INVALID_ARGUMENT",
+    "Cannot run a command as its words must not hold NUL characters.",
+  );
+}
+
 /** A request as `step.pl` reads it. */
 export function encodeFields(fields: readonly (string | number)[]): Uint8Array {
   return withLength(fields.map((field) => `${field}\0`).join(""));

@@ -1,6 +1,6 @@
-import { join } from "@std/path";
 import { CriError } from "../../../base/error.ts";
 import { type IDMapping, type Mount, MountPropagation } from "../../../cri/api.generated.ts";
+import { placeInContainer } from "../../container_path.ts";
 import type { OciMount } from "./oci_spec.ts";
 import type { OciIdMapping } from "./user_namespace.ts";
 
@@ -76,7 +76,7 @@ export function askedMount({ mount, source }: FoundMount): OciMount {
 /** Absolute, without `.`, `..` and empty parts. */
 function destinationOf(mount: Mount, source: string): string {
   const { containerPath } = mount;
-  const destination = join("/", containerPath).replace(/(?<=.)\/+$/, "");
+  const destination = placeInContainer(mount);
   if (containerPath === "" || destination === "/" || containerPath.includes("\0")) {
     throw refusal(mount, "it must be a path below / in the container");
   }
