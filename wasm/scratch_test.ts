@@ -57,6 +57,9 @@ Deno.test("a job removes what killed jobs left, and nothing that a job uses or t
   await reader.read();
   try {
     assertEquals(await job.run(), 0);
+    while ((await namesIn(job.root)).includes(old.slice(job.root.length + 1))) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
   } finally {
     await holder.stdin.close();
     await reader.cancel();
@@ -67,7 +70,6 @@ Deno.test("a job removes what killed jobs left, and nothing that a job uses or t
   for (const name of kept) assertEquals(names.includes(name), true, name);
   assertEquals(names.includes(`multicri-${uid}.${node}.link000000`), true);
   assertEquals(names.includes(`multicri-${uid}.${node}.young00000`), true);
-  assertEquals(names.includes(old.slice(job.root.length + 1)), false);
   assertEquals(await namesIn(target), ["tmp"]);
 });
 

@@ -295,6 +295,10 @@ while [[ -z $multicri_scratch$multicri_code ]] && ((${#multicri_launcher[@]} == 
   kill -0 "$multicri_keeper" 2>/dev/null; do
   multicri_hear
 done
+if [[ -n $multicri_scratch ]]; then
+  # Beside the program: what a killed job left may take long to remove.
+  multicri_remove_left_scratch {multicri_scratch_lock}<&- &
+fi
 
 # Each signal ends a `wait` early.
 wait "$multicri_keeper"

@@ -10,7 +10,6 @@ multicri_make_scratch() {
   fi
   # The variable HOSTNAME may be that of the host that the job was submitted from.
   read -r node </proc/sys/kernel/hostname
-  multicri_remove_left_scratch "$base/multicri-$UID.$node."
   scratch=$(mktemp -d -- "$base/multicri-$UID.$node.XXXXXXXXXX") ||
     multicri_refuse 125 "no directory for the container's /tmp can be made in $base on $HOSTNAME"
   multicri_tell "scratch=$scratch"
@@ -22,12 +21,12 @@ multicri_lock_scratch() {
   exec {multicri_scratch_lock}<"$multicri_scratch" && flock --nonblock "$multicri_scratch_lock"
 } 2>/dev/null
 
-# multicri_remove_left_scratch BEGINNING: removes what a job of this node left that was killed: nobody holds its lock. A
-# new one may not be locked yet. Locks of other nodes are not seen on every file system that they share.
+# multicri_remove_left_scratch: removes what jobs of this node left beside this one's that were killed: nobody holds its
+# lock. A new one may not be locked yet. Locks of other nodes are not seen on every file system that they share.
 multicri_remove_left_scratch() {
   local left lock
-  for left in "$1"*; do
-    [[ ! -L $left && -O $left && -n $(find "$left" -maxdepth 0 -type d -mmin +1) ]] || continue
+  for left in "${multicri_scratch%.*}."*; do
+    [[ $left != "$multicri_scratch" && ! -L $left && -O $left && -n $(find "$left" -maxdepth 0 -type d -mmin +1) ]] || continue
     exec {lock}<"$left" || continue
     ! flock --nonblock "$lock" || multicri_remove_tree "$left"
     exec {lock}<&-
