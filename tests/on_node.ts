@@ -45,7 +45,15 @@ export async function logged(
   stream: "stdout" | "stderr",
   file = "main.log",
 ): Promise<string> {
-  const log = await Deno.readTextFile(lab.path("knode", `${config.logDirectory}/${file}`));
+  // Read in the node, where the folder may be a mount.
+  const argv = ["cat", `${config.logDirectory}/${file}`];
+  const { code, stdout } = await lab.exec("knode", argv);
+  assertEquals(code, 0, argv.join(" "));
+  return outputIn(stdout, stream);
+}
+
+/** What a log's text holds of one stream, as the program wrote it. */
+function outputIn(log: string, stream: "stdout" | "stderr"): string {
   return log.split("\n").slice(0, -1).map((line) => {
     const [, time, of, tag, text = ""] = /^(\S+) (\S+) ([FP]) (.*)$/s.exec(line) ?? [];
     assert(time !== undefined, `a line of another form: ${line}`);

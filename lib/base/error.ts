@@ -44,8 +44,21 @@ export class CriError extends Error {
   }
 }
 
-/** The message of anything thrown, on one line and without a stack trace. */
+/** What Deno says when its permissions lack something. */
+const NO_PERMISSION = /^Requires (\w+) access to (.+?), run again with the --allow-\S+ flag$/;
+/** What Deno says when the kernel refuses something: the kernel's words, its number, and Deno's own name for the call. */
+const REFUSED_BY_KERNEL = /^(.+?) \(os error \d+\)(?:: \w+ (.+))?$/;
+
+/**
+ * The message of anything thrown, on one line and without a stack trace. What only somebody who programs with Deno
+ * understands is said in other words.
+ */
 export function messageOf(thrown: unknown): string {
   const text = thrown instanceof Error ? thrown.message || thrown.name : String(thrown);
-  return text.trim().replaceAll(/\s*\n\s*/g, "; ");
+  return text.trim().replaceAll(/\s*\n\s*/g, "; ")
+    .replace(NO_PERMISSION, "the server's flags give it no $1 access to $2")
+    .replace(
+      REFUSED_BY_KERNEL,
+      (_all, words, what) => what === undefined ? words : `${words}: ${what}`,
+    );
 }

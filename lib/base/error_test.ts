@@ -38,3 +38,22 @@ Deno.test("CriError.from() returns the same object when it is one", () => {
 Deno.test("messageOf() holds no stack trace", () => {
   assertEquals(messageOf(new Error("one", { cause: new Error("two") })), "one");
 });
+
+const RAW: [raw: string, told: string][] = [
+  [
+    'Requires read access to "/etc/x.log", run again with the --allow-read flag',
+    'the server\'s flags give it no read access to "/etc/x.log"',
+  ],
+  [
+    "No such file or directory (os error 2): readfile '/run/x/config.json'",
+    "No such file or directory: '/run/x/config.json'",
+  ],
+  ["No space left on device (os error 28)", "No space left on device"],
+  ["a\n  b", "a; b"],
+];
+
+for (const [raw, told] of RAW) {
+  Deno.test(`messageOf() says ${JSON.stringify(raw)} in other words`, () => {
+    assertEquals(messageOf(new Error(raw)), told);
+  });
+}

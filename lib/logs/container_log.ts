@@ -4,7 +4,8 @@ import type { Clock } from "../base/clock.ts";
 import { CriError, messageOf } from "../base/error.ts";
 import type { LogPositionRecord } from "../store/records.ts";
 import type { Table } from "../store/table.ts";
-import { formatLines } from "./cri_lines.ts";
+import { formatLines, type FormattedLines } from "./cri_lines.ts";
+import { refuseWayOut } from "./log_path.ts";
 
 export type LogStream = "stdout" | "stderr";
 
@@ -25,12 +26,13 @@ export class ContainerLog {
   readonly #clock: Clock;
   readonly #turn = new Mutex();
   readonly #maxFileBytes: number;
+  readonly #podLogsDir: string | undefined;
   #file: Deno.FsFile | undefined;
   #position: LogPositionRecord;
 
   /**
    * `path` is absolute; empty means that the client wants no log. A file that has reached `maxFileBytes` takes no
-   * more output until `reopen`.
+   * more output until `reopen`. No link leads the file out of `podLogsDir`.
    */
   constructor(
     id: string,
@@ -38,7 +40,9 @@ export class ContainerLog {
     positions: Table<LogPositionRecord>,
     clock: Clock,
     maxFileBytes = Infinity,
+    podLogsDir?: string,
   ) {
+    this.#podLogsDir = podLogsDir;
     this.#maxFileBytes = maxFileBytes;
     this.#id = id;
     this.#path = path;
@@ -64,32 +68,21 @@ export class ContainerLog {
    */
   prepare(): Promise<void> {
     return this.#turn.runExclusive(async () => {
-      if (this.#path === "" || this.#file !== undefined) return;
-      await this.#open().catch((error) => {
-        throw new CriError(
-          "FAILED_PRECONDITION",
-          `Cannot write the container's log ${this.#path}: ${messageOf(error)}.`,
-          { cause: error },
-        );
-      });
+      if (this.#file === undefined) await this.#openFor("Cannot write the container's log");
     });
   }
 
   /**
    * Appends what came next on `stream`: whole lines, pieces of very long ones, and with `final` also an
-   * unfinished last line. Returns how many of the bytes were taken: none when the file is full.
+   * unfinished last line. Returns how many of the bytes were taken: none when the file is full, and those of the whole
+   * lines that fit when the disk is.
+   * @throws Error when not even one line can be written; the next call tries anew, with an opened file.
    */
   append(stream: LogStream, bytes: Uint8Array, final: boolean): Promise<number> {
     return this.#turn.runExclusive(async () => {
       if (this.isFull) return 0;
-      const { text, takenBytes } = formatLines(bytes, stream, this.#now(), final);
-      if (takenBytes === 0) return 0;
-      await this.#write(text, {
-        ...this.#position,
-        stdoutBytes: this.#position.stdoutBytes + (stream === "stdout" ? takenBytes : 0),
-        stderrBytes: this.#position.stderrBytes + (stream === "stderr" ? takenBytes : 0),
-      });
-      return takenBytes;
+      const lines = formatLines(bytes, stream, this.#now(), final);
+      return lines.takenBytes === 0 ? 0 : await this.#write(lines, stream);
     });
   }
 
@@ -99,47 +92,76 @@ export class ContainerLog {
       const line = new TextEncoder().encode(
         `${NOTE_PREFIX}${message.replaceAll(/\s*\n\s*/g, "; ")}\n`,
       );
-      await this.#write(formatLines(line, "stderr", this.#now(), true).text, this.#position);
+      await this.#write(formatLines(line, "stderr", this.#now(), true));
     });
   }
 
-  /** Continues in a new file at the same path; the old one was renamed away (ReopenContainerLog). */
+  /**
+   * Continues in a new file at the same path; the old one was renamed away (ReopenContainerLog).
+   * @throws CriError as `prepare`.
+   */
   reopen(): Promise<void> {
     return this.#turn.runExclusive(async () => {
-      this.#file?.close();
-      this.#file = undefined;
-      await this.#open();
+      this.#close();
+      await this.#openFor("Cannot go on with the container's log in a new file");
     });
   }
 
   close(): Promise<void> {
-    return this.#turn.runExclusive(() => {
-      this.#file?.close();
-      this.#file = undefined;
+    return this.#turn.runExclusive(() => this.#close());
+  }
+
+  #close(): void {
+    this.#file?.close();
+    this.#file = undefined;
+  }
+
+  /** Writes lines of a stream, or our own, as far as they fit; returns how many bytes of output they hold. */
+  async #write(lines: FormattedLines, stream?: LogStream): Promise<number> {
+    const { textBytes, takenBytes } = this.#path === ""
+      ? { textBytes: 0, takenBytes: lines.takenBytes }
+      : await this.#put(lines);
+    this.#position = {
+      ...this.#position,
+      stdoutBytes: this.#position.stdoutBytes + (stream === "stdout" ? takenBytes : 0),
+      stderrBytes: this.#position.stderrBytes + (stream === "stderr" ? takenBytes : 0),
+      fileBytes: this.#position.fileBytes + textBytes,
+    };
+    this.#positions.put(this.#position);
+    return takenBytes;
+  }
+
+  /** Appends whole lines to the file, as many as the disk takes. @throws Error when it takes none. */
+  async #put({ text, takenBytes, ends }: FormattedLines) {
+    // What is written into a file that somebody removed is seen by nobody.
+    if ((await this.#file?.stat())?.nlink === 0) this.#close();
+    const file = this.#file ?? await this.#open();
+    let at = 0;
+    try {
+      while (at < text.length) at += await file.write(text.subarray(at));
+      return { textBytes: text.length, takenBytes };
+    } catch (error) {
+      const fitting = ends.findLast(({ textBytes }) => textBytes <= at);
+      // A full disk takes part of a line, which nobody may see. Where that cannot be cut off now, opening the file does it.
+      await file.truncate(this.#position.fileBytes + (fitting?.textBytes ?? 0)).catch(() => {});
+      this.#close();
+      if (fitting === undefined) throw error;
+      return fitting;
+    }
+  }
+
+  /** Opens the file for a client that gets a sentence when that is impossible. */
+  async #openFor(failure: string): Promise<void> {
+    if (this.#path === "") return;
+    await this.#open().catch((error) => {
+      throw new CriError("FAILED_PRECONDITION", `${failure} ${this.#path}: ${messageOf(error)}.`, {
+        cause: error,
+      });
     });
   }
 
-  async #write(text: Uint8Array, position: LogPositionRecord): Promise<void> {
-    if (this.#path !== "") {
-      const file = this.#file ?? await this.#open();
-      try {
-        for (let at = 0; at < text.length;) at += await file.write(text.subarray(at));
-      } catch (error) {
-        // A full disk takes part of the text; the next try must not continue in the middle of a line.
-        await file.truncate(this.#position.fileBytes);
-        throw error;
-      }
-      position = {
-        ...position,
-        fileBytes: this.#position.fileBytes + text.length,
-        fileInode: this.#position.fileInode,
-      };
-    }
-    this.#position = position;
-    this.#positions.put(position);
-  }
-
   async #open(): Promise<Deno.FsFile> {
+    if (this.#podLogsDir !== undefined) await refuseWayOut(this.#path, this.#podLogsDir);
     await Deno.mkdir(dirname(this.#path), { recursive: true });
     const file = await Deno.open(this.#path, { append: true, create: true });
     try {

@@ -1,6 +1,6 @@
 import { DatabaseSync } from "node:sqlite";
 import { assertEquals, assertRejects } from "@std/assert";
-import { join } from "@std/path";
+import { dirname, join } from "@std/path";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { CriError } from "../base/error.ts";
 import { logPositionCodec, type LogPositionRecord } from "../store/records.ts";
@@ -127,24 +127,83 @@ Deno.test("ContainerLog keeps a file that somebody else put at its path", () =>
     assertEquals(await payloads(path), ["stdout F foreign", "stdout F two"]);
   }));
 
-Deno.test("ContainerLog leaves no torn line when the disk is full for a while", () =>
+/** Lets every file take so many bytes more, as a full disk does. */
+async function withRoom<T>(roomBytes: number, use: () => Promise<T>): Promise<T> {
+  const write = Deno.FsFile.prototype.write;
+  let left = roomBytes;
+  Deno.FsFile.prototype.write = function (text) {
+    if (left === 0) return Promise.reject(new Error("No space left on device (os error 28)"));
+    const piece = text.subarray(0, left);
+    left -= piece.length;
+    return write.call(this, piece);
+  };
+  try {
+    return await use();
+  } finally {
+    Deno.FsFile.prototype.write = write;
+  }
+}
+
+/** What a line `two` takes in a log. */
+const LINE_BYTES = `${new Date(clock.now()).toISOString()} stdout F two\n`.length;
+
+const ROOMS: [what: string, roomBytes: number, taken: number | undefined][] = [
+  ["no byte", 0, undefined],
+  ["a part of a line", LINE_BYTES - 1, undefined],
+  ["a line", LINE_BYTES, 4],
+  ["a line and a part of one", 2 * LINE_BYTES - 1, 4],
+];
+
+for (const [what, roomBytes, taken] of ROOMS) {
+  Deno.test(`ContainerLog writes whole lines when a disk takes ${what}, and the rest later`, () =>
+    withLog(async (open, path) => {
+      const log = open();
+      await log.append("stdout", bytes("one\n"), false);
+      const append = () => log.append("stdout", bytes("two\nsix\n"), false);
+      const outcome = await withRoom(roomBytes, () => append().catch(() => undefined));
+      assertEquals(outcome, taken);
+      assertEquals(await payloads(path), [
+        "stdout F one",
+        ...taken === undefined ? [] : ["stdout F two"],
+      ]);
+      await log.append("stdout", bytes(taken === undefined ? "two\nsix\n" : "six\n"), false);
+      assertEquals(await payloads(path), ["stdout F one", "stdout F two", "stdout F six"]);
+      assertEquals(log.consumedBytes("stdout"), 12);
+    }));
+}
+
+Deno.test("ContainerLog goes on in a new file when its file was renamed while the disk was full", () =>
   withLog(async (open, path) => {
     const log = open();
     await log.append("stdout", bytes("one\n"), false);
-    const write = Deno.FsFile.prototype.write;
-    let calls = 0;
-    Deno.FsFile.prototype.write = function (text) {
-      if (++calls === 1) return write.call(this, text.subarray(0, 10));
-      return Promise.reject(new Error("No space left on device"));
-    };
-    try {
-      await assertRejects(() => log.append("stdout", bytes("two\n"), false), Error, "No space");
-    } finally {
-      Deno.FsFile.prototype.write = write;
-    }
-    assertEquals(log.consumedBytes("stdout"), 4);
+    await withRoom(5, () => assertRejects(() => log.append("stdout", bytes("two\n"), false)));
+    await Deno.rename(path, `${path}.1`);
+    await log.reopen();
     await log.append("stdout", bytes("two\n"), false);
-    assertEquals(await payloads(path), ["stdout F one", "stdout F two"]);
+    assertEquals([await payloads(`${path}.1`), await payloads(path)], [
+      ["stdout F one"],
+      ["stdout F two"],
+    ]);
+  }));
+
+Deno.test("ContainerLog goes on in a new file when its folder was removed", () =>
+  withLog(async (open, path) => {
+    const log = open();
+    await log.append("stdout", bytes("one\n"), false);
+    await Deno.remove(dirname(path), { recursive: true });
+    await log.append("stdout", bytes("two\n"), false);
+    assertEquals(await payloads(path), ["stdout F two"]);
+  }));
+
+Deno.test("ContainerLog goes on when its folder cannot be written for a while", () =>
+  withLog(async (open, path) => {
+    await Deno.writeTextFile(dirname(path), "");
+    const log = open();
+    const append = () => log.append("stdout", bytes("one\n"), false);
+    await assertRejects(append);
+    await Deno.remove(dirname(path));
+    assertEquals(await append(), 4);
+    assertEquals(await payloads(path), ["stdout F one"]);
   }));
 
 Deno.test("ContainerLog.prepare() refuses with a sentence when the log cannot be written", () =>

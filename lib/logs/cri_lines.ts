@@ -6,6 +6,15 @@ const MAX_TEXT_BYTES = 1024 * 1024;
 
 const NEWLINE = 0x0a;
 
+/** Lines of a log, and which bytes of the output they hold. */
+export interface FormattedLines {
+  text: Uint8Array;
+  /** From the beginning of the output. */
+  takenBytes: number;
+  /** Where each line ends in `text`, and how much of the output stands in it until there. */
+  ends: readonly { textBytes: number; takenBytes: number }[];
+}
+
 /**
  * Formats output as CRI log lines, `TIME STREAM F|P TEXT` (kubernetes/design-proposals, kubelet CRI logging).
  * Takes whole lines and full pieces of long ones, up to 1 MiB of log; an unfinished rest is left for the next call,
@@ -16,13 +25,14 @@ export function formatLines(
   stream: "stdout" | "stderr",
   time: string,
   final: boolean,
-): { text: Uint8Array; takenBytes: number } {
+): FormattedLines {
   const encoder = new TextEncoder();
   const head = {
     full: encoder.encode(`${time} ${stream} F `),
     partial: encoder.encode(`${time} ${stream} P `),
   };
   const pieces: { start: number; end: number; full: boolean }[] = [];
+  const ends: { textBytes: number; takenBytes: number }[] = [];
   let start = 0;
   let textBytes = 0;
   // The first newline from `start` on; -1 when there is none. Looked for once, not for each piece of a long line.
@@ -36,6 +46,7 @@ export function formatLines(
     pieces.push({ start, end, full });
     textBytes += head.full.length + end - start + 1;
     start = full && newline !== -1 ? end + 1 : end;
+    ends.push({ textBytes, takenBytes: start });
   }
   const text = new Uint8Array(textBytes);
   let at = 0;
@@ -46,5 +57,5 @@ export function formatLines(
     at += piece.end - piece.start;
     text[at++] = NEWLINE;
   }
-  return { text, takenBytes: start };
+  return { text, takenBytes: start, ends };
 }

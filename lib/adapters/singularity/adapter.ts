@@ -1,7 +1,7 @@
-import { isAbsolute, join } from "@std/path";
 import { CriError, messageOf } from "../../base/error.ts";
 import type { ContainerUser } from "../../cri/api.generated.ts";
 import type { ContainerRecord } from "../../store/records.ts";
+import { checkLogPath } from "../../logs/log_path.ts";
 import type { CommandRunner, PortForwarder } from "../../streaming/process.ts";
 import type {
   Adapter,
@@ -77,7 +77,7 @@ export class SingularityAdapter implements Adapter {
   }
 
   async prepareContainer(request: ContainerRequest): Promise<NodeWorkload> {
-    this.#checkLogPath(request);
+    await checkLogPath(request.sandbox, request.config, this.means.config.podLogsDir);
     return await prepareBundle(this.place, request);
   }
 
@@ -227,17 +227,5 @@ export class SingularityAdapter implements Adapter {
   #command(id: string, argv: readonly string[], timeoutMs: number): NodeCommand {
     const { bundle } = this.place.places.container(id);
     return { containerId: id, bundle, argv, timeoutMs };
-  }
-
-  /** The log must lie where the administrator lets the server write. */
-  #checkLogPath({ sandbox, config }: ContainerRequest): void {
-    if (config.logPath === "" || sandbox.logDirectory === "") return;
-    const { podLogsDir } = this.means.config;
-    const path = join(sandbox.logDirectory, config.logPath);
-    if (isAbsolute(path) && path.startsWith(`${podLogsDir}/`)) return;
-    throw new CriError(
-      "INVALID_ARGUMENT",
-      `Cannot write the log ${path}: log_directory must lie below --pod-logs-dir (${podLogsDir}).`,
-    );
   }
 }

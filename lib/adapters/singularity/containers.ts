@@ -2,6 +2,7 @@ import { basename, join } from "@std/path";
 import { CriError, messageOf } from "../../base/error.ts";
 import { ContainerLog } from "../../logs/container_log.ts";
 import { ROTATION_WAIT_MS } from "../../logs/full_log.ts";
+import { logPathOf } from "../../logs/log_path.ts";
 import {
   beginStart,
   type ContainerState,
@@ -15,6 +16,7 @@ import type { ContainerRecord } from "../../store/records.ts";
 import type { OciResources, OciSpec } from "./bundle/oci_spec.ts";
 import type { NodeMeans } from "./means.ts";
 import type { OciRuntime } from "./oci_runtime.ts";
+import { sizeOf } from "./output.ts";
 import { type NodeWorkload, type PreparePlace, removeBundle } from "./prepare.ts";
 import { isSupervised, RunningContainer } from "./running_container.ts";
 import { awaitHandler, stopSignal } from "./stop_signal.ts";
@@ -29,7 +31,8 @@ const LATE_START_MS = 2_000;
 
 /** The containers of this node: their starts, ends and files. */
 export class Containers {
-  readonly #running = new Map<string, RunningContainer>();
+  /** Those that run, and ended ones whose output is not all in their logs. */
+  readonly #followed = new Map<string, RunningContainer>();
   readonly #watcher: Deno.FsWatcher;
 
   constructor(
@@ -45,8 +48,8 @@ export class Containers {
 
   /** @throws CriError FAILED_PRECONDITION for a container that does not run. */
   require(id: string): RunningContainer {
-    const found = this.#running.get(id);
-    if (found !== undefined) return found;
+    const found = this.#followed.get(id);
+    if (found !== undefined && !found.hasEnded) return found;
     throw new CriError("FAILED_PRECONDITION", `The container ${id} does not run.`);
   }
 
@@ -84,9 +87,8 @@ export class Containers {
         }));
       throw error;
     }
-    this.#running.set(id, running);
     this.#change(id, (state) => markRunning(state, clock.now()));
-    running.follow();
+    this.#follow(running);
     if (store.containers.get(id) === undefined) await this.runtime.delete(id);
   }
 
@@ -119,8 +121,8 @@ export class Containers {
   /** Removes what an ended or never started container left. */
   async remove(container: ContainerRecord): Promise<void> {
     const { id } = container;
-    await this.#running.get(id)?.close();
-    this.#running.delete(id);
+    await this.#followed.get(id)?.giveUp();
+    this.#followed.delete(id);
     const hasEnded = await this.#hasEnd(id);
     if (!hasEnded) await this.runtime.delete(id);
     await removeBundle(this.place, id, imagesOf(container), hasEnded);
@@ -138,9 +140,8 @@ export class Containers {
   /** The files that list the cgroups of running containers, by their ids. */
   cgroupLists(): ReadonlyMap<string, string> {
     const { places } = this.place;
-    return new Map(
-      [...this.#running.keys()].map((id) => [id, join(places.container(id).bundle, "cgroups")]),
-    );
+    const running = [...this.#followed.values()].filter(({ hasEnded }) => !hasEnded);
+    return new Map(running.map(({ id }) => [id, join(places.container(id).bundle, "cgroups")]));
   }
 
   /** The process id of a container's program on the node, as crun wrote it; 0 when it is gone. */
@@ -164,6 +165,7 @@ export class Containers {
         this.place.imageRoots.adopt(imageId, container.id);
       }
       const { phase } = container.state;
+      if (phase === "exited") await this.#takeUpLog(container);
       if (phase !== "starting" && phase !== "running") continue;
       if (!await this.#takeUp(container)) late.push(container);
     }
@@ -192,7 +194,7 @@ export class Containers {
   /** Leaves the containers alone. */
   async close(): Promise<void> {
     this.#watcher.close();
-    await Promise.all([...this.#running.values()].map((running) => running.close()));
+    await Promise.all([...this.#followed.values()].map((container) => container.close()));
   }
 
   /** Follows a container that has been begun; false for one of which there is nothing (yet). */
@@ -207,9 +209,8 @@ export class Containers {
       return true;
     }
     const running = this.#follower(container);
-    this.#running.set(container.id, running);
     this.#change(container.id, (before) => markRunning(before, this.means.clock.now()));
-    running.follow();
+    this.#follow(running);
     return true;
   }
 
@@ -220,12 +221,30 @@ export class Containers {
       await this.runtime.state(id) !== undefined;
   }
 
-  #follower({ id, sandboxId, config }: ContainerRecord): RunningContainer {
+  /** Goes on with the log of a container that has ended, if its output is not all there and there may be room. */
+  async #takeUpLog(container: ContainerRecord): Promise<void> {
+    const { files } = this.place.places.container(container.id);
+    const follower = this.#follower(container);
+    const { log } = follower;
+    const left = await sizeOf(`${files}.stdout`) - log.consumedBytes("stdout") +
+      await sizeOf(`${files}.stderr`) - log.consumedBytes("stderr");
+    if (left > 0 && !log.isFull) this.#follow(follower);
+  }
+
+  #follow(container: RunningContainer): void {
+    this.#followed.set(container.id, container);
+    container.follow().finally(() => {
+      if (this.#followed.get(container.id) === container) this.#followed.delete(container.id);
+    });
+  }
+
+  #follower({ id, sandboxId, config, state }: ContainerRecord): RunningContainer {
     const { store, clock, log } = this.means;
-    const folder = store.sandboxes.get(sandboxId)?.config.logDirectory ?? "";
-    const path = config.logPath === "" || folder === "" ? "" : join(folder, config.logPath);
-    const { maxLogBytes, jobLogLines } = this.means.config;
-    const containerLog = new ContainerLog(id, path, store.logPositions, clock, maxLogBytes);
+    const sandbox = store.sandboxes.get(sandboxId);
+    const path = sandbox === undefined ? "" : logPathOf(sandbox.config, config);
+    const { maxLogBytes, jobLogLines, podLogsDir } = this.means.config;
+    const positions = store.logPositions;
+    const containerLog = new ContainerLog(id, path, positions, clock, maxLogBytes, podLogsDir);
     return new RunningContainer(
       id,
       this.place.places.container(id).files,
@@ -235,10 +254,8 @@ export class Containers {
       log,
       async () => await this.runtime.isRunning(id),
       async (message) => jobLogLines ? await containerLog.note(message) : undefined,
-      (end) => {
-        this.#running.delete(id);
-        this.#change(id, (state) => markExited(state, end));
-      },
+      (end) => this.#change(id, (state) => markExited(state, end)),
+      state.phase === "exited",
     );
   }
 
@@ -273,7 +290,7 @@ export class Containers {
   /** Wakes whoever follows a container whose file has changed. */
   async #watch(): Promise<void> {
     for await (const { paths } of this.#watcher) {
-      for (const path of paths) this.#running.get(basename(path).split(".")[0] ?? "")?.touch();
+      for (const path of paths) this.#followed.get(basename(path).split(".")[0] ?? "")?.touch();
     }
   }
 

@@ -1,8 +1,8 @@
 import type { Clock } from "../../base/clock.ts";
-import { messageOf } from "../../base/error.ts";
 import type { Logger } from "../../base/log.ts";
 import type { ContainerLog, LogStream } from "../../logs/container_log.ts";
 import { FullLog } from "../../logs/full_log.ts";
+import { UnwrittenLog } from "../../logs/unwritten_log.ts";
 import type { ContainerEnd } from "../../store/container_state.ts";
 import { copyOutput, sizeOf } from "./output.ts";
 import type { Node } from "./node.ts";
@@ -18,7 +18,10 @@ const SHORTEST_PAUSE_MS = 10;
 /** Of a container whose end nobody saw, as other runtimes have it. */
 const UNSEEN_EXIT_CODE = 255;
 
-/** A container whose supervisor runs: its output goes into its log until its end is written down. */
+/**
+ * A container whose supervisor runs: its output goes into its log until its end is written down, and longer where the log
+ * could not be written until then.
+ */
 export class RunningContainer {
   #changed = Promise.withResolvers<void>();
   readonly #over = new AbortController();
@@ -26,8 +29,10 @@ export class RunningContainer {
   /** Where attached clients are in the output: what they have not seen stays. */
   readonly #readers = new Set<Record<LogStream, number>>();
   readonly #fullLog: FullLog;
+  readonly #unwritten: UnwrittenLog;
   #supervisorSeenAtMs: number;
   #end: ContainerEnd | undefined;
+  #isEndTold: boolean;
   #loop: Promise<void> | undefined;
 
   constructor(
@@ -37,20 +42,29 @@ export class RunningContainer {
     readonly log: ContainerLog,
     private readonly node: Node,
     private readonly clock: Clock,
-    private readonly logger: Logger,
+    logger: Logger,
     /** Whether its program runs, which costs a process. */
     private readonly hasProgram: () => Promise<boolean>,
     /** Writes a line of our own into the log. */
     note: (message: string) => Promise<void>,
     private readonly ended: (end: ContainerEnd) => void,
+    /** Whether its end is known to everybody, and only output is left. */
+    isEndTold = false,
   ) {
+    this.#isEndTold = isEndTold;
+    this.#unwritten = new UnwrittenLog(id, logger, clock);
     this.#supervisorSeenAtMs = clock.now();
     this.#fullLog = new FullLog(log, clock, note);
   }
 
-  /** Begins to look. */
-  follow(): void {
-    this.#loop ??= this.#follow();
+  /** Looks until it has ended and all of its output is in its log, or it is closed. */
+  async follow(): Promise<void> {
+    await (this.#loop ??= this.#follow());
+  }
+
+  /** Whether its end was told, so that at most output is left to copy. */
+  get hasEnded(): boolean {
+    return this.#isEndTold;
   }
 
   /** One of its files has changed. */
@@ -84,6 +98,16 @@ export class RunningContainer {
     await this.log.close();
   }
 
+  /** Looks no more, for good: what its log does not take now is lost, which is said. */
+  async giveUp(): Promise<void> {
+    await this.close();
+    if (!this.#unwritten.isUnwritten) return;
+    const isLeft = await this.#copy(true);
+    await this.log.close();
+    if (!isLeft) return;
+    this.#unwritten.lost(await this.#missingBytes("stdout"), await this.#missingBytes("stderr"));
+  }
+
   async #follow(): Promise<void> {
     const { signal } = this.#over;
     while (!signal.aborted) {
@@ -91,38 +115,45 @@ export class RunningContainer {
       try {
         if (await this.#look()) return await this.log.close();
       } catch (error) {
-        this.#sayUnwritten(error);
+        this.#unwritten.failed(error);
       }
       await this.until(change, signal);
       await this.clock.sleep(SHORTEST_PAUSE_MS, signal).catch(() => {});
     }
   }
 
-  /** True when it has ended and all of its output is copied. */
+  /** True when it has ended and all of its output is copied that its log will take. */
   async #look(): Promise<boolean> {
+    const isNew = this.#end === undefined;
     this.#end ??= await readEnd(this.files) ?? await this.#unseenEnd();
-    const waits = await this.#copy();
+    const isLeft = await this.#copy(isNew && this.#end !== undefined);
     if (this.#end === undefined) {
       for (const stream of ["stdout", "stderr"] as const) await this.#giveBack(stream);
       return false;
     }
-    if (waits) return false;
-    this.ended(this.#end);
-    this.touch();
-    return true;
+    // An end is not kept from being told by a log that cannot be written.
+    if (isLeft && !this.#unwritten.isUnwritten) return false;
+    if (!this.#isEndTold) {
+      this.#isEndTold = true;
+      this.ended(this.#end);
+      this.touch();
+    }
+    return !isLeft;
   }
 
-  /** True while output is left that the log will take. One that cannot be written must not keep an end from being told. */
-  async #copy(): Promise<boolean> {
+  /** True while output is left that the log will take. `now`: also when that was tried in vain a moment ago. */
+  async #copy(now: boolean): Promise<boolean> {
+    if (!now && this.#unwritten.rests) return true;
     const final = this.#end !== undefined;
     try {
       await copyOutput(`${this.files}.stdout`, "stdout", this.log, final);
       await copyOutput(`${this.files}.stderr`, "stderr", this.log, final);
-      return await this.#fullLog.waits(final, (stream) => this.#missingBytes(stream));
+      const waits = await this.#fullLog.waits(final, (stream) => this.#missingBytes(stream));
+      this.#unwritten.written();
+      return waits;
     } catch (error) {
-      if (!final) throw error;
-      this.#sayUnwritten(error);
-      return false;
+      this.#unwritten.failed(error);
+      return true;
     }
   }
 
@@ -147,13 +178,6 @@ export class RunningContainer {
 
   async #missingBytes(stream: LogStream): Promise<number> {
     return await sizeOf(`${this.files}.${stream}`) - this.log.consumedBytes(stream);
-  }
-
-  #sayUnwritten(error: unknown): void {
-    this.logger.warning("Cannot copy a container's output", {
-      container: this.id,
-      error: messageOf(error),
-    });
   }
 
   /** Gives back the disk's room of what is in the log and was seen by everybody. */

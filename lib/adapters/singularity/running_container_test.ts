@@ -18,10 +18,13 @@ interface Setting {
 }
 
 interface Followed {
+  clock: TestClock;
   container: RunningContainer;
   records: TestStore;
   files: string;
   notes: string[];
+  /** What the server's log says. */
+  said: () => string[];
   /** Resolves when the next look is over; with the end that was told, if one was. */
   look: () => Promise<ContainerEnd | undefined>;
   /** Lets time pass until the next look. */
@@ -41,6 +44,8 @@ async function following(
   if (isSupervised) await supervisor.lock(true);
   const ended = Promise.withResolvers<ContainerEnd>();
   const notes: string[] = [];
+  const lines: string[] = [];
+  const said = () => lines.map((line) => line.replace(/^.*? WARNING (.*?) container=.*$/s, "$1"));
   const logPath = logName === undefined ? "" : records.path(logName);
   const container = new RunningContainer(
     "c1",
@@ -48,7 +53,7 @@ async function following(
     new ContainerLog("c1", logPath, records.store.logPositions, clock, maxLogBytes),
     new Node(createLocalExecutor()),
     clock,
-    createLogger({ threshold: "error", write: () => {} }),
+    createLogger({ threshold: "warning", write: (line) => lines.push(line) }),
     () => Promise.resolve(hasProgram),
     (message) => Promise.resolve(void notes.push(message)),
     ended.resolve,
@@ -62,7 +67,7 @@ async function following(
   const look = async () => await Promise.race([ended.promise, clock.sleeping(2_000)]) ?? undefined;
   container.follow();
   try {
-    await use({ container, records, files, notes, look, pass });
+    await use({ clock, container, records, files, notes, said, look, pass });
   } finally {
     await container.close();
   }
@@ -102,6 +107,45 @@ Deno.test("RunningContainer tells the end of one whose log cannot be written", (
     await pass();
     assertEquals((await look())?.exitCode, 3);
   }));
+
+Deno.test("RunningContainer copies what is left when a log can be written after the end", () =>
+  following(
+    { logName: "folder/c1.log" },
+    async ({ clock, container, files, records, look, pass, said }) => {
+      await Deno.writeTextFile(records.path("folder"), "");
+      await Deno.writeTextFile(`${files}.stdout`, "one\ntwo", { append: true });
+      await Deno.writeTextFile(`${files}.exit`, "3 0");
+      await pass();
+      assertEquals((await look())?.exitCode, 3);
+      assertEquals(container.hasEnded, true);
+      await Deno.remove(records.path("folder"));
+      // It looks again at once when it has told the end.
+      await clock.sleeping(10);
+      clock.advance(10);
+      await pass();
+      await container.follow();
+      const text = await Deno.readTextFile(records.path("folder/c1.log"));
+      assertEquals(text.match(/(one|two)$/gm), ["one", "two"]);
+      assertEquals(said(), [
+        "Cannot copy a container's output into its log; it is kept and tried again",
+        "A container's output is copied into its log again, and nothing is missing",
+      ]);
+    },
+  ));
+
+Deno.test("RunningContainer.giveUp() says what is lost when a log could not be written", () =>
+  following(
+    { logName: "folder/c1.log" },
+    async ({ container, files, records, look, pass, said }) => {
+      await Deno.writeTextFile(records.path("folder"), "");
+      await Deno.writeTextFile(`${files}.stdout`, "one\n", { append: true });
+      await Deno.writeTextFile(`${files}.exit`, "3 0");
+      await pass();
+      await look();
+      await container.giveUp();
+      assertEquals(said().slice(1), ["Output is lost that a container's log could not take"]);
+    },
+  ));
 
 Deno.test("RunningContainer tells an end when a full log was rotated and the rest of it was copied", () =>
   following(

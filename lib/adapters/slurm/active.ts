@@ -1,4 +1,3 @@
-import { join } from "@std/path";
 import type { Clock } from "../../base/clock.ts";
 import { CriError, messageOf } from "../../base/error.ts";
 import type { Logger } from "../../base/log.ts";
@@ -7,6 +6,7 @@ import type { Config } from "../../config/flags.ts";
 import type { ClusterLogin } from "../../executors/ssh/login.ts";
 import type { ClusterSessions } from "../../executors/ssh/sessions.ts";
 import { ContainerLog } from "../../logs/container_log.ts";
+import { logPathOf } from "../../logs/log_path.ts";
 import type { Store } from "../../store/store.ts";
 import { ClusterAccount } from "./account.ts";
 import { OutputFollower } from "./follow.ts";
@@ -152,15 +152,22 @@ export class ActiveContainers {
       new ClusterAccount(session, this.config.slurm, this.#linesTo(login), this.clock),
     );
     shared.users++;
-    const { logDirectory = "" } = this.store.sandboxes.get(container.sandboxId)?.config ?? {};
-    const { logPath } = container.config;
-    const path = logPath === "" || logDirectory === "" ? "" : join(logDirectory, logPath);
+    const sandbox = this.store.sandboxes.get(container.sandboxId);
+    const path = sandbox === undefined ? "" : logPathOf(sandbox.config, container.config);
+    const { maxLogBytes, podLogsDir } = this.config;
     return {
       id,
       account: shared.account,
       watch: shared.watch,
       refresh: shared.refresh,
-      log: new ContainerLog(id, path, this.store.logPositions, this.clock, this.config.maxLogBytes),
+      log: new ContainerLog(
+        id,
+        path,
+        this.store.logPositions,
+        this.clock,
+        maxLogBytes,
+        podLogsDir,
+      ),
     };
   }
 

@@ -28,7 +28,7 @@ import { renderJob } from "./job.ts";
 import { planMounts } from "./mounts.ts";
 import { openPortForward } from "./port_forward.ts";
 import { checkResources } from "./resources.ts";
-import { checkLogPath } from "./log_path.ts";
+import { checkLogPath } from "../../logs/log_path.ts";
 import { execRequest, runningSoon } from "./running_job.ts";
 import { forgetEnvironment, writeSecrets } from "./secrets.ts";
 import { refuseUnavailable } from "./security.ts";
@@ -87,7 +87,7 @@ export class SlurmAdapter implements Adapter {
     // Read once to refuse now what could not be copied later; the place does not matter yet.
     const staging = await stageMounts(mounts, { directory: "/x/x", volume: "/x" });
     checkParts(staging, settings.cluster, this.clusters);
-    checkLogPath(sandbox, config, this.config.podLogsDir);
+    await checkLogPath(sandbox, config, this.config.podLogsDir);
     // Rendered once to refuse now what could not be rendered later; the paths do not matter yet.
     renderJob({
       containerId: request.id,

@@ -1,6 +1,7 @@
 import { join } from "@std/path";
 import { CriError, messageOf } from "../../base/error.ts";
 import { FullLog } from "../../logs/full_log.ts";
+import { UnwrittenLog } from "../../logs/unwritten_log.ts";
 import { START_ERROR_EXIT_CODE, START_ERROR_REASON } from "../../store/container_state.ts";
 import { SLURM_COMMAND_TIMEOUT_MS } from "./account.ts";
 import { killScript } from "./cluster_scripts.ts";
@@ -177,8 +178,11 @@ async function copyOutput(place: WatchPlace, job: WatchedJob): Promise<boolean> 
   const now = place.clock.now();
   const certain = now - (job.openedAtMs ?? -Infinity) >= CERTAIN_INTERVAL_MS;
   job.copying = false;
+  job.unwritten ??= new UnwrittenLog(job.containerId, place.log, place.clock);
+  const final = job.end !== undefined;
+  const { session } = place.account;
+  if (job.unwritten.rests && !final) return true;
   try {
-    const final = job.end !== undefined;
     if (final) await job.onNode?.finish();
     const { atEnd, lively } = !final && job.onNode?.live
       ? { atEnd: true, lively: job.onNode.takeLively() }
@@ -187,15 +191,19 @@ async function copyOutput(place: WatchPlace, job: WatchedJob): Promise<boolean> 
     if (lively) job.wroteAtMs = now;
     job.copying = !atEnd;
     job.full ??= new FullLog(job.log, place.clock, (message) => place.note(job, message));
-    const { session } = place.account;
-    return atEnd &&
-      !await job.full.waits(final, (stream) => job.output.missingBytes(session, stream));
+    const waits = atEnd &&
+      await job.full.waits(final, (stream) => job.output.missingBytes(session, stream));
+    job.unwritten.written();
+    return atEnd && !waits;
   } catch (error) {
     if (error instanceof CriError) throw error;
-    place.log.error("Cannot write a container's log", {
-      container: job.containerId,
-      error: messageOf(error),
-    });
+    job.unwritten.failed(error);
+    if (!final) return true;
+    const [stdout, stderr] = [
+      await job.output.missingBytes(session, "stdout"),
+      await job.output.missingBytes(session, "stderr"),
+    ];
+    job.unwritten.lost(stdout, stderr);
     return true;
   }
 }

@@ -3,6 +3,7 @@ import type { CriCode } from "../../base/error.ts";
 import type { Logger } from "../../base/log.ts";
 import type { ContainerLog } from "../../logs/container_log.ts";
 import type { FullLog } from "../../logs/full_log.ts";
+import type { UnwrittenLog } from "../../logs/unwritten_log.ts";
 import type { ContainerEnd } from "../../store/container_state.ts";
 import type { ContainerRecord } from "../../store/records.ts";
 import type { Table } from "../../store/table.ts";
@@ -46,6 +47,8 @@ export interface WatchedJob {
   openedAtMs?: number;
   /** What is done when its log is full; undefined before its output was looked at. */
   full?: FullLog;
+  /** What is known of a log that cannot be written; undefined before its output was looked at. */
+  unwritten?: UnwrittenLog;
   /** When Slurm was first seen to call it ended or not to know it; undefined while it lives. */
   endedSinceMs?: number;
   /** How it ended; told as soon as all of its output is copied. */
