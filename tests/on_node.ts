@@ -41,15 +41,20 @@ export async function onNode(
 
 /** What a log of a pod holds of one stream: its lines put together again as the program wrote them. */
 export async function logged(
-  { config }: Pod,
+  pod: Pod,
   stream: "stdout" | "stderr",
   file = "main.log",
 ): Promise<string> {
+  return outputIn(await logOf(pod, file), stream);
+}
+
+/** A container's log as it is. */
+export async function logOf({ config }: Pod, file = "main.log"): Promise<string> {
   // Read in the node, where the folder may be a mount.
   const argv = ["cat", `${config.logDirectory}/${file}`];
   const { code, stdout } = await lab.exec("knode", argv);
   assertEquals(code, 0, argv.join(" "));
-  return outputIn(stdout, stream);
+  return stdout;
 }
 
 /** What a log's text holds of one stream, as the program wrote it. */

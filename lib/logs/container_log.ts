@@ -4,10 +4,8 @@ import type { Clock } from "../base/clock.ts";
 import { CriError, messageOf } from "../base/error.ts";
 import type { LogPositionRecord } from "../store/records.ts";
 import type { Table } from "../store/table.ts";
-import { formatLines, type FormattedLines } from "./cri_lines.ts";
 import { refuseWayOut } from "./log_path.ts";
-
-export type LogStream = "stdout" | "stderr";
+import { type Extent, formatTurns, type LogStream, type LogText, type Turn } from "./turns.ts";
 
 const LOG_MODE = 0o640;
 
@@ -78,11 +76,24 @@ export class ContainerLog {
    * lines that fit when the disk is.
    * @throws Error when not even one line can be written; the next call tries anew, with an opened file.
    */
-  append(stream: LogStream, bytes: Uint8Array, final: boolean): Promise<number> {
+  async append(stream: LogStream, bytes: Uint8Array, final: boolean): Promise<number> {
+    const output = { stdout: bytes, stderr: bytes };
+    return (await this.appendTurns(output, [{ stream, until: bytes.length, final }]))[stream];
+  }
+
+  /** The same for what came next on both streams, in the order in which it came. */
+  appendTurns(
+    output: Readonly<Record<LogStream, Uint8Array>>,
+    turns: Iterable<Turn>,
+  ): Promise<Record<LogStream, number>> {
     return this.#turn.runExclusive(async () => {
-      if (this.isFull) return 0;
-      const lines = formatLines(bytes, stream, this.#now(), final);
-      return lines.takenBytes === 0 ? 0 : await this.#write(lines, stream);
+      const none = { stdout: 0, stderr: 0 };
+      if (this.isFull) return none;
+      const lines = formatTurns(output, turns, this.#now());
+      if (lines.extent.textBytes === 0) return none;
+      const { textBytes, taken } = await this.#write(lines);
+      this.#record(textBytes, taken);
+      return taken;
     });
   }
 
@@ -92,7 +103,11 @@ export class ContainerLog {
       const line = new TextEncoder().encode(
         `${NOTE_PREFIX}${message.replaceAll(/\s*\n\s*/g, "; ")}\n`,
       );
-      await this.#write(formatLines(line, "stderr", this.#now(), true));
+      const turn: Turn = { stream: "stderr", until: line.length, final: true };
+      const { textBytes } = await this.#write(
+        formatTurns({ stdout: line, stderr: line }, [turn], this.#now()),
+      );
+      this.#record(textBytes, { stdout: 0, stderr: 0 });
     });
   }
 
@@ -116,36 +131,33 @@ export class ContainerLog {
     this.#file = undefined;
   }
 
-  /** Writes lines of a stream, or our own, as far as they fit; returns how many bytes of output they hold. */
-  async #write(lines: FormattedLines, stream?: LogStream): Promise<number> {
-    const { textBytes, takenBytes } = this.#path === ""
-      ? { textBytes: 0, takenBytes: lines.takenBytes }
-      : await this.#put(lines);
+  /** Notes that so much was appended, which holds so much of the output. */
+  #record(textBytes: number, taken: Record<LogStream, number>): void {
     this.#position = {
       ...this.#position,
-      stdoutBytes: this.#position.stdoutBytes + (stream === "stdout" ? takenBytes : 0),
-      stderrBytes: this.#position.stderrBytes + (stream === "stderr" ? takenBytes : 0),
-      fileBytes: this.#position.fileBytes + textBytes,
+      stdoutBytes: this.#position.stdoutBytes + taken.stdout,
+      stderrBytes: this.#position.stderrBytes + taken.stderr,
+      fileBytes: this.#position.fileBytes + (this.#path === "" ? 0 : textBytes),
     };
     this.#positions.put(this.#position);
-    return takenBytes;
   }
 
   /** Appends whole lines to the file, as many as the disk takes. @throws Error when it takes none. */
-  async #put({ text, takenBytes, ends }: FormattedLines) {
+  async #write({ text, extent, within }: LogText): Promise<Extent> {
+    if (this.#path === "") return extent;
     // What is written into a file that somebody removed is seen by nobody.
     if ((await this.#file?.stat())?.nlink === 0) this.#close();
     const file = this.#file ?? await this.#open();
     let at = 0;
     try {
       while (at < text.length) at += await file.write(text.subarray(at));
-      return { textBytes: text.length, takenBytes };
+      return extent;
     } catch (error) {
-      const fitting = ends.findLast(({ textBytes }) => textBytes <= at);
+      const fitting = within(at);
       // A full disk takes part of a line, which nobody may see. Where that cannot be cut off now, opening the file does it.
-      await file.truncate(this.#position.fileBytes + (fitting?.textBytes ?? 0)).catch(() => {});
+      await file.truncate(this.#position.fileBytes + fitting.textBytes).catch(() => {});
       this.#close();
-      if (fitting === undefined) throw error;
+      if (fitting.textBytes === 0) throw error;
       return fitting;
     }
   }

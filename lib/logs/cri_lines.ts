@@ -2,7 +2,7 @@
 export const MAX_LINE_BYTES = 16 * 1024;
 
 /** Bound on what is formatted at once: short lines become many times longer. */
-const MAX_TEXT_BYTES = 1024 * 1024;
+export const MAX_TEXT_BYTES = 1024 * 1024;
 
 const NEWLINE = 0x0a;
 

@@ -1,5 +1,6 @@
 import type { Clock } from "../base/clock.ts";
-import type { ContainerLog, LogStream } from "./container_log.ts";
+import type { ContainerLog } from "./container_log.ts";
+import type { LogStream } from "./turns.ts";
 
 /**
  * How long a full log is waited for when the program has ended. A kubelet looks every ten seconds whether a log is to

@@ -3,7 +3,7 @@ import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { NamespaceMode, PodSandboxState } from "../../lib/cri/api.generated.ts";
 import { prepareNode } from "../../scripts/lab/node_server.ts";
-import { lab, logged, onNode } from "../on_node.ts";
+import { lab, logged, logOf, onNode } from "../on_node.ts";
 import { randomSource, seedFor } from "../../wasm/test_random.ts";
 
 Deno.test.beforeAll(() => prepareNode(lab, () => {}));
@@ -34,7 +34,9 @@ Deno.test("containers run on, and nothing of them is lost, when the server is ki
       await delay(random.below(300));
       await server.start();
     }
-    const late = await client.runContainer("echo early; sleep 1; echo late; exit 3");
+    const late = await client.runContainer(
+      "echo early; sleep 1; echo oops >&2; sleep 0.2; echo late; sleep 0.2; echo over >&2; exit 3",
+    );
     await server.kill();
     // It ends while nobody sees it.
     await delay(2_000);
@@ -42,7 +44,8 @@ Deno.test("containers run on, and nothing of them is lost, when the server is ki
     assertEquals((await client.exited(id)).exitCode, 5);
     assertEquals(await logged(pod, "stdout"), lines);
     assertEquals((await client.exited(late.id)).exitCode, 3);
-    assertEquals(await logged(late.pod, "stdout"), "early\nlate\n");
+    const words = (await logOf(late.pod)).split("\n").map((line) => line.split(" ").at(-1));
+    assertEquals(words, ["early", "oops", "late", "over", ""]);
   }));
 
 Deno.test("other users of the node do not reach a container's files, and a pod's first process has no rights", () =>

@@ -280,7 +280,7 @@ export class Containers {
 
   async #removeFiles(id: string): Promise<void> {
     const { files } = this.place.places.container(id);
-    for (const kind of ["stdout", "stderr", "exit", "exit.new"]) {
+    for (const kind of ["stdout", "stderr", "turns", "exit", "exit.new"]) {
       await Deno.remove(`${files}.${kind}`).catch((error) => {
         if (!(error instanceof Deno.errors.NotFound)) throw error;
       });

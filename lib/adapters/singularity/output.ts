@@ -1,4 +1,5 @@
-import type { ContainerLog, LogStream } from "../../logs/container_log.ts";
+import type { ContainerLog } from "../../logs/container_log.ts";
+import type { LogStream, Turn } from "../../logs/turns.ts";
 
 /** What is read at once. */
 const READ_BYTES = 1024 * 1024;
@@ -9,13 +10,17 @@ export async function sizeOf(path: string): Promise<number> {
 }
 
 /** Reads a piece of a file; empty behind its end, or when it is not there. */
-export async function readPiece(path: string, offset: number): Promise<Uint8Array> {
+export async function readPiece(
+  path: string,
+  offset: number,
+  maxBytes = READ_BYTES,
+): Promise<Uint8Array> {
   try {
     using file = await Deno.open(path);
     await file.seek(offset, Deno.SeekMode.Start);
-    const buffer = new Uint8Array(READ_BYTES);
+    const buffer = new Uint8Array(Math.min(maxBytes, READ_BYTES));
     let length = 0;
-    while (length < READ_BYTES) {
+    while (length < buffer.length) {
       const read = await file.read(buffer.subarray(length));
       if (read === null) break;
       length += read;
@@ -27,25 +32,86 @@ export async function readPiece(path: string, offset: number): Promise<Uint8Arra
   }
 }
 
-/**
- * Copies what came of one stream into the container's log, from where the log says that it ends; with `final` an
- * unfinished last line too. A log that is full is only not written to.
- */
-export async function copyOutput(
-  path: string,
-  stream: LogStream,
-  log: ContainerLog,
-  final: boolean,
-): Promise<void> {
-  while (!log.isFull) {
-    const piece = await readPiece(path, log.consumedBytes(stream));
-    const atEnd = piece.length < READ_BYTES;
-    let taken = 0;
-    while (taken < piece.length) {
-      const more = await log.append(stream, piece.subarray(taken), final && atEnd);
-      if (more === 0) break;
-      taken += more;
-    }
-    if (atEnd) return;
+/** The output of a container's program, as its supervisor leaves it in files: see supervise.pl. */
+export class Output {
+  /** Where the turns begin, in their file, that are not known to be in the log. */
+  #turnsAt = 0;
+
+  /** @param files What the paths of the files begin with. */
+  constructor(private readonly files: string, private readonly log: ContainerLog) {}
+
+  /** How much of the beginning of a file nobody here needs any more. */
+  copiedBytes(kind: LogStream | "turns"): number {
+    return kind === "turns" ? this.#turnsAt : this.log.consumedBytes(kind);
   }
+
+  async missingBytes(stream: LogStream): Promise<number> {
+    return await sizeOf(`${this.files}.${stream}`) - this.log.consumedBytes(stream);
+  }
+
+  /**
+   * Copies what came into the log, from where the log says that it ends; with `final` unfinished last lines too. A log
+   * that is full is only not written to.
+   */
+  async copy(final: boolean): Promise<void> {
+    while (!this.log.isFull) {
+      // Before the turns are read: so those of all that is counted here are there.
+      const missing = {
+        stdout: await this.missingBytes("stdout"),
+        stderr: await this.missingBytes("stderr"),
+      };
+      if (missing.stdout <= 0 && missing.stderr <= 0) return;
+      const output = {
+        stdout: await this.#read("stdout", missing.stdout),
+        stderr: await this.#read("stderr", missing.stderr),
+      };
+      const turnsAt = this.#turnsAt;
+      const turns = await this.#turns(output, missing, final);
+      const taken = await this.log.appendTurns(output, turns);
+      if (taken.stdout + taken.stderr === 0 && this.#turnsAt === turnsAt) return;
+    }
+  }
+
+  async #read(stream: LogStream, bytes: number): Promise<Uint8Array> {
+    if (bytes <= 0) return new Uint8Array();
+    return await readPiece(`${this.files}.${stream}`, this.log.consumedBytes(stream), bytes);
+  }
+
+  /** In which order the pieces of output came that were read. */
+  async #turns(
+    output: Record<LogStream, Uint8Array>,
+    missing: Record<LogStream, number>,
+    final: boolean,
+  ): Promise<Turn[]> {
+    const turns: Turn[] = [];
+    const piece = await readPiece(`${this.files}.turns`, this.#turnsAt);
+    for (let at = 0; at + TURN_BYTES <= piece.length; at += TURN_BYTES) {
+      const { stream, endBytes } = readTurn(piece.subarray(at, at + TURN_BYTES));
+      const until = endBytes - this.log.consumedBytes(stream);
+      if (until <= 0) {
+        if (turns.length === 0) this.#turnsAt += TURN_BYTES;
+        continue;
+      }
+      if (until > missing[stream]) break;
+      turns.push({ stream, until, final: false });
+      // What follows waits until the rest was read.
+      if (until > output[stream].length) return turns;
+    }
+    if (piece.length === READ_BYTES) return turns;
+    for (const stream of ["stdout", "stderr"] as const) {
+      const until = output[stream].length;
+      turns.push({ stream, until, final: final && until === missing[stream] });
+    }
+    return turns;
+  }
+}
+
+/** The length of a turn in its file. */
+const TURN_BYTES = 16;
+
+/** A turn that says nothing, such as one whose room was given back, ends at 0. */
+function readTurn(bytes: Uint8Array): { stream: LogStream; endBytes: number } {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, TURN_BYTES);
+  const stream = view.getUint8(0) === "e".charCodeAt(0) ? "stderr" : "stdout";
+  return { stream, endBytes: Number(view.getBigUint64(8, true)) };
 }

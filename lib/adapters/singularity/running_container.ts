@@ -1,10 +1,11 @@
 import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
-import type { ContainerLog, LogStream } from "../../logs/container_log.ts";
+import type { ContainerLog } from "../../logs/container_log.ts";
+import type { LogStream } from "../../logs/turns.ts";
 import { FullLog } from "../../logs/full_log.ts";
 import { UnwrittenLog } from "../../logs/unwritten_log.ts";
 import type { ContainerEnd } from "../../store/container_state.ts";
-import { copyOutput, sizeOf } from "./output.ts";
+import { Output } from "./output.ts";
 import type { Node } from "./node.ts";
 
 /** How late output and ends are seen when the kernel does not tell of them. */
@@ -25,7 +26,8 @@ const UNSEEN_EXIT_CODE = 255;
 export class RunningContainer {
   #changed = Promise.withResolvers<void>();
   readonly #over = new AbortController();
-  readonly #givenBackBytes = { stdout: 0, stderr: 0 };
+  readonly #output: Output;
+  readonly #givenBackBytes = { stdout: 0, stderr: 0, turns: 0 };
   /** Where attached clients are in the output: what they have not seen stays. */
   readonly #readers = new Set<Record<LogStream, number>>();
   readonly #fullLog: FullLog;
@@ -52,6 +54,7 @@ export class RunningContainer {
     isEndTold = false,
   ) {
     this.#isEndTold = isEndTold;
+    this.#output = new Output(files, log);
     this.#unwritten = new UnwrittenLog(id, logger, clock);
     this.#supervisorSeenAtMs = clock.now();
     this.#fullLog = new FullLog(log, clock, note);
@@ -105,7 +108,10 @@ export class RunningContainer {
     const isLeft = await this.#copy(true);
     await this.log.close();
     if (!isLeft) return;
-    this.#unwritten.lost(await this.#missingBytes("stdout"), await this.#missingBytes("stderr"));
+    this.#unwritten.lost(
+      await this.#output.missingBytes("stdout"),
+      await this.#output.missingBytes("stderr"),
+    );
   }
 
   async #follow(): Promise<void> {
@@ -128,7 +134,7 @@ export class RunningContainer {
     this.#end ??= await readEnd(this.files) ?? await this.#unseenEnd();
     const isLeft = await this.#copy(isNew && this.#end !== undefined);
     if (this.#end === undefined) {
-      for (const stream of ["stdout", "stderr"] as const) await this.#giveBack(stream);
+      for (const kind of ["stdout", "stderr", "turns"] as const) await this.#giveBack(kind);
       return false;
     }
     // An end is not kept from being told by a log that cannot be written.
@@ -146,9 +152,11 @@ export class RunningContainer {
     if (!now && this.#unwritten.rests) return true;
     const final = this.#end !== undefined;
     try {
-      await copyOutput(`${this.files}.stdout`, "stdout", this.log, final);
-      await copyOutput(`${this.files}.stderr`, "stderr", this.log, final);
-      const waits = await this.#fullLog.waits(final, (stream) => this.#missingBytes(stream));
+      await this.#output.copy(final);
+      const waits = await this.#fullLog.waits(
+        final,
+        (stream) => this.#output.missingBytes(stream),
+      );
       this.#unwritten.written();
       return waits;
     } catch (error) {
@@ -176,17 +184,13 @@ export class RunningContainer {
     };
   }
 
-  async #missingBytes(stream: LogStream): Promise<number> {
-    return await sizeOf(`${this.files}.${stream}`) - this.log.consumedBytes(stream);
-  }
-
   /** Gives back the disk's room of what is in the log and was seen by everybody. */
-  async #giveBack(stream: LogStream): Promise<void> {
-    const seen = [...this.#readers].map((reader) => reader[stream]);
-    const bytes = Math.min(this.log.consumedBytes(stream), ...seen);
-    if (bytes - this.#givenBackBytes[stream] < COPIED_BYTES) return;
-    await this.node.script("give back room", GIVE_BACK, [`${this.files}.${stream}`, String(bytes)]);
-    this.#givenBackBytes[stream] = bytes;
+  async #giveBack(kind: LogStream | "turns"): Promise<void> {
+    const seen = kind === "turns" ? [] : [...this.#readers].map((reader) => reader[kind]);
+    const bytes = Math.min(this.#output.copiedBytes(kind), ...seen);
+    if (bytes - this.#givenBackBytes[kind] < COPIED_BYTES) return;
+    await this.node.script("give back room", GIVE_BACK, [`${this.files}.${kind}`, String(bytes)]);
+    this.#givenBackBytes[kind] = bytes;
   }
 }
 

@@ -8,6 +8,8 @@
 #
 # It answers on stdout: `started PID`, or `failed WHY`. The files:
 #   .stdout, .stderr   what the program wrote; .stdout is locked as long as this program lives (flock(2))
+#   .turns             in which order: each time when it goes from one to the other, the letter of the one that is left
+#                      (o or e), seven bytes of 0, and how long that is by then (64 bit, little-endian)
 #   .exit              `CODE KILLED`, when it has ended and all of its output is written: 128 + n when signal n ended
 #                      it, and whether memory was the reason
 # In the folder `input` is a pipe for frames as in step.pl (i, e and w), whole and one at a time, from anybody, and it
@@ -74,6 +76,7 @@ sub supervise {
   open my $out, '>>', "$files.stdout" or die "its output cannot be written: $!\n";
   flock $out, $LOCK_EX or die "its output cannot be locked: $!\n";
   open my $err, '>>', "$files.stderr" or die "its output cannot be written: $!\n";
+  open my $turns, '>>', "$files.turns" or die "its output cannot be written: $!\n";
   # The disk may be full when it ends: what tells that has its room from now on.
   open my $exit, '+>', "$files.exit.new" or die "its end cannot be written down: $!\n";
   write_down($exit, '255 0') or die "its end cannot be written down: $!\n";
@@ -104,7 +107,7 @@ sub supervise {
   close $list;
   await_program($program);
   answer("started $program");
-  my $status = keep($program, $end, $frames, $sink, \%source, { out => $out, err => $err }, open_kills(%cgroups));
+  my $status = keep($program, $end, $frames, $sink, \%source, { out => $out, err => $err }, $turns, open_kills(%cgroups));
   until (write_down($exit, $status) && rename "$files.exit.new", "$files.exit") {
     # Somebody who removed the container's files waits for no end.
     last if !-e "$files.exit.new";
@@ -120,8 +123,9 @@ sub write_down {
 
 # Passes bytes on until the program has ended and its output was written; returns what `.exit` holds.
 sub keep {
-  my ($program, $end, $frames, $sink, $source, $file, $kills) = @_;
+  my ($program, $end, $frames, $sink, $source, $file, $turns, $kills) = @_;
   my ($unread, $to_pass, $kill_count, $status, $drained_at) = ('', '', 0);
+  my $turn = 'out';
   # Of version 2 the file is watched: a manager may remove the cgroup as soon as the program has ended.
   my $look_at_kills = sub {
     my $count = defined $kills ? count_kills($kills) : 0;
@@ -137,19 +141,29 @@ sub keep {
     vec($changes, fileno $kills, 1) = 1 if defined $kills;
     vec($readers, fileno $end, 1) = 1 if !defined $status;
     vec($readers, fileno $frames, 1) = 1 if defined $frames && length $unread < $ATOMIC_BYTES;
-    my @full = grep { $is_bounded && !defined $status && waiting_bytes($file->{$_}) >= $MAX_WAITING_BYTES } keys %$source;
+    my @full;
+    if ($is_bounded && !defined $status) {
+      @full = grep { waiting_bytes($file->{$_}) >= $MAX_WAITING_BYTES } keys %$source;
+      @full = keys %$source if waiting_bytes($turns) >= $MAX_WAITING_BYTES;
+    }
     vec($readers, fileno $_, 1) = 1 for values %$source;
     vec($readers, fileno $source->{$_}, 1) = 0 for @full;
     vec($writers, fileno $sink, 1) = 1 if defined $sink && $to_pass ne '';
     my $wait = defined $drained_at ? $drained_at - now() : @full ? $FULL_PAUSE_S : undef;
     next if select($readers, $writers, $changes, defined $wait && $wait < 0 ? 0 : $wait) < 0;
     $look_at_kills->() if defined $kills && vec($changes, fileno $kills, 1);
-    for my $name (keys %$source) {
+    # What is there of both may be of any order.
+    for my $name (sort { ($b eq $turn) <=> ($a eq $turn) } keys %$source) {
       next if !vec($readers, fileno $source->{$name}, 1);
       my $piece;
       my $length = sysread $source->{$name}, $piece, $PIECE_BYTES;
       # A terminal that nobody has any more gives an error.
-      if ($length) { write_all($file->{$name}, $piece) }
+      if ($length) {
+        # Before the bytes: who sees them can know their order.
+        write_all($turns, pack 'a x7 Q<', $turn, -s $file->{$turn}) if $name ne $turn;
+        $turn = $name;
+        write_all($file->{$name}, $piece);
+      }
       elsif (defined $length || $! != $EAGAIN && $! != $EINTR) { delete $source->{$name} }
     }
     # Others whose parents ended became ours too.

@@ -2,7 +2,8 @@ import { Mutex } from "async-mutex";
 import { join } from "@std/path";
 import { Slots } from "../../base/slots.ts";
 import type { ClusterSession } from "../../executors/ssh/session.ts";
-import type { ContainerLog, LogStream } from "../../logs/container_log.ts";
+import type { ContainerLog } from "../../logs/container_log.ts";
+import type { LogStream } from "../../logs/turns.ts";
 
 /** One read: eight pieces of sftp, all but the first on their way together. Larger than any unfinished line. */
 const READ_BYTES = 1024 * 1024;

@@ -3,7 +3,7 @@ import { concat } from "@std/bytes/concat";
 import { messageOf } from "../../base/error.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
-import type { LogStream } from "../../logs/container_log.ts";
+import type { LogStream } from "../../logs/turns.ts";
 import type { ClusterAccount } from "./account.ts";
 import { encodeFields, type Frame } from "../steps/frames.ts";
 import { FOLLOW_PROGRAM } from "./step_programs.ts";
