@@ -4,7 +4,7 @@ import type { Clock } from "../base/clock.ts";
 import { CriError, messageOf } from "../base/error.ts";
 import type { LogPositionRecord } from "../store/records.ts";
 import type { Table } from "../store/table.ts";
-import { refuseWayOut } from "./log_path.ts";
+import { makeFoldersOf, refuseWayOut } from "./log_path.ts";
 import { type Extent, formatTurns, type LogStream, type LogText, type Turn } from "./turns.ts";
 
 const LOG_MODE = 0o640;
@@ -174,7 +174,7 @@ export class ContainerLog {
 
   async #open(): Promise<Deno.FsFile> {
     if (this.#podLogsDir !== undefined) await refuseWayOut(this.#path, this.#podLogsDir);
-    await Deno.mkdir(dirname(this.#path), { recursive: true });
+    await makeFoldersOf(this.#path);
     const file = await Deno.open(this.#path, { append: true, create: true });
     try {
       // Whatever the umask: log shippers read by group, as with other runtimes.

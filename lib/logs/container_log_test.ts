@@ -55,13 +55,14 @@ Deno.test("ContainerLog cuts off what a crash left unrecorded", () =>
     assertEquals(await payloads(path), ["stdout F one", "stdout F two"]);
   }));
 
-Deno.test("ContainerLog lets the group read the log when the umask is the launcher's", () =>
+Deno.test("ContainerLog lets others find the log, and the group read it, when the umask is the launcher's", () =>
   withLog(async (open, path) => {
     const before = Deno.umask(0o077);
     try {
       const log = open();
       await log.append("stdout", bytes("one\n"), false);
       assertEquals((await Deno.stat(path)).mode, 0o100640);
+      assertEquals((await Deno.stat(dirname(path))).mode, 0o040755);
       await Deno.rename(path, `${path}.1`);
       await log.reopen();
       assertEquals((await Deno.stat(path)).mode, 0o100640);

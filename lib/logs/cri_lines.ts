@@ -5,6 +5,7 @@ export const MAX_LINE_BYTES = 16 * 1024;
 export const MAX_TEXT_BYTES = 1024 * 1024;
 
 const NEWLINE = 0x0a;
+const CARRIAGE_RETURN = 0x0d;
 
 /** Lines of a log, and which bytes of the output they hold. */
 export interface FormattedLines {
@@ -18,7 +19,8 @@ export interface FormattedLines {
 /**
  * Formats output as CRI log lines, `TIME STREAM F|P TEXT` (kubernetes/design-proposals, kubelet CRI logging).
  * Takes whole lines and full pieces of long ones, up to 1 MiB of log; an unfinished rest is left for the next call,
- * or with `final` written as a full line. Bytes are kept as they are, whatever their encoding.
+ * or with `final` written as a full line. A terminal's carriage return before the newline is left out, as in containerd;
+ * other bytes are kept as they are, whatever their encoding.
  */
 export function formatLines(
   bytes: Uint8Array,
@@ -43,9 +45,11 @@ export function formatLines(
     const full = lineEnd - start <= MAX_LINE_BYTES;
     if (full && newline === -1 && !final) break;
     const end = full ? lineEnd : start + MAX_LINE_BYTES;
-    pieces.push({ start, end, full });
-    textBytes += head.full.length + end - start + 1;
-    start = full && newline !== -1 ? end + 1 : end;
+    const isEnded = full && newline !== -1;
+    const shownEnd = isEnded && end > start && bytes[end - 1] === CARRIAGE_RETURN ? end - 1 : end;
+    pieces.push({ start, end: shownEnd, full });
+    textBytes += head.full.length + shownEnd - start + 1;
+    start = isEnded ? end + 1 : end;
     ends.push({ textBytes, takenBytes: start });
   }
   const text = new Uint8Array(textBytes);

@@ -42,7 +42,19 @@ const cases: { name: string; input: string; final?: boolean; text: string; taken
     taken: MAX_LINE_BYTES,
   },
   { name: "an unfinished line may still end within the length", input: long, text: "", taken: 0 },
-  { name: "a carriage return belongs to the line", input: "a\r\n", text: full("a\r"), taken: 3 },
+  {
+    name: "lines end as a terminal's",
+    input: "a\rb\r\n\r\n",
+    text: full("a\rb") + full(""),
+    taken: 7,
+  },
+  {
+    name: "a carriage return ends no line",
+    input: "a\r",
+    final: true,
+    text: full("a\r"),
+    taken: 2,
+  },
 ];
 
 for (const { name, input, final = false, text, taken } of cases) {

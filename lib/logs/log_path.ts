@@ -2,6 +2,9 @@ import { dirname, isAbsolute, join } from "@std/path";
 import { CriError, messageOf } from "../base/error.ts";
 import type { ContainerConfig, PodSandboxConfig } from "../cri/api.generated.ts";
 
+/** As other runtimes make them. */
+const FOLDER_MODE = 0o755;
+
 /** Where a container's log lies (api.proto, log_directory and log_path); empty when its client wants none. */
 export function logPathOf(
   { logDirectory }: Pick<PodSandboxConfig, "logDirectory">,
@@ -40,15 +43,42 @@ export async function refuseWayOut(path: string, podLogsDir: string): Promise<vo
   const home = await realPathOf(podLogsDir) ?? podLogsDir;
   for (let at = path; at !== podLogsDir && at !== dirname(at); at = dirname(at)) {
     const real = await realPathOf(at);
-    if (real === undefined) continue;
+    if (real === undefined) {
+      if (await isThere(at)) throw new Error(`${at} is a link to nothing`);
+      continue;
+    }
     if (real === home || real.startsWith(`${home}/`)) return;
     throw new Error(`${at} is a link to ${real}, out of --pod-logs-dir (${podLogsDir})`);
   }
 }
 
+/**
+ * Makes the folders that are missing on the way to a file, open to whoever collects logs, whatever the umask: what the
+ * logs hold is protected by their own modes.
+ */
+export async function makeFoldersOf(path: string): Promise<void> {
+  const folder = dirname(path);
+  if (folder === path || await isThere(folder)) return;
+  await makeFoldersOf(folder);
+  await Deno.mkdir(folder).then(
+    () => Deno.chmod(folder, FOLDER_MODE),
+    (error) => {
+      if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+    },
+  );
+}
+
 /** Undefined when there is nothing. */
 async function realPathOf(path: string): Promise<string | undefined> {
-  return await Deno.realPath(path).catch((error) => {
+  return await unlessNothing(Deno.realPath(path));
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return await unlessNothing(Deno.lstat(path)) !== undefined;
+}
+
+async function unlessNothing<T>(asked: Promise<T>): Promise<T | undefined> {
+  return await asked.catch((error) => {
     if (error instanceof Deno.errors.NotFound) return undefined;
     throw error;
   });

@@ -45,6 +45,16 @@ for (const [place, logPath, leadsTo] of PLACES) {
     }));
 }
 
+Deno.test("checkLogPath() refuses a link to nothing, which opening the log would make", () =>
+  withFolders(async (logs, elsewhere) => {
+    await Deno.symlink(join(elsewhere, "new"), join(logs, "main.log"));
+    await assertRejects(
+      () => checkLogPath({ logDirectory: logs }, { logPath: "main.log" }, logs),
+      CriError,
+      "main.log is a link to nothing.",
+    );
+  }));
+
 Deno.test("checkLogPath() refuses a log that does not lie below the logs' folder", async () => {
   for (const logDirectory of ["/etc", "/var/log/pods-of-others", "pods", "/var/log/pods/../x"]) {
     await assertRejects(
