@@ -174,7 +174,7 @@ export class ContainerLog {
 
   async #open(): Promise<Deno.FsFile> {
     if (this.#podLogsDir !== undefined) await refuseWayOut(this.#path, this.#podLogsDir);
-    await makeFoldersOf(this.#path);
+    await makeFoldersOf(this.#path, this.#podLogsDir);
     const file = await Deno.open(this.#path, { append: true, create: true });
     try {
       // Whatever the umask: log shippers read by group, as with other runtimes.

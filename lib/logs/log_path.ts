@@ -53,13 +53,15 @@ export async function refuseWayOut(path: string, podLogsDir: string): Promise<vo
 }
 
 /**
- * Makes the folders that are missing on the way to a file, open to whoever collects logs, whatever the umask: what the
- * logs hold is protected by their own modes.
+ * Makes the folders that are missing on the way from `podLogsDir` to a file, open to whoever collects logs, whatever the
+ * umask: what the logs hold is protected by their own modes.
  */
-export async function makeFoldersOf(path: string): Promise<void> {
+export async function makeFoldersOf(path: string, podLogsDir: string | undefined): Promise<void> {
   const folder = dirname(path);
-  if (folder === path || await isThere(folder)) return;
-  await makeFoldersOf(folder);
+  // What is above it may not be looked at.
+  if (folder === podLogsDir) return await Deno.mkdir(folder, { recursive: true });
+  if (await isThere(folder)) return;
+  await makeFoldersOf(folder, podLogsDir);
   await Deno.mkdir(folder).then(
     () => Deno.chmod(folder, FOLDER_MODE),
     (error) => {
