@@ -3,6 +3,7 @@ import { join } from "@std/path";
 import type { Adapter } from "./lib/adapters/adapter.ts";
 import { SingularityAdapter } from "./lib/adapters/singularity/adapter.ts";
 import { SlurmAdapter } from "./lib/adapters/slurm/adapter.ts";
+import { PodTraffic } from "./lib/adapters/steps/pod_traffic.ts";
 import { systemClock } from "./lib/base/clock.ts";
 import { assertSupportedDeno } from "./lib/base/deno_version.ts";
 import { CriError, messageOf } from "./lib/base/error.ts";
@@ -119,6 +120,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
       images,
       streams,
       networks,
+      traffic: networks && new PodTraffic(executor, clock, log),
       clock,
       nodeAddress: config.nodeIp ?? firstAddress(),
       systemdNode,

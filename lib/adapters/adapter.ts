@@ -3,6 +3,7 @@ import type {
   ContainerUser,
   LinuxContainerResources,
   PodSandboxConfig,
+  PsiStats,
 } from "../cri/api.generated.ts";
 import type { CommandRunner, PortForwarder } from "../streaming/process.ts";
 import type { ContainerRecord, ImageRecord } from "../store/records.ts";
@@ -43,7 +44,35 @@ export interface ContainerUsage {
   minorFaults: bigint;
   majorFaults: bigint;
   processes: bigint;
+  /** What the kernel counts beside, of containers that have cgroups of their own; absent is what it does not. */
+  counted?: Readonly<Partial<Record<CountedFigure, bigint>>>;
+  /** How long processes waited for what they needed, where the kernel tells (cgroups of version 2). */
+  pressure?: Readonly<Partial<Record<"cpu" | "memory" | "io", PsiStats>>>;
 }
+
+/**
+ * Figures that the kernel keeps for a cgroup: memory now and at most, that of files and of the kernel, in swap and what
+ * may be there, how often the limit was met; processor time by its kinds, periods of the quota and those in which it was
+ * used up; threads.
+ */
+export type CountedFigure =
+  | "usageBytes"
+  | "peakBytes"
+  | "cacheBytes"
+  | "mappedBytes"
+  | "activeFileBytes"
+  | "inactiveFileBytes"
+  | "kernelBytes"
+  | "swapBytes"
+  | "swapLimitBytes"
+  | "limitHits"
+  | "userNanoseconds"
+  | "systemNanoseconds"
+  | "periods"
+  | "throttledPeriods"
+  | "throttledNanoseconds"
+  | "threads"
+  | "maxThreads";
 
 /** What a container has written into its own layer. */
 export interface LayerUsage {

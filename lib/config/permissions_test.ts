@@ -98,6 +98,7 @@ Deno.test("permissionFlags() permits what pod networks need when they are enable
   const tries = [
     "run:ip",
     "run:flock",
+    "run:perl",
     `read:${directory}/bridge`,
     `read:${directory}/net.d`,
     "read:/run/netns/x",

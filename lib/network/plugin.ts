@@ -27,6 +27,8 @@ export interface PluginCall {
   readonly signal?: AbortSignal;
 }
 
+/** A plugin's answer has some KiB; nothing else bounds what it writes. */
+const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
 /** How much of a plugin's words stands in a message. */
 const MAX_QUOTED_CHARS = 1000;
 
@@ -63,8 +65,8 @@ export class Plugins {
   /**
    * Runs a plugin to its end and returns what it wrote to stdout.
    * @throws CriError with the plugin's own code and message: UNIMPLEMENTED for its code 1, NOT_FOUND for 3,
-   * FAILED_PRECONDITION for 2 and 7 and when there is no such plugin, else UNAVAILABLE; DEADLINE_EXCEEDED, CANCELLED
-   * when it was killed.
+   * FAILED_PRECONDITION for 2 and 7 and when there is no such plugin, else UNAVAILABLE; DEADLINE_EXCEEDED, CANCELLED,
+   * RESOURCE_EXHAUSTED when it was killed.
    */
   async run(call: PluginCall): Promise<string> {
     const path = await this.require(call.type);
@@ -84,24 +86,34 @@ export class Plugins {
           }),
         },
         timeoutMs: call.timeoutMs,
+        maxOutputBytes: MAX_ANSWER_BYTES,
         ...(signal === undefined ? {} : { signal }),
       }, QUESTIONS.has(call.command));
     } catch (error) {
-      const { code, message } = CriError.from(error);
-      if (code !== "DEADLINE_EXCEEDED") throw error;
-      throw new CriError(
-        code,
-        `The network plugin ${call.type} did not end within ${
-          call.timeoutMs / 1000
-        } s of ${call.command} ` +
-          "and was killed; look what it waits for.",
-        { cause: message },
-      );
+      throw notEnded(call, CriError.from(error));
     }
     const stdout = new TextDecoder().decode(result.stdout);
     if (result.code === 0) return stdout;
     throw refused(call, result.code, stdout, new TextDecoder().decode(result.stderr));
   }
+}
+
+/** The error of a plugin that was killed, or could not be run. */
+function notEnded({ type, command, timeoutMs, signal }: PluginCall, cause: CriError): CriError {
+  const why: Partial<Record<CriCode, string>> = {
+    DEADLINE_EXCEEDED: `did not end within ${
+      timeoutMs / 1000
+    } s of ${command} and was killed; look what it waits for.`,
+    CANCELLED: `had not ended ${command} when the call did (${
+      messageOf(signal?.reason)
+    }), and was killed.`,
+    RESOURCE_EXHAUSTED: `wrote more than ${
+      MAX_ANSWER_BYTES / 2 ** 20
+    } MiB at ${command} and was killed: an answer has some KiB.`,
+  };
+  const words = why[cause.code];
+  if (words === undefined) return cause;
+  return new CriError(cause.code, `The network plugin ${type} ${words}`, { cause });
 }
 
 /** The error that a plugin ended with, in its own words (SPEC.md, section 5, Error). */

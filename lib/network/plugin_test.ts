@@ -63,7 +63,11 @@ const FAILURES: readonly [script: string, code: string, words: string][] = [
   [`kill -9 $$`, "UNAVAILABLE", "exit code 137: it said nothing"],
   [`echo Segmentation fault; exit 1`, "UNAVAILABLE", 'its error: "Segmentation fault"'],
   [`head -c 100000 /dev/zero | tr '\\0' x; exit 1`, "UNAVAILABLE", 'its error: "xxx'],
-  [`head -c 20000000 /dev/zero`, "RESOURCE_EXHAUSTED", "stdout"],
+  [
+    `head -c 20000000 /dev/zero`,
+    "RESOURCE_EXHAUSTED",
+    "The network plugin fake wrote more than 16 MiB at ADD and was killed",
+  ],
   [`exit 75`, "UNAVAILABLE", "exit code 75: it said nothing"],
 ];
 
@@ -93,7 +97,11 @@ Deno.test("Plugins.run() kills a plugin when the signal aborts", async () => {
   const abort = new AbortController();
   const run = plugins.plugins.run(call(plugins, { signal: abort.signal }));
   abort.abort(new Error("the client went"));
-  const error = await assertRejects(() => run, CriError, "the client went");
+  const error = await assertRejects(
+    () => run,
+    CriError,
+    "The network plugin fake had not ended ADD when the call did (the client went), and was killed.",
+  );
   assertEquals(error.code, "CANCELLED");
 });
 

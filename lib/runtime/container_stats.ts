@@ -43,6 +43,9 @@ export function statsOf(
   const memory = state.phase === "exited" ? undefined : usage;
   // Before anything was measured, so that times only go forward.
   const unknownSince = toNanoseconds(state.phase === "running" ? state.startedAtMs : createdAtMs);
+  const memoryTimestamp = state.phase === "exited"
+    ? toNanoseconds(state.finishedAtMs)
+    : measuredAt(runtime, memory?.measuredAtMs) ?? unknownSince;
   return ContainerStats.fromPartial({
     attributes: {
       id,
@@ -54,14 +57,16 @@ export function statsOf(
       timestamp: measuredAt(runtime, usage?.cpuAtMs) ?? unknownSince,
       usageCoreNanoSeconds: toValue(usage?.cpuNanoseconds),
       usageNanoCores: toValue(state.phase === "exited" ? undefined : usage?.nanoCores),
+      psi: memory?.pressure?.cpu,
     },
     memory: {
-      timestamp: state.phase === "exited"
-        ? toNanoseconds(state.finishedAtMs)
-        : measuredAt(runtime, memory?.measuredAtMs) ?? unknownSince,
+      timestamp: memoryTimestamp,
       ...memoryFigures(memory, config.linux?.resources?.memoryLimitInBytes ?? 0n),
+      psi: memory?.pressure?.memory,
     },
     writableLayer: layerFigures(runtime, id, unknownSince),
+    swap: swapFigures(memory, memoryTimestamp),
+    io: memory?.pressure?.io && { timestamp: memoryTimestamp, psi: memory.pressure.io },
   });
 }
 
@@ -98,14 +103,24 @@ export function toValue(value: bigint | undefined): UInt64Value | undefined {
 /** The figures of MemoryUsage; `limitBytes` 0: without a limit nothing can be said of what is left. */
 function memoryFigures(usage: ContainerUsage | undefined, limitBytes: bigint) {
   if (usage === undefined) return {};
-  const { residentBytes, ownBytes, minorFaults, majorFaults } = usage;
+  const { residentBytes, ownBytes, minorFaults, majorFaults, counted } = usage;
   const left = limitBytes > residentBytes ? limitBytes - residentBytes : 0n;
   return {
     workingSetBytes: toValue(residentBytes),
-    usageBytes: toValue(residentBytes),
+    usageBytes: toValue(counted?.usageBytes ?? residentBytes),
     rssBytes: toValue(ownBytes),
     availableBytes: toValue(limitBytes > 0n ? left : undefined),
     pageFaults: toValue(minorFaults),
     majorPageFaults: toValue(majorFaults),
   };
+}
+
+/** SwapUsage; without a limit nothing can be said of what is left. */
+function swapFigures(usage: ContainerUsage | undefined, timestamp: bigint) {
+  const { swapBytes, swapLimitBytes } = usage?.counted ?? {};
+  if (swapBytes === undefined) return undefined;
+  const swapAvailableBytes = swapLimitBytes === undefined
+    ? undefined
+    : { value: swapLimitBytes > swapBytes ? swapLimitBytes - swapBytes : 0n };
+  return { timestamp, swapUsageBytes: { value: swapBytes }, swapAvailableBytes };
 }

@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import type { Adapter, LayerUsage } from "../adapters/adapter.ts";
 import { CriError } from "../base/error.ts";
-import { ContainerStatsFilter } from "../cri/api.generated.ts";
+import { ContainerStatsFilter, PsiData, PsiStats } from "../cri/api.generated.ts";
 import { startContainer } from "./container_start.ts";
 import { containerStats, listContainerStats } from "./container_stats.ts";
 import { runPodSandbox } from "./sandbox_run.ts";
@@ -51,6 +51,35 @@ Deno.test("containerStats() tells what is known, and of an ended container its c
       cpu: [measured - nanoseconds(2000), 3_700_000_000n, undefined],
       memory: [nanoseconds(test.clock.now()), undefined, undefined],
     });
+  }));
+
+Deno.test("containerStats() tells swap, pressure and all memory of a container in cgroups", () =>
+  withRuntime(async (test) => {
+    const { container } = await createPod(test.runtime);
+    await startContainer(test.runtime, container, NEVER);
+    const psi = (Total: bigint) =>
+      PsiStats.fromPartial({ Some: PsiData.fromPartial({ Total, Avg10: 0.5 }) });
+    const tell = (swapLimitBytes: bigint | undefined) =>
+      test.adapter.usages.set(container, {
+        ...usage(test, 0),
+        counted: {
+          usageBytes: 128n * MEBIBYTE,
+          swapBytes: 30n,
+          ...(swapLimitBytes === undefined ? {} : { swapLimitBytes }),
+        },
+        pressure: { cpu: psi(1n), memory: psi(2n), io: psi(3n) },
+      });
+    for (const [limit, left] of [[undefined, undefined], [100n, 70n], [20n, 0n]] as const) {
+      tell(limit);
+      const { swap } = containerStats(test.runtime, container);
+      assertEquals([swap?.swapUsageBytes?.value, swap?.swapAvailableBytes?.value], [30n, left]);
+    }
+    const { cpu, memory, io } = containerStats(test.runtime, container);
+    assertEquals(memory?.usageBytes?.value, 128n * MEBIBYTE);
+    assertEquals([cpu?.psi, memory?.psi, io?.psi], [psi(1n), psi(2n), psi(3n)]);
+    test.adapter.exit(container, 0);
+    const ended = containerStats(test.runtime, container);
+    assertEquals([ended.swap, ended.io, ended.cpu?.psi], [undefined, undefined, undefined]);
   }));
 
 Deno.test("containerStats() tells the writable layer as far as an adapter with such knows it", () =>

@@ -19,6 +19,7 @@ import { attach, exec, portForward } from "./container_stream.ts";
 import { stopContainer } from "./container_stop.ts";
 import { updateContainerResources } from "./container_update.ts";
 import { requireById } from "./lookup.ts";
+import { measureContainers, measurePods } from "./measure.ts";
 import { listPodSandboxMetrics, metricDescriptors } from "./metrics.ts";
 import type { Runtime } from "./runtime.ts";
 import { removePodSandbox } from "./sandbox_remove.ts";
@@ -31,7 +32,7 @@ import { runtimeConfig, runtimeStatus, version } from "./status.ts";
 
 /** Our own CRI, RPC by RPC; what is missing here answers `notBuiltYet`. */
 export function runtimeHandlers(runtime: Runtime): Partial<CriHandlers> {
-  const { adapter, images } = runtime;
+  const { images } = runtime;
   return {
     version: () => Promise.resolve(version()),
     status: async (request) => await runtimeStatus(runtime, request.verbose),
@@ -108,56 +109,73 @@ export function runtimeHandlers(runtime: Runtime): Partial<CriHandlers> {
     // An error of one of the lists would cost the kubelet its statistics of the whole node, and with them eviction
     // (kubelet 1.37, cri_stats_provider.go).
     containerStats: async (request) => {
-      await adapter.measure?.();
+      await measureContainers(runtime);
       return { stats: containerStats(runtime, request.containerId) };
     },
     listContainerStats: async (request) => {
-      await adapter.measure?.();
+      await measureContainers(runtime);
       return { stats: listContainerStats(runtime, request.filter) };
     },
     podSandboxStats: async (request) => {
-      await adapter.measure?.();
+      await measurePods(runtime);
       return { stats: podSandboxStats(runtime, request.podSandboxId) };
     },
     listPodSandboxStats: async (request) => {
-      await adapter.measure?.();
+      await measurePods(runtime);
       return { stats: listPodSandboxStats(runtime, request.filter) };
     },
     listMetricDescriptors: () => Promise.resolve({ descriptors: metricDescriptors() }),
     listPodSandboxMetrics: async () => {
-      await adapter.measure?.();
+      await measurePods(runtime);
       return { podMetrics: listPodSandboxMetrics(runtime) };
     },
     getContainerEvents: (_request, { signal }) => containerEvents(runtime, signal),
 
     streamPodSandboxes: ({ filter }) =>
       streamedList(
-        listPodSandboxes(runtime, filter),
+        () => listPodSandboxes(runtime, filter),
         PodSandbox,
         (podSandboxes) => ({ podSandboxes }),
       ),
     streamContainers: ({ filter }) =>
-      streamedList(listContainers(runtime, filter), Container, (containers) => ({ containers })),
+      streamedList(
+        () => listContainers(runtime, filter),
+        Container,
+        (containers) => ({ containers }),
+      ),
     streamContainerStats: ({ filter }) =>
       streamedList(
-        listContainerStats(runtime, filter),
+        async () => {
+          await measureContainers(runtime);
+          return listContainerStats(runtime, filter);
+        },
         ContainerStats,
         (containerStats) => ({ containerStats }),
       ),
     streamPodSandboxStats: ({ filter }) =>
       streamedList(
-        listPodSandboxStats(runtime, filter),
+        async () => {
+          await measurePods(runtime);
+          return listPodSandboxStats(runtime, filter);
+        },
         PodSandboxStats,
         (podSandboxStats) => ({ podSandboxStats }),
       ),
     streamPodSandboxMetrics: () =>
       streamedList(
-        listPodSandboxMetrics(runtime),
+        async () => {
+          await measurePods(runtime);
+          return listPodSandboxMetrics(runtime);
+        },
         PodSandboxMetrics,
         (podSandboxMetrics) => ({ podSandboxMetrics }),
       ),
     streamImages: ({ filter }) =>
-      streamedList(images.list(filter?.image?.image), Image, (images) => ({ images })),
+      streamedList(
+        () => images.list(filter?.image?.image),
+        Image,
+        (images) => ({ images }),
+      ),
 
     listImages: async (request) => ({ images: await images.list(request.filter?.image?.image) }),
     imageStatus: async (request) => await images.status(request.image, request.verbose),

@@ -1,4 +1,5 @@
 import type { Adapter } from "../adapters/adapter.ts";
+import type { PodTraffic } from "../adapters/steps/pod_traffic.ts";
 import type { Clock } from "../base/clock.ts";
 import { KeyedMutex } from "../base/keyed_mutex.ts";
 import type { Config } from "../config/flags.ts";
@@ -18,6 +19,8 @@ export interface Runtime {
   clock: Clock;
   /** The pods' own networks; undefined without --enable-pod-network. */
   networks: PodNetworks | undefined;
+  /** What goes through them. */
+  traffic: Pick<PodTraffic, "measure" | "of"> | undefined;
   /** The address reported for pods without a network of their own. */
   nodeAddress: string;
   /** Whether systemd is this node's init system, which decides the cgroup driver. */

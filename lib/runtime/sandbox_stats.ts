@@ -1,3 +1,4 @@
+import type { InterfaceTraffic } from "../adapters/steps/pod_traffic.ts";
 import {
   type MemoryUsage,
   PodSandboxStats,
@@ -5,7 +6,7 @@ import {
   type UInt64Value,
 } from "../cri/api.generated.ts";
 import type { ContainerRecord, SandboxRecord } from "../store/records.ts";
-import { statsOf, toValue } from "./container_stats.ts";
+import { measuredAt, statsOf, toValue } from "./container_stats.ts";
 import { matchesLabels, requireById } from "./lookup.ts";
 import { type Runtime, toNanoseconds } from "./runtime.ts";
 
@@ -38,8 +39,8 @@ export function containersBySandbox(runtime: Runtime): Map<string, ContainerReco
 }
 
 /**
- * A pod's statistics: the sums over its containers, since nothing else runs for it. Its network is that of compute
- * nodes, which it shares with others, so there are no figures of it.
+ * A pod's statistics: the sums over its containers, since nothing else runs for it, and what went through its network, if
+ * it has one of its own. The node's, and that of compute nodes, it shares with others.
  */
 function statsOfSandbox(
   runtime: Runtime,
@@ -74,6 +75,7 @@ function statsOfSandbox(
         pageFaults: memory("pageFaults"),
         majorPageFaults: memory("majorPageFaults"),
       },
+      network: networkFigures(runtime, id),
       process: {
         timestamp: memoryTimestamp,
         processCount: sum(running.map(({ id }) => runtime.adapter.usage(id)?.processes)),
@@ -81,6 +83,28 @@ function statsOfSandbox(
       containers: stats,
     },
   });
+}
+
+/** NetworkUsage: the pod's first interface is the default one, and not among the others (api.proto). */
+function networkFigures(runtime: Runtime, sandboxId: string) {
+  const traffic = runtime.traffic?.of(sandboxId);
+  if (traffic === undefined) return undefined;
+  const [defaultInterface, ...interfaces] = traffic.interfaces.map(interfaceFigures);
+  return {
+    timestamp: measuredAt(runtime, traffic.measuredAtMs) ?? 0n,
+    defaultInterface,
+    interfaces,
+  };
+}
+
+function interfaceFigures({ name, received, sent }: InterfaceTraffic) {
+  return {
+    name,
+    rxBytes: { value: received.bytes },
+    rxErrors: { value: received.errors },
+    txBytes: { value: sent.bytes },
+    txErrors: { value: sent.errors },
+  };
 }
 
 /** The figures that are sums; without a limit of the whole pod nothing can be said of what is left. */

@@ -1,11 +1,11 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { CriError } from "../base/error.ts";
-import { PodSandboxStatsFilter } from "../cri/api.generated.ts";
+import { NetworkInterfaceUsage, PodSandboxStatsFilter } from "../cri/api.generated.ts";
 import { startContainer } from "./container_start.ts";
 import { runPodSandbox } from "./sandbox_run.ts";
 import { listPodSandboxStats, podSandboxStats } from "./sandbox_stats.ts";
 import { createPod, NEVER, sandboxRequest, withRuntime } from "./test_runtime.ts";
-import { addContainer, figures, MEBIBYTE, nanoseconds, usage } from "./test_usage.ts";
+import { addContainer, figures, MEBIBYTE, nanoseconds, traffic, usage } from "./test_usage.ts";
 
 Deno.test("podSandboxStats() are the sums of what is known of the containers", () =>
   withRuntime(async (test) => {
@@ -35,6 +35,24 @@ Deno.test("podSandboxStats() are the sums of what is known of the containers", (
     assertEquals(after?.cpu?.usageCoreNanoSeconds?.value, 7_400_000_000n);
     assertEquals(after?.memory?.rssBytes?.value, 64n * MEBIBYTE);
     assertEquals(after?.process?.processCount?.value, 4n);
+  }));
+
+Deno.test("podSandboxStats() tell what went through the pod's network when it has one of its own", () =>
+  withRuntime(async (test) => {
+    const { pod } = await createPod(test.runtime);
+    test.clock.advance(2000);
+    const told = traffic(test, 1000);
+    const of = (id: string) => id === pod ? told : undefined;
+    const runtime = { ...test.runtime, traffic: { of, measure: () => Promise.resolve() } };
+    const usage = (name: string, numbers: readonly bigint[]) => {
+      const [rxBytes, rxErrors, txBytes, txErrors] = numbers.map((value) => ({ value }));
+      return NetworkInterfaceUsage.fromPartial({ name, rxBytes, rxErrors, txBytes, txErrors });
+    };
+    assertEquals(podSandboxStats(runtime, pod).linux?.network, {
+      timestamp: nanoseconds(test.clock.now() - 1000),
+      defaultInterface: usage("eth0", [10n, 12n, 20n, 22n]),
+      interfaces: [usage("net1", [20n, 24n, 40n, 44n])],
+    });
   }));
 
 Deno.test("listPodSandboxStats() chooses by id and labels", () =>

@@ -11,21 +11,21 @@ const MESSAGE_BYTES = 1024 * 1024;
  * exactly one message, no message without an item; how many is the runtime's choice).
  */
 export function streamedList<T, M>(
-  items: readonly DeepPartial<T>[],
+  items: () => readonly DeepPartial<T>[] | Promise<readonly DeepPartial<T>[]>,
   codec: MessageFns<T>,
   toMessage: (part: DeepPartial<T>[]) => M,
 ): AsyncIterable<M> {
   return ReadableStream.from(messages(items, codec, toMessage));
 }
 
-function* messages<T, M>(
-  items: readonly DeepPartial<T>[],
+async function* messages<T, M>(
+  items: () => readonly DeepPartial<T>[] | Promise<readonly DeepPartial<T>[]>,
   codec: MessageFns<T>,
   toMessage: (part: DeepPartial<T>[]) => M,
-): Generator<M> {
+): AsyncGenerator<M> {
   let part: DeepPartial<T>[] = [];
   let bytes = 0;
-  for (const item of items) {
+  for (const item of await items()) {
     part.push(item);
     bytes += codec.encode(codec.fromPartial(item)).finish().length;
     if (bytes < MESSAGE_BYTES) continue;

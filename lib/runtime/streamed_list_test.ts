@@ -9,7 +9,7 @@ const container = (id: string, bytes: number) =>
   Container.fromPartial({ id, annotations: { big: "x".repeat(bytes) } });
 
 async function messages(containers: Container[]): Promise<string[][]> {
-  const list = streamedList(containers, Container, (part) => {
+  const list = streamedList(() => containers, Container, (part) => {
     const size = Container.encode(Container.fromPartial(part[0] ?? {})).finish().length;
     assert(size < MAX_MESSAGE_BYTES);
     return part.map(({ id = "" }) => id);

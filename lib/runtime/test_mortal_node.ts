@@ -122,6 +122,7 @@ export class MortalNode implements AsyncDisposable {
       } as unknown as ImageService,
       streams: TEST_STREAMS,
       networks: undefined,
+      traffic: undefined,
       clock: this.clock,
       nodeAddress: "10.0.0.1",
       systemdNode: false,

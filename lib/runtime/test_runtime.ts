@@ -197,6 +197,7 @@ export async function withRuntime(use: (test: TestRuntime) => Promise<void>): Pr
       images,
       streams: TEST_STREAMS,
       networks: undefined,
+      traffic: undefined,
       clock,
       nodeAddress: "192.0.2.1",
       systemdNode: true,

@@ -1,5 +1,6 @@
 /** What containers use, for the tests of statistics and metrics. */
 import type { ContainerUsage } from "../adapters/adapter.ts";
+import type { Traffic } from "../adapters/steps/pod_traffic.ts";
 import {
   type ContainerStats,
   LinuxContainerConfig,
@@ -22,6 +23,25 @@ export function usage({ clock }: TestRuntime, ageMs: number): ContainerUsage {
     minorFaults: 12n,
     majorFaults: 3n,
     processes: 4n,
+  };
+}
+
+/** Traffic that was measured `ageMs` ago: through an interface of this name, and one that is twice as busy. */
+export function traffic({ clock }: TestRuntime, ageMs: number): Traffic {
+  const flow = (times: bigint, first: bigint) => ({
+    bytes: times * first,
+    packets: times * (first + 1n),
+    errors: times * (first + 2n),
+    dropped: times * (first + 3n),
+  });
+  const through = (name: string, times: bigint) => ({
+    name,
+    received: flow(times, 10n),
+    sent: flow(times, 20n),
+  });
+  return {
+    measuredAtMs: clock.now() - ageMs,
+    interfaces: [through("eth0", 1n), through("net1", 2n)],
   };
 }
 

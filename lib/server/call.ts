@@ -151,13 +151,15 @@ class OpenCall {
   end(error?: CriError, response?: Uint8Array): void {
     this.call.off("cancelled", this.#onCancelled);
     this.environment.openCalls.close(this.#controller);
-    // What a backend throws when its signal aborts says less than the reason of the abort; and an answer
-    // that came after the client had gone was not received.
-    const outcome = this.#clientGone ? CriError.from(this.context.signal.reason) : error;
+    // An answer that came after the client had gone was not received.
+    const gone = this.#clientGone ? CriError.from(this.context.signal.reason) : undefined;
+    const outcome = gone ?? error;
     logCall(this.#log, {
       method: this.method,
       durationMs: Math.round(this.environment.clock.now() - this.#startMs),
       ...(outcome ? { error: outcome } : {}),
+      // What was under way may tell more than that the client did not wait for it.
+      ...(gone && error && error.message !== gone.message ? { interrupted: error.message } : {}),
       ...(response ? { response } : {}),
     });
   }

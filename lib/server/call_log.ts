@@ -41,6 +41,8 @@ export interface CallEnd {
   durationMs: number;
   /** Absent when the call succeeded. */
   error?: CriError;
+  /** What the client's going cut short, in the words of whoever did it. */
+  interrupted?: string;
   /** First answer in wire bytes, for the id of what was made. */
   response?: Uint8Array;
 }
@@ -48,7 +50,11 @@ export interface CallEnd {
 /** Writes the line: changes at info, or warning if they failed; mistakes of ours at error with their stack. */
 export function logCall(log: Logger, end: CallEnd): void {
   const { method, error } = end;
-  const fields: LogFields = { code: error?.code ?? "OK", ms: end.durationMs };
+  const fields: LogFields = {
+    code: error?.code ?? "OK",
+    ms: end.durationMs,
+    ...(end.interrupted === undefined ? {} : { interrupted: end.interrupted }),
+  };
   if (error === undefined) {
     if (!CHANGES.has(method.name)) return log.debug(method.name, fields);
     return log.info(method.name, { ...fields, ...idFields(method.response, end.response) });

@@ -132,6 +132,7 @@ Deno.test("the context's signal aborts with an AbortError when the client cancel
     await client.unary("Version").catch(() => {});
     assertStringIncludes(lines[1] ?? "", `WARNING StopContainer failed: The call was cancelled`);
     assertStringIncludes(lines[1] ?? "", `container=${ID} code=CANCELLED`);
+    assertStringIncludes(lines[1] ?? "", "interrupted=unwound");
   });
 });
 

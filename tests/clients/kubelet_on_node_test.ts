@@ -141,7 +141,7 @@ Deno.test.beforeAll(async () => {
   before = await node.usedOnce();
   await node.sh(`rm -rf ${SHARED}`);
   plane = await startControlPlane(node.lab);
-  kubelet = new Kubelet(node.lab, { socketPath: node.server.socketPath, controlPlane: plane });
+  kubelet = kubeletWith({});
   await kubelet.start();
   await kubelet.writeStaticPod("static", pod("static", STATIC));
   await apply(volumeObjects(RUN));
@@ -158,6 +158,11 @@ Deno.test.afterAll(async () => {
   await node.stop();
   await node.sh(`rm -rf ${SHARED}`);
 });
+
+function kubeletWith(featureGates: Record<string, boolean>): Kubelet {
+  const { socketPath } = node.server;
+  return new Kubelet(node.lab, { socketPath, controlPlane: plane, featureGates });
+}
 
 /** The server and the kubelet live from test to test, also when one of them starts them anew. */
 const SHARED_PROGRAMS = { sanitizeOps: false, sanitizeResources: false };
@@ -258,14 +263,16 @@ kill "$forward"`,
 });
 
 Deno.test(
-  "a kubelet finds its pods on the node again when it and the server were restarted",
+  "a kubelet finds its pods on the node again when it and the server were restarted, and takes their figures from it",
   SHARED_PROGRAMS,
   async () => {
     const name = nameOf("streams");
     const earlier = await kubelet.pod(name);
     await node.killServer();
     await node.server.start();
-    await kubelet.restart();
+    await kubelet.stop();
+    kubelet = kubeletWith({ PodAndContainerStatsFromCRI: true });
+    await kubelet.start();
     const ids = (pod: typeof earlier) =>
       pod?.status.containerStatuses?.map(({ containerID, restartCount }) => [
         containerID,
@@ -279,6 +286,14 @@ Deno.test(
       for (const { cpu, memory } of found.containers) {
         assert(cpu.usageCoreNanoSeconds > 0 && memory.workingSetBytes > 0, JSON.stringify(found));
       }
+      assertEquals(found.network.name, "eth0");
+      assert(found.network.rxBytes > 0, JSON.stringify(found.network));
+      assertMatch(
+        await kubelet.get("/metrics/cadvisor"),
+        new RegExp(
+          `container_network_receive_bytes_total{.*interface="eth0".*pod="${name}"} [1-9]`,
+        ),
+      );
     });
   },
 );

@@ -173,14 +173,34 @@ Deno.test("a container tells what it uses, and that it was killed for memory", (
   onNode(async ({ client }) => {
     const pod = await client.runPod();
     const resources = { memoryLimitInBytes: BigInt(32 * 1024 * 1024) };
-    const script = "trap 'exit 3' TERM; tail -c 20000000 /dev/zero & sleep 1000 & wait";
+    const HELD_BYTES = 8_000_000n;
+    const script =
+      `trap 'exit 3' TERM; x=$(head -c ${HELD_BYTES} /dev/zero | tr '\\0' x); sleep 1000 & wait`;
     const small = await client.create(pod, script, { linux: { resources } });
     await client.call("startContainer", { containerId: small });
     for (;;) {
       const { stats } = await client.call("containerStats", { containerId: small });
-      if ((stats?.memory?.workingSetBytes?.value ?? 0n) > 0n) break;
+      const { memory, cpu, swap } = stats ?? {};
+      const used = memory?.usageBytes?.value ?? 0n;
+      if (used > HELD_BYTES && cpu?.usageNanoCores !== undefined) {
+        assert(used >= (memory?.workingSetBytes?.value ?? 0n));
+        assert((memory?.rssBytes?.value ?? 0n) > HELD_BYTES);
+        assert((memory?.availableBytes?.value ?? 0n) < resources.memoryLimitInBytes - HELD_BYTES);
+        assert((memory?.pageFaults?.value ?? 0n) > 0n);
+        assertEquals(swap?.swapUsageBytes?.value, 0n);
+        break;
+      }
       await delay(100);
     }
+    const { podMetrics } = await client.call("listPodSandboxMetrics");
+    const metrics = podMetrics.find(({ podSandboxId }) => podSandboxId === pod.id)
+      ?.containerMetrics[0]?.metrics;
+    const metric = (wanted: string) =>
+      metrics?.find(({ name }) => name === wanted)?.value?.value ?? -1n;
+    assert(metric("container_memory_max_usage_bytes") > HELD_BYTES);
+    assert(metric("container_threads") >= metric("container_processes"));
+    assert(metric("container_processes") > 0n);
+    assertEquals(metric("container_cpu_cfs_throttled_periods_total"), 0n);
     await client.call("stopContainer", { containerId: small, timeout: 10n });
     const metadata = { name: "greedy", attempt: 0 };
     const greedy = await client.create(pod, "exec tail /dev/zero", {

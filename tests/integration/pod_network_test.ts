@@ -4,6 +4,11 @@ import { NetworkNode, type Remains } from "../network_node.ts";
 
 const HOST_PORT = 18080;
 
+/** Of a pod on the node's network. */
+const ON_NODE_NETWORK = {
+  linux: { cgroup_parent: "/", security_context: { namespace_options: { network: 2 } } },
+};
+
 let node: NetworkNode;
 let before: Remains;
 Deno.test.beforeAll(async () => {
@@ -45,6 +50,44 @@ Deno.test("two pods have addresses of both families, reach each other, and leave
   const counted = Object.keys(now) as (keyof Remains)[];
   assertEquals(counted.filter((what) => now[what] <= before[what]), [], "what is not counted");
   await removeCleanly(...pods);
+});
+
+/** What `crictl statsp` tells of a pod's network. */
+interface NetworkFigures {
+  timestamp: string;
+  defaultInterface: { name: string; rxBytes: { value: string }; txBytes: { value: string } };
+}
+
+Deno.test("what goes through a pod's own network is told, and that of the node is not", async () => {
+  const pods = [await node.runPod(), await node.runPod()] as const;
+  const shared = await node.runPod(ON_NODE_NETWORK);
+  const figures = async (pod: string): Promise<NetworkFigures | undefined> => {
+    const { stats } = JSON.parse(await node.server.crictlOk(["statsp", "-o", "json", "--id", pod]));
+    return stats[0].linux.network;
+  };
+  const before = await figures(pods[0]);
+  const [address = ""] = await node.addresses(pods[1]);
+  await node.inPod(pods[0], `busybox ping -c 3 -s 1000 -w 15 ${address}`);
+  let after = before;
+  const sent = () =>
+    Number(after?.defaultInterface.txBytes.value) - Number(before?.defaultInterface.txBytes.value);
+  for (let looks = 0; !(sent() > 3000); looks++) {
+    assert(looks < 100, JSON.stringify([before, after]));
+    after = await figures(pods[0]);
+  }
+  assertEquals(after?.defaultInterface.name, "eth0");
+  assert(Number(after?.defaultInterface.rxBytes.value) > 3000, JSON.stringify(after));
+  assertEquals(await figures(shared) ?? null, null);
+  const { podMetrics } = JSON.parse(await node.server.crictlOk(["metricsp"]));
+  const metrics = (pod: string): { name: string; labelValues: string[] }[] =>
+    podMetrics.find(({ podSandboxId }: { podSandboxId: string }) => podSandboxId === pod).metrics;
+  assert(
+    metrics(pods[0]).some(({ name, labelValues }) =>
+      name === "container_network_receive_bytes_total" && labelValues.at(-1) === "eth0"
+    ),
+  );
+  assertEquals(metrics(shared), []);
+  await removeCleanly(...pods, shared);
 });
 
 for (
@@ -98,8 +141,7 @@ Deno.test("a pod's host port leads to the pod, a host port 0 to nothing, and ban
 });
 
 Deno.test("a pod on the node's network has no namespace and no address of its own", async () => {
-  const security = { namespace_options: { network: 2 } };
-  const pod = await node.runPod({ linux: { cgroup_parent: "/", security_context: security } });
+  const pod = await node.runPod(ON_NODE_NETWORK);
   assertEquals(await node.addresses(pod), []);
   await removeCleanly(pod);
 });

@@ -1,8 +1,10 @@
 import { CriError } from "../../base/error.ts";
 import type { Executor } from "../../executors/executor.ts";
+import nodeProgram from "../steps/node.pl" with { type: "text" };
 import { namesOfSet } from "./bundle/capabilities.ts";
 import { type NodeDevice, parseDevices } from "./bundle/devices.ts";
 import type { Machine } from "./bundle/seccomp.ts";
+import measureProgram from "./measure.pl" with { type: "text" };
 import { lastWords } from "./oci_runtime.ts";
 
 /** What the scripts do takes milliseconds; a loaded node may need much longer. */
@@ -49,11 +51,17 @@ export class Node {
 
   /** Runs a program of sh(1) with arguments; returns its stdout. @throws CriError INTERNAL in its words. */
   async script(purpose: string, text: string, args: readonly string[] = []): Promise<string> {
-    const result = await this.executor.run(["sh", "-euc", text, "sh", ...args], {
-      timeoutMs: SCRIPT_TIMEOUT_MS,
-    });
-    if (result.code === 0) return new TextDecoder().decode(result.stdout);
-    throw new CriError("INTERNAL", `Cannot ${purpose}: ${lastWords(result)}.`);
+    return await this.#run(purpose, ["sh", "-euc", text, "sh", ...args]);
+  }
+
+  /** What the cgroups of containers tell, whose folders these files list; cgroup_figures.ts reads it. */
+  async cgroupFiles(lists: readonly string[]): Promise<string> {
+    return await this.#run("measure containers", [
+      "perl",
+      "-e",
+      nodeProgram + measureProgram,
+      ...lists,
+    ]);
   }
 
   async facts(): Promise<NodeFacts> {
@@ -101,5 +109,11 @@ export class Node {
         lastWords(result)
       }.`,
     );
+  }
+
+  async #run(purpose: string, argv: [string, ...string[]]): Promise<string> {
+    const result = await this.executor.run(argv, { timeoutMs: SCRIPT_TIMEOUT_MS });
+    if (result.code === 0) return new TextDecoder().decode(result.stdout);
+    throw new CriError("INTERNAL", `Cannot ${purpose}: ${lastWords(result)}.`);
   }
 }

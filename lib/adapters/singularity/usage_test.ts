@@ -1,6 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import { TestClock } from "../../base/test_clock.ts";
+import { PsiData } from "../../cri/api.generated.ts";
 import { createLocalExecutor } from "../../executors/local.ts";
 import { Node } from "./node.ts";
 import { NodeUsages } from "./usage.ts";
@@ -9,23 +10,70 @@ import { NodeUsages } from "./usage.ts";
 const VERSION_2 = {
   unified: {
     "memory.current": "5246976\n",
+    "memory.peak": "6000000\n",
+    "memory.swap.current": "8192\n",
+    "memory.swap.max": "max\n",
+    "memory.events": "low 0\nhigh 0\nmax 5\noom 0\noom_kill 0\n",
     "memory.stat":
-      "anon 1228800\nfile 3145728\nkernel 446464\nshmem 0\ninactive_anon 1196032\nactive_anon 32768\n" +
-      "inactive_file 1048576\nactive_file 2097152\npgfault 5123\npgmajfault 7\npgrefill 0\n",
+      "anon 1228800\nfile 3145728\nkernel 446464\nshmem 0\nfile_mapped 4096\ninactive_anon 1196032\n" +
+      "active_anon 32768\ninactive_file 1048576\nactive_file 2097152\npgfault 5123\npgmajfault 7\npgrefill 0\n",
     "cpu.stat":
-      "usage_usec 1234567\nuser_usec 1000000\nsystem_usec 234567\nnice_usec 0\nnr_periods 0\nnr_throttled 0\n",
-    "pids.current": "3\n",
+      "usage_usec 1234567\nuser_usec 1000000\nsystem_usec 234567\nnice_usec 0\nnr_periods 20\nnr_throttled 2\n" +
+      "throttled_usec 300\nnr_bursts 0\nburst_usec 0\n",
+    "pids.current": "4\n",
+    "pids.max": "max\n",
+    "cgroup.procs": "17\n18\n19\n",
+    "cpu.pressure":
+      "some avg10=1.50 avg60=0.25 avg300=0.00 total=42\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n",
+    "io.pressure":
+      "some avg10=0.00 avg60=0.00 avg300=0.01 total=7\nfull avg10=0.00 avg60=0.00 avg300=0.01 total=6\n",
   },
 };
 const VERSION_1 = {
   memory: {
     "memory.usage_in_bytes": "5246976\n",
+    "memory.max_usage_in_bytes": "6000000\n",
+    "memory.kmem.usage_in_bytes": "446464\n",
+    "memory.failcnt": "5\n",
     "memory.stat":
-      "cache 3145728\nrss 4096\ninactive_file 1\npgfault 1\npgmajfault 1\nhierarchical_memory_limit 1\n" +
-      "total_cache 3145728\ntotal_rss 1228800\ntotal_inactive_file 1048576\ntotal_pgfault 5123\ntotal_pgmajfault 7\n",
+      "cache 1\nrss 4096\nmapped_file 1\nswap 1\npgfault 1\npgmajfault 1\ninactive_file 1\nactive_file 1\n" +
+      "hierarchical_memory_limit 10485760\nhierarchical_memsw_limit 9223372036854771712\ntotal_cache 3145728\n" +
+      "total_rss 1228800\ntotal_mapped_file 4096\ntotal_swap 8192\ntotal_pgfault 5123\ntotal_pgmajfault 7\n" +
+      "total_inactive_file 1048576\ntotal_active_file 2097152\n",
   },
-  cpuacct: { "cpuacct.usage": "1234567000\n" },
-  pids: { "cgroup.procs": "17\n18\n19\n" },
+  cpu: { "cpu.stat": "nr_periods 20\nnr_throttled 2\nthrottled_time 300000\n" },
+  cpuacct: {
+    "cpuacct.usage": "1234567000\n",
+    "cpuacct.usage_user": "1000000000\n",
+    "cpuacct.usage_sys": "234567000\n",
+  },
+  pids: { "cgroup.procs": "17\n18\n19\n", "pids.current": "4\n", "pids.max": "max\n" },
+};
+
+/** What the kernel tells of them in either version. */
+const COUNTED = {
+  usageBytes: 5_246_976n,
+  peakBytes: 6_000_000n,
+  cacheBytes: 3_145_728n,
+  mappedBytes: 4096n,
+  activeFileBytes: 2_097_152n,
+  inactiveFileBytes: 1_048_576n,
+  kernelBytes: 446_464n,
+  swapBytes: 8192n,
+  limitHits: 5n,
+  userNanoseconds: 1_000_000_000n,
+  systemNanoseconds: 234_567_000n,
+  periods: 20n,
+  throttledPeriods: 2n,
+  throttledNanoseconds: 300_000n,
+  threads: 4n,
+};
+
+const data = (Total: bigint, Avg10 = 0, Avg60 = 0, Avg300 = 0): PsiData =>
+  PsiData.fromPartial({ Total, Avg10, Avg60, Avg300 });
+const PRESSURE = {
+  cpu: { Some: data(42_000n, 1.5, 0.25), Full: data(0n) },
+  io: { Some: data(7000n, 0, 0, 0.01), Full: data(6000n, 0, 0, 0.01) },
 };
 
 /** Measures containers with these cgroups. */
@@ -69,7 +117,31 @@ for (const [version, folders] of Object.entries({ 1: VERSION_1, 2: VERSION_2 }))
         minorFaults: 5123n,
         majorFaults: 7n,
         processes: 3n,
+        counted: COUNTED,
+        ...(version === "2" ? { pressure: PRESSURE } : {}),
       });
+    }));
+}
+
+const LIMITS: [what: string, folders: typeof VERSION_1 | typeof VERSION_2, bytes: bigint][] = [
+  ["2", { unified: { ...VERSION_2.unified, "memory.swap.max": "4096\n" } }, 4096n],
+  [
+    "1",
+    {
+      ...VERSION_1,
+      memory: {
+        ...VERSION_1.memory,
+        "memory.stat": "hierarchical_memory_limit 1000\nhierarchical_memsw_limit 1500\n",
+      },
+    },
+    500n,
+  ],
+];
+for (const [version, folders, bytes] of LIMITS) {
+  Deno.test(`NodeUsages.measure() reads limits of swap when cgroups have version ${version}`, () =>
+    withUsages({ c1: folders }, async (usages, measure) => {
+      await measure();
+      assertEquals(usages.of("c1")?.counted?.swapLimitBytes, bytes);
     }));
 }
 
