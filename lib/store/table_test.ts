@@ -103,7 +103,7 @@ Deno.test("Table.settle() counts at once when the disk is full, and is written w
   table.settle("missing", (note) => note);
   const opened = () => texts(new Table(database, "notes", codec));
   assertEquals([texts(table), opened()], [["a x", "b b", "c c"], ["a a", "b b", "c c"]]);
-  assertThrows(() => table.put({ id: "d", text: "d" }), CriError, "disk is full");
+  assertThrows(() => table.put({ id: "d", text: LONG }), CriError, "disk is full");
   setFull(false);
   table.delete("b");
   assertEquals([texts(table), opened()], [["a x", "c c"], ["a x", "c c"]]);
