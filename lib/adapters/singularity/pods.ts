@@ -17,8 +17,14 @@ import type { Places } from "./places.ts";
 import startPause from "./start_pause.pl" with { type: "text" };
 import { checkSysctls, refusedSysctl } from "./sysctls.ts";
 
-/** The lowest port that everybody may listen at (ip-sysctl.rst). */
-const LOWEST_PORT = "net.ipv4.ip_unprivileged_port_start";
+/**
+ * What everybody may do in a network of the pod's own, as with other runtimes, so that nothing needs more rights for it:
+ * listen at low ports, and ping (ip-sysctl.rst). The root of a user namespace has no others there.
+ */
+const OPEN_NETWORK: readonly string[] = [
+  "net.ipv4.ip_unprivileged_port_start=0",
+  "net.ipv4.ping_group_range=0 2147483647",
+];
 /** What the kernel keeps of a name (gethostname(2)). */
 const MAX_HOSTNAME_BYTES = 64;
 const MAX_FILE_NAME_BYTES = 255;
@@ -135,8 +141,7 @@ export class Pods implements PodAdapter {
       nodeProgram + pause,
       nodeProgram + startPause,
       String(etcBytes + ETC_ROOM_BYTES),
-      // Its root has no rights over a network that was made before its users.
-      ...(users !== undefined && network !== "" ? [`${LOWEST_PORT}=0`] : []),
+      ...(network === "" ? [] : OPEN_NETWORK),
       ...Object.entries(sysctls).map(([name, value]) => `${name}=${value}`),
     ]);
     if (refused !== "") throw refusedSysctl(refused, sysctls);
