@@ -34,6 +34,7 @@ import { Namespaces } from "./lib/network/namespaces.ts";
 import { CniNetworks } from "./lib/network/cni_networks.ts";
 import { openRouter } from "./lib/router/open.ts";
 import { ownRecords } from "./lib/router/owners.ts";
+import { withFullDisksNamed } from "./lib/runtime/full_disk.ts";
 import { notBuiltYet, runtimeHandlers } from "./lib/runtime/handlers.ts";
 import { networkPath, recoverSandboxNetworks } from "./lib/runtime/sandbox_network.ts";
 import { MULTICRI_VERSION } from "./lib/runtime/status.ts";
@@ -112,22 +113,20 @@ async function serve(config: Config, log: Logger): Promise<void> {
     log,
     clock,
   });
-  const own = backendFromHandlers(
-    runtimeHandlers({
-      config,
-      store,
-      adapter,
-      images,
-      streams,
-      networks,
-      traffic: networks && new PodTraffic(executor, clock, log),
-      clock,
-      nodeAddress: config.nodeIp ?? firstAddress(),
-      systemdNode,
-      locks: new KeyedMutex(),
-    }),
-    notBuiltYet(adapter.name),
-  );
+  const handlers = runtimeHandlers({
+    config,
+    store,
+    adapter,
+    images,
+    streams,
+    networks,
+    traffic: networks && new PodTraffic(executor, clock, log),
+    clock,
+    nodeAddress: config.nodeIp ?? firstAddress(),
+    systemdNode,
+    locks: new KeyedMutex(),
+  });
+  const own = withFullDisksNamed(backendFromHandlers(handlers, notBuiltYet(adapter.name)), config);
 
   // Recovery comes before the socket: a client must not see a list that misses what still runs.
   await images.recover();

@@ -108,7 +108,7 @@ export interface AdapterFeatures {
 /** What an adapter does for pods, beside their containers. */
 export interface PodAdapter {
   /**
-   * Makes what the pod's containers share; what a failure leaves is removed.
+   * Makes what the pod's containers share. After a failure `remove` must follow.
    * @throws CriError INVALID_ARGUMENT for what cannot be had here.
    */
   run(id: string, config: PodSandboxConfig): Promise<void>;

@@ -1,5 +1,6 @@
 import { CriError } from "../base/error.ts";
 import type { AttachRequest, ExecRequest, PortForwardRequest } from "../cri/api.generated.ts";
+import { namingFullDisk } from "../config/full_disk.ts";
 import type { StreamsWanted } from "../streaming/process.ts";
 import { requireRunning } from "./container_exec.ts";
 import { requireById } from "./lookup.ts";
@@ -24,7 +25,10 @@ export async function exec(
   }
   const wanted = streamsOf(request, id, purpose);
   const run = await runtime.adapter.openExec(id, request.cmd, wanted.tty, signal);
-  return runtime.streams.execUrl(wanted, run);
+  return runtime.streams.execUrl(wanted, (streams, gone) =>
+    run(streams, gone).catch((error) => {
+      throw namingFullDisk(error, runtime.config);
+    }));
 }
 
 /** Attach: as Exec, for the container's own program. @throws CriError as Exec. */

@@ -14,7 +14,7 @@ import { hasOwnNetwork } from "./sandbox_network.ts";
  * records it. A repeated request (same metadata and attempt, equal configuration)
  * returns the id it got the first time, because the kubelet repeats a call whose answer was lost.
  * @throws CriError ALREADY_EXISTS when the same pod and attempt exists with another configuration; as
- * `PodNetworks.attach`, with nothing left behind.
+ * `PodNetworks.attach`, `PodAdapter.run` and, on a full disk, `Table.put`, with nothing left behind.
  */
 export async function runPodSandbox(
   runtime: Runtime,
@@ -90,18 +90,19 @@ async function runOnce(
   if (hasOwnNetwork(config)) await runtime.networks?.attach(id, config, signal);
   try {
     await runtime.adapter.pods.run(id, config);
+    runtime.store.sandboxes.put({
+      id,
+      config,
+      runtimeHandler,
+      createdAtMs: runtime.clock.now(),
+      state: "ready",
+    });
   } catch (error) {
     // What fails of this, the next server does.
+    await runtime.adapter.pods.remove(id).catch(() => {});
     await runtime.networks?.detach(id).catch(() => {});
     throw error;
   }
-  runtime.store.sandboxes.put({
-    id,
-    config,
-    runtimeHandler,
-    createdAtMs: runtime.clock.now(),
-    state: "ready",
-  });
   return id;
 }
 

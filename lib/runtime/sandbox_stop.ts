@@ -27,7 +27,7 @@ export async function stopPodSandbox(
       for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
     }
     // Without an await since the last look: a start that comes now finds the sandbox not ready.
-    runtime.store.sandboxes.update(
+    runtime.store.sandboxes.settle(
       sandbox.id,
       (record) => record.state === "notready" ? record : { ...record, state: "notready" },
     );

@@ -86,6 +86,15 @@ Deno.test("runPodSandbox() refuses an attempt that was stopped", () =>
     assertEquals(error.code, "ALREADY_EXISTS");
   }));
 
+Deno.test("runPodSandbox() lets the pod be removed when no record can be written", () =>
+  withRuntime(async ({ runtime, adapter, store }) => {
+    store.sandboxes.put = () => {
+      throw new Error("no room");
+    };
+    await assertRejects(() => runPodSandbox(runtime, sandboxRequest(), NEVER), Error, "no room");
+    assertEquals([adapter.removedSandboxes.length, store.sandboxes.all()], [1, []]);
+  }));
+
 Deno.test("stopPodSandbox() stops every container without grace and may be repeated", () =>
   withRuntime(async ({ runtime, adapter, store }) => {
     const { pod, container } = await createPod(runtime);

@@ -1,4 +1,8 @@
 import type { DatabaseSync } from "node:sqlite";
+import { CriError } from "../base/error.ts";
+
+/** SQLITE_FULL: the disk has no room for the change (sqlite.org/rescode.html). */
+const FULL_CODE = 13;
 
 /** How a record is written; bump `version` and keep reading the older ones when its shape changes. */
 export interface RecordCodec<R> {
@@ -13,8 +17,8 @@ export type TableChange<R> =
   | { kind: "deleted"; before: R };
 
 /**
- * One kind of record: all of them in memory for reading, each change durable before the call returns.
- * Records are immutable values; a change replaces one.
+ * One kind of record: all of them in memory for reading, each change durable before the call returns, but for those that
+ * tell of an end while the disk is full. Records are immutable values; a change replaces one.
  */
 export class Table<R extends { readonly id: string }> {
   readonly #database: DatabaseSync;
@@ -22,6 +26,8 @@ export class Table<R extends { readonly id: string }> {
   readonly #codec: RecordCodec<R>;
   readonly #records = new Map<string, R>();
   readonly #listeners = new Set<(change: TableChange<R>) => void>();
+  /** Ids of those whose rows are to become what memory has as soon as the disk has room. */
+  readonly #unwritten = new Set<string>();
 
   /** `name` is a table name of this project, never input. */
   constructor(database: DatabaseSync, name: string, codec: RecordCodec<R>) {
@@ -46,12 +52,18 @@ export class Table<R extends { readonly id: string }> {
     return [...this.#records.values()];
   }
 
-  /** Inserts or replaces. */
+  /** Inserts or replaces. @throws CriError RESOURCE_EXHAUSTED on a full disk; nothing is changed then. */
   put(record: R): void {
-    this.#database.prepare(
-      `INSERT INTO ${this.#name} (id, version, record) VALUES (?, ?, ?)
-       ON CONFLICT (id) DO UPDATE SET version = excluded.version, record = excluded.record`,
-    ).run(record.id, this.#codec.version, JSON.stringify(this.#codec.encode(record)));
+    if (!this.#write(record.id, record)) {
+      throw new CriError(
+        "RESOURCE_EXHAUSTED",
+        `Cannot write records into ${this.#database.location()}: database or disk is full.`,
+      );
+    }
+    this.#keep(record);
+  }
+
+  #keep(record: R): void {
     const before = this.#records.get(record.id);
     this.#records.set(record.id, record);
     this.#notify({ kind: "put", record, before });
@@ -60,6 +72,7 @@ export class Table<R extends { readonly id: string }> {
   /**
    * Replaces a record by what `change` makes of it; the same object back means "leave it". Returns what
    * stands afterwards, undefined when there is no such record.
+   * @throws CriError as `put`.
    */
   update(id: string, change: (record: R) => R): R | undefined {
     const before = this.#records.get(id);
@@ -69,11 +82,25 @@ export class Table<R extends { readonly id: string }> {
     return after;
   }
 
-  /** Deletes a record; a missing one is no error. */
+  /**
+   * As `update`, of something that has happened already, which no full disk can hold up: it counts at once, and is written
+   * with the next change for which there is room. A process that dies before finds the record as it was, as after a
+   * crash right after what happened.
+   */
+  settle(id: string, change: (record: R) => R): void {
+    const before = this.#records.get(id);
+    if (before === undefined) return;
+    const after = change(before);
+    if (after === before) return;
+    if (!this.#write(id, after)) this.#unwritten.add(id);
+    this.#keep(after);
+  }
+
+  /** Deletes a record; a missing one is no error. On a full disk as `settle`. */
   delete(id: string): void {
     const before = this.#records.get(id);
     if (before === undefined) return;
-    this.#database.prepare(`DELETE FROM ${this.#name} WHERE id = ?`).run(id);
+    if (!this.#write(id, undefined)) this.#unwritten.add(id);
     this.#records.delete(id);
     this.#notify({ kind: "deleted", before });
   }
@@ -109,7 +136,39 @@ export class Table<R extends { readonly id: string }> {
     });
   }
 
+  /** Writes a row, or removes it, and those that have waited; false when there was no room for this one. */
+  #write(id: string, record: R | undefined): boolean {
+    for (const waiting of this.#unwritten) {
+      if (waiting === id || !this.#writeRow(waiting, this.#records.get(waiting))) continue;
+      this.#unwritten.delete(waiting);
+    }
+    const written = this.#writeRow(id, record);
+    if (written) this.#unwritten.delete(id);
+    return written;
+  }
+
+  #writeRow(id: string, record: R | undefined): boolean {
+    try {
+      if (record === undefined) {
+        this.#database.prepare(`DELETE FROM ${this.#name} WHERE id = ?`).run(id);
+      } else {
+        this.#database.prepare(
+          `INSERT INTO ${this.#name} (id, version, record) VALUES (?, ?, ?)
+           ON CONFLICT (id) DO UPDATE SET version = excluded.version, record = excluded.record`,
+        ).run(id, this.#codec.version, JSON.stringify(this.#codec.encode(record)));
+      }
+      return true;
+    } catch (error) {
+      if (isFull(error)) return false;
+      throw error;
+    }
+  }
+
   #notify(change: TableChange<R>): void {
     for (const listener of [...this.#listeners]) listener(change);
   }
+}
+
+function isFull(error: unknown): boolean {
+  return error instanceof Error && "errcode" in error && error.errcode === FULL_CODE;
 }

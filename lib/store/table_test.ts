@@ -1,5 +1,6 @@
 import { DatabaseSync } from "node:sqlite";
-import { assertEquals, assertRejects } from "@std/assert";
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { CriError } from "../base/error.ts";
 import { type RecordCodec, Table } from "./table.ts";
 
 interface Note {
@@ -65,4 +66,59 @@ Deno.test("Table.waitFor() resolves when the record gets there, is deleted, or r
   assertEquals(await gone, undefined);
   assertEquals(await table.waitFor("missing", () => false, never), undefined);
   await rejection;
+});
+
+/** A table whose database has room for some more pages only. */
+function crowded(database: DatabaseSync): { table: Table<Note>; setFull: (full: boolean) => void } {
+  const table = new Table(database, "notes", codec);
+  for (const id of ["a", "b", "c"]) table.put({ id, text: id });
+  const setFull = (full: boolean) => {
+    const { page_count } = database.prepare("PRAGMA page_count").get() as { page_count: number };
+    database.exec(`PRAGMA max_page_count = ${full ? page_count : 1_000_000}`);
+  };
+  return { table, setFull };
+}
+
+const LONG = "x".repeat(100_000);
+const texts = (table: Table<Note>) =>
+  table.all().map(({ id, text }) => `${id} ${text.slice(0, 1)}`);
+
+Deno.test("Table.put() changes nothing when the disk is full", () => {
+  using database = new DatabaseSync(":memory:");
+  const { table, setFull } = crowded(database);
+  setFull(true);
+  const error = assertThrows(() => table.put({ id: "a", text: LONG }), CriError, "disk is full");
+  assertEquals(error.code, "RESOURCE_EXHAUSTED");
+  assertEquals(texts(table), ["a a", "b b", "c c"]);
+});
+
+Deno.test("Table.settle() counts at once when the disk is full, and is written when it has room", () => {
+  using database = new DatabaseSync(":memory:");
+  const { table, setFull } = crowded(database);
+  const changes: string[] = [];
+  table.onChange((change) => changes.push(change.kind));
+  setFull(true);
+  table.settle("a", (note) => ({ ...note, text: LONG }));
+  table.settle("b", (note) => note);
+  table.settle("missing", (note) => note);
+  const opened = () => texts(new Table(database, "notes", codec));
+  assertEquals([texts(table), opened()], [["a x", "b b", "c c"], ["a a", "b b", "c c"]]);
+  assertThrows(() => table.put({ id: "d", text: LONG }), CriError, "disk is full");
+  setFull(false);
+  table.delete("b");
+  assertEquals([texts(table), opened()], [["a x", "c c"], ["a x", "c c"]]);
+  assertEquals(changes, ["put", "deleted"]);
+});
+
+Deno.test("Table.delete() counts at once when the disk is full, and is written when it has room", () => {
+  using database = new DatabaseSync(":memory:");
+  const { table, setFull } = crowded(database);
+  setFull(true);
+  table.settle("a", (note) => ({ ...note, text: LONG }));
+  table.delete("a");
+  table.delete("b");
+  assertEquals(texts(table), ["c c"]);
+  setFull(false);
+  table.put({ id: "c", text: "d" });
+  assertEquals(texts(new Table(database, "notes", codec)), ["c d"]);
 });

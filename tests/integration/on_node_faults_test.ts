@@ -1,4 +1,5 @@
 /** Containers on the node itself whose logs, disks and file systems fail. */
+import { DatabaseSync } from "node:sqlite";
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { ContainerState } from "../../lib/cri/api.generated.ts";
@@ -120,4 +121,31 @@ Deno.test("an image that is removed while a container is made of it serves it to
       await client.call("startContainer", { containerId: id });
       assertEquals((await client.exited(id)).exitCode, 3);
     }
+  }));
+
+Deno.test("a pod's first process ends with it though somebody removed its folder, and one without a record", () =>
+  onNode(async ({ server, client }) => {
+    const inNode = async (script: string, ...args: string[]) =>
+      (await lab.exec("knode", ["sh", "-uc", script, "sh", server.stateDir, ...args])).stdout;
+    const processes = (id: string) => inNode('pgrep -f -- "-[-]pid=$1/pods/$2/pid"', id);
+    const loseFolder = `cd "$1/pods"
+for name in "$2"/*; do umount -l "$PWD/$name"; done 2>/dev/null
+rm -rf "$2"`;
+    const removed = await client.runPod();
+    const forgotten = await client.runPod();
+    const kept = await client.runPod();
+    for (const { id } of [removed, forgotten]) {
+      await inNode(loseFolder, id);
+      assertMatch(await processes(id), /\d/);
+    }
+    await client.call("removePodSandbox", { podSandboxId: removed.id });
+    assertEquals(await processes(removed.id), "");
+    await server.stop();
+    {
+      using records = new DatabaseSync(lab.path("knode", `${server.stateDir}/pods.db`));
+      records.prepare("DELETE FROM sandboxes WHERE id = ?").run(forgotten.id);
+    }
+    await server.start();
+    assertEquals([await processes(forgotten.id), await client.pods({})], ["", [kept.id]]);
+    assertMatch(await processes(kept.id), /\d/);
   }));

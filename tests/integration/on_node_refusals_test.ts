@@ -4,6 +4,7 @@ import {
   type ContainerConfig,
   ContainerState,
   type DeepPartial,
+  NamespaceMode,
   type PodSandboxConfig,
   SecurityProfile_ProfileType,
 } from "../../lib/cri/api.generated.ts";
@@ -26,6 +27,12 @@ const seccomp = (localhostRef: string) => ({
     },
   },
 });
+
+const usersFrom = (hostId: number) => {
+  const ids = [{ hostId, containerId: 0, length: 65_536 }];
+  const usernsOptions = { mode: NamespaceMode.POD, uids: ids, gids: ids };
+  return { linux: { securityContext: { namespaceOptions: { usernsOptions } } } };
+};
 
 const BAD_REQUESTS: Record<string, Request> = {
   "a seccomp profile that is not there": {
@@ -72,7 +79,16 @@ const BAD_REQUESTS: Record<string, Request> = {
   },
   "a kernel setting that the kernel does not know": {
     sandbox: { linux: { sysctls: { "fs.mqueue.no_such": "1" } } },
-    message: /fs.mqueue.no_such/,
+    message: /the kernel's "fs.mqueue.no_such" for the pod: this node's kernel has no such setting/,
+  },
+  "a value that the kernel does not take": {
+    sandbox: { linux: { sysctls: { "kernel.shmmax": "abc" } } },
+    message:
+      /the kernel's "kernel.shmmax" for the pod to "abc": the kernel does not take that value/,
+  },
+  "users beyond what the kernel has": {
+    sandbox: usersFrom(2 ** 32 - 1),
+    message: /a user namespace: the mapping of its uids must end with the node's id 4294967294/,
   },
   "a kernel setting of the node's network": {
     sandbox: { linux: { sysctls: { "net.ipv4.ip_forward": "1" } } },

@@ -4,12 +4,14 @@ import {
   type ContainerConfig,
   type DeepPartial,
   type LinuxContainerSecurityContext,
+  type LinuxPodSandboxConfig,
   type Mount,
   NamespaceMode,
   SecurityProfile_ProfileType,
 } from "../../lib/cri/api.generated.ts";
 import { prepareNode } from "../../scripts/lab/node_server.ts";
-import type { CriClient, Pod } from "../cri_client.ts";
+import { CriClient, IMAGE, type Pod } from "../cri_client.ts";
+import { NetworkNode } from "../network_node.ts";
 import { lab, logged, onNode } from "../on_node.ts";
 
 const { Localhost, RuntimeDefault } = SecurityProfile_ProfileType;
@@ -35,6 +37,9 @@ async function output(
   await client.exited(id);
   return await logged(pod, "stdout", `${name}.log`);
 }
+
+const RANGE = [{ hostId: 1_000_000, containerId: 0, length: 65_536 }];
+const USERS = { usernsOptions: { mode: NamespaceMode.POD, uids: RANGE, gids: RANGE } };
 
 /** A program for the 80386 that ends with 42, as elf(5) has them: a header, a program header, three instructions. */
 function oldProgram(): Uint8Array {
@@ -86,9 +91,7 @@ Deno.test("the conditions in a seccomp profile of the node count", () =>
 
 Deno.test("what a container writes into its pod's files in /etc is bounded, and with a read-only root nothing", () =>
   onNode(async ({ client }) => {
-    const range = [{ hostId: 1_000_000, containerId: 0, length: 65_536 }];
-    const usernsOptions = { mode: NamespaceMode.POD, uids: range, gids: range };
-    for (const namespaceOptions of [{}, { usernsOptions }]) {
+    for (const namespaceOptions of [{}, USERS]) {
       const linux = { securityContext: { namespaceOptions } };
       const pod = await client.runPod(client.podConfig({ linux, hostname: "here" }));
       const writes = `for file in hosts hostname resolv.conf; do
@@ -105,10 +108,8 @@ done; cat /etc/hostname; dd if=/dev/zero of=/etc/hosts bs=64k count=64 2>/dev/nu
 
 Deno.test("an ephemeral container sees the processes of its target, and of its own pod's alone", () =>
   onNode(async ({ client }) => {
-    const range = [{ hostId: 1_000_000, containerId: 0, length: 65_536 }];
-    const usernsOptions = { mode: NamespaceMode.POD, uids: range, gids: range };
     const other = await client.runContainer("sleep 1111");
-    for (const more of [{}, { usernsOptions }]) {
+    for (const more of [{}, USERS]) {
       const options = { pid: NamespaceMode.CONTAINER, ...more };
       const linux = { securityContext: { namespaceOptions: options } };
       const pod = await client.runPod(client.podConfig({ linux }));
@@ -163,16 +164,14 @@ done; cp /bin/true /data/inner 2>/dev/null && /data/inner/true 2>/dev/null && ec
 
 Deno.test("a volume with mapped ids belongs to the pod's users", () =>
   onNode(async ({ client }) => {
-    const range = [{ hostId: 1_000_000, containerId: 0, length: 65_536 }];
-    const usernsOptions = { mode: NamespaceMode.POD, uids: range, gids: range };
-    const securityContext = { namespaceOptions: { usernsOptions } };
+    const securityContext = { namespaceOptions: USERS };
     const folder = "/var/lib/on-node-volume";
     await lab.exec("knode", ["sh", "-c", `rm -rf "$1"; mkdir -m 700 "$1"`, "sh", folder]);
     try {
       const pod = await client.runPod(client.podConfig({ linux: { securityContext } }));
       const script = ": >/data/file; chown 5:6 /data/file; stat -c '%u %a' /data";
       const mount = { hostPath: folder, containerPath: "/data" };
-      const mounts = [{ ...mount, uidMappings: range, gidMappings: range }];
+      const mounts = [{ ...mount, uidMappings: RANGE, gidMappings: RANGE }];
       assertEquals(await output(client, pod, script, securityContext, { mounts }), "0 700\n");
       const { stdout } = await lab.exec("knode", ["stat", "-c", "%u %g", `${folder}/file`]);
       assertEquals(stdout, "5 6\n");
@@ -180,3 +179,59 @@ Deno.test("a volume with mapped ids belongs to the pod's users", () =>
       await lab.exec("knode", ["rm", "-rf", folder]);
     }
   }));
+
+Deno.test("what a container is not to see or change of the kernel is hidden or read-only, but for a privileged one", () =>
+  onNode(async ({ client }) => {
+    const paths = {
+      maskedPaths: [
+        "/proc/interrupts",
+        "/proc/scsi",
+        "/sys/firmware",
+        "/proc/no-such",
+      ],
+      readonlyPaths: ["/proc/sys", "/proc/irq", "/proc/no-such"],
+    };
+    // A file is opened for writing and not written: that would change the node.
+    const script = `[ "$(cat /proc/interrupts)" ] && echo interrupts
+[ "$(ls /sys/firmware)" ] && echo firmware
+(: >>/proc/sys/kernel/shmmax) 2>/dev/null && echo setting
+(: >>/proc/irq/default_smp_affinity) 2>/dev/null && echo affinity
+[ -d /proc/no-such ] && echo made
+grep ' /dev/shm ' /proc/mounts | grep -o 'nosuid,nodev,noexec'`;
+    const cases: [what: DeepPartial<LinuxContainerSecurityContext>, text: string][] = [
+      [paths, "nosuid,nodev,noexec\n"],
+      [{ ...paths, namespaceOptions: USERS }, "nosuid,nodev,noexec\n"],
+      [
+        { ...paths, privileged: true },
+        "interrupts\nfirmware\nsetting\naffinity\nnosuid,nodev,noexec\n",
+      ],
+    ];
+    for (const [context, text] of cases) {
+      const { privileged = false, namespaceOptions = {} } = context;
+      const linux = { securityContext: { privileged, namespaceOptions } };
+      const pod = await client.runPod(client.podConfig({ linux }));
+      assertEquals(await output(client, pod, script, context), text, JSON.stringify(context));
+    }
+  }));
+
+Deno.test("everybody in a network of the pod's own may listen at low ports and ping, unless the pod says otherwise", async () => {
+  const node = await NetworkNode.start("opennet", { flags: ["--adapter-name", "singularity"] });
+  const client = new CriClient(lab.path("knode", node.server.socketPath));
+  try {
+    await client.call("pullImage", { image: { image: IMAGE } });
+    const script = "cd /proc/sys/net/ipv4; cat ip_unprivileged_port_start ping_group_range";
+    const cases: [linux: DeepPartial<LinuxPodSandboxConfig>, text: string][] = [
+      [{}, "0\n0\t2147483647\n"],
+      [{ sysctls: { "net.ipv4.ping_group_range": "5 6" } }, "0\n5\t6\n"],
+      [{ securityContext: { namespaceOptions: USERS } }, "0\n65534\t65534\n"],
+    ];
+    for (const [linux, text] of cases) {
+      const pod = await client.runPod(client.podConfig({ linux }));
+      const context = linux.securityContext ?? {};
+      assertEquals(await output(client, pod, script, context), text, JSON.stringify(linux));
+    }
+  } finally {
+    client.close();
+    await node.stop();
+  }
+});

@@ -215,7 +215,7 @@ export class SingularityAdapter implements Adapter {
     if (store.sandboxes.get(sandboxId)?.state !== "ready") return;
     if (await this.pods.isWhole(sandboxId)) return;
     log.info("A pod is out of service, as after a reboot", { sandbox: sandboxId });
-    store.sandboxes.update(sandboxId, (record) => ({ ...record, state: "notready" }));
+    store.sandboxes.settle(sandboxId, (record) => ({ ...record, state: "notready" }));
   }
 
   async close(): Promise<void> {

@@ -56,7 +56,8 @@ export class Containers {
   /** @throws CriError as `Adapter.startContainer`. */
   async start(id: string): Promise<void> {
     const { store, clock, executor } = this.means;
-    this.#change(id, beginStart);
+    // Not begun without a record of it: another server could not tell.
+    store.containers.update(id, (record) => ({ ...record, state: beginStart(record.state) }));
     const container = this.#record(id);
     const { config } = container;
     const running = this.#follower(container);
@@ -300,11 +301,12 @@ export class Containers {
     throw new CriError("NOT_FOUND", `The container ${id} is gone.`);
   }
 
+  /** What has happened counts on a full disk too: another server finds it out again. */
   #change(id: string, change: (state: ContainerState) => ContainerState): void {
-    this.means.store.containers.update(
-      id,
-      (record) => ({ ...record, state: change(record.state) }),
-    );
+    this.means.store.containers.settle(id, (record) => {
+      const state = change(record.state);
+      return state === record.state ? record : { ...record, state };
+    });
   }
 }
 

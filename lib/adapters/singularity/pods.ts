@@ -15,10 +15,16 @@ import type { Node } from "./node.ts";
 import pause from "./pause.pl" with { type: "text" };
 import type { Places } from "./places.ts";
 import startPause from "./start_pause.pl" with { type: "text" };
-import { checkSysctls } from "./sysctls.ts";
+import { checkSysctls, refusedSysctl } from "./sysctls.ts";
 
-/** The lowest port that everybody may listen at (ip-sysctl.rst). */
-const LOWEST_PORT = "net.ipv4.ip_unprivileged_port_start";
+/**
+ * What everybody may do in a network of the pod's own, as with other runtimes, so that nothing needs more rights for it:
+ * listen at low ports, and ping (ip-sysctl.rst). The root of a user namespace has no others there.
+ */
+const OPEN_NETWORK: readonly string[] = [
+  "net.ipv4.ip_unprivileged_port_start=0",
+  "net.ipv4.ping_group_range=0 2147483647",
+];
 /** What the kernel keeps of a name (gethostname(2)). */
 const MAX_HOSTNAME_BYTES = 64;
 const MAX_FILE_NAME_BYTES = 255;
@@ -32,27 +38,31 @@ const MOUNTED: ReadonlySet<string> = new Set(["etc", "ipc", "pid", "shm", "uts"]
 
 /**
  * Makes a pod's namespaces, each held by a mount of its file, the memory that its containers share, and its kernel
- * settings. $1 the folder, $2 the host name or nothing, $3 its network or nothing, $4 the namespaces to make, $5 the
+ * settings, the first of which that the kernel does not take it prints, and why. $1 the folder, $2 the host name or nothing, $3 its network or nothing, $4 the namespaces to make, $5 the
  * size of shared memory or nothing, $6 the program of the first process, $7 the one that starts it, $8
  * the size of its files in /etc; then settings as NAME=VALUE.
  */
 const MAKE = `
-cd "$1"
 folder=$1 hostname=$2 network=$3 kinds=$4 shm=$5 pause=$6 start=$7 etc=$8
 shift 8
-mkdir etc
-mount -t tmpfs -o "nosuid,nodev,noexec,mode=755,size=$etc" etc etc
-[ -z "$shm" ] || { mkdir shm; mount -t tmpfs -o "nosuid,nodev,noexec,mode=1777,size=$shm" shm shm; }
+own_file_system() {
+  mkdir "$folder/$1"
+  mount -t tmpfs -o "nosuid,nodev,noexec,mode=$2,size=$3" "$1" "$folder/$1"
+}
+own_file_system etc 755 "$etc"
+[ -z "$shm" ] || own_file_system shm 1777 "$shm"
 set -- sh -euc '
   [ -z "$1" ] || printf %s "$1" >/proc/sys/kernel/hostname
   shift
   for setting; do
-    printf %s "\${setting#*=}" >"/proc/sys/$(printf %s "\${setting%%=*}" | tr . /)" ||
-      { echo "the kernel refuses \${setting%%=*}" >&2; exit 1; }
+    name=\${setting%%=*}
+    file=/proc/sys/$(printf %s "$name" | tr . /)
+    [ -e "$file" ] || { echo "$name unknown"; break; }
+    { printf %s "\${setting#*=}" >"$file"; } 2>/dev/null || { echo "$name refused"; break; }
   done' sh "$hostname" "$@"
 for kind in $kinds; do
-  : >"$kind"
-  case $kind in pid) ;; *) set -- "--$kind=$kind" "$@" ;; esac
+  : >"$folder/$kind"
+  case $kind in pid) ;; *) set -- "--$kind=$folder/$kind" "$@" ;; esac
 done
 set -- unshare "$@"
 [ -z "$network" ] || set -- nsenter "--net=$network" "$@"
@@ -62,17 +72,31 @@ case " $kinds " in
 esac`;
 
 /**
- * Ends a pod's first process and lets go of its namespaces; what is not there does not matter. umount(8) takes a name that
- * is no whole path for the source of a mount too, which may be another pod's.
+ * Ends a pod's first process and lets go of its namespaces; what is not there does not matter. When no file tells which
+ * the process is, its command line does. umount(8) takes a name that is no whole path for the source of a mount too,
+ * which may be another pod's.
  */
 const END = `
-cd "$1" 2>/dev/null || exit 0
-if [ -s pause ] && grep -qsF -- "--pid=$1/pid" "/proc/$(cat pause)/cmdline"; then kill -9 "$(cat pause)"; fi
+first=$(cat "$1/pause" 2>/dev/null) || true
+if [ -z "$first" ] || ! grep -qszxF -- "--pid=$1/pid" "/proc/$first/cmdline"; then
+  first=
+  if [ -e "$1/pid" ] || [ ! -e "$1" ]; then
+    files=$(printf %s "--pid=$1/pid" | grep -lszxF -f - /proc/[0-9]*/cmdline) || true
+    for file in $files; do file=\${file%/cmdline}; first="$first \${file#/proc/}"; done
+  fi
+fi
+for process in $first; do kill -9 "$process" 2>/dev/null || true; done
 for name in pid ipc uts shm etc; do umount -l -- "$1/$name" 2>/dev/null || true; done`;
 
 /** Says so when a pod that has processes of its own has lost the first of them, and all others with it. */
 const LOOK = `
 [ ! -e "$1/pid" ] || { [ -s "$1/pause" ] && grep -qsF -- "--pid=$1/pid" "/proc/$(cat "$1/pause")/cmdline"; } || echo lost`;
+
+/** The words of the command lines of all first processes of pods below the folder $1, whether it has them or not. */
+const FIND = `
+files=$(printf %s "--pid=$1/" | grep -lszF -f - /proc/[0-9]*/cmdline) || true
+for file in $files; do { tr '\\0' '\\n' <"$file"; } 2>/dev/null || true; done`;
+const ID = /^[0-9a-f]{64}$/;
 
 /** Pods on this node: namespaces and files that their containers share. */
 export class Pods implements PodAdapter {
@@ -104,33 +128,28 @@ export class Pods implements PodAdapter {
       ...(ownUts ? ["uts"] : []),
       ...(sharesProcesses(options) ? ["pid"] : []),
     ];
-    try {
-      await Deno.mkdir(folder, { recursive: true });
-      await Deno.chmod(folder, 0o711);
-      const files = await this.#etcFiles(config);
-      const etcBytes = Object.values(files).reduce((sum, text) => sum + text.length, 0);
-      await this.node.script(`make the pod ${config.metadata?.name}`, MAKE, [
-        folder,
-        hostname,
-        network,
-        kinds.join(" "),
-        ownIpc ? String(SHM_BYTES) : "",
-        nodeProgram + pause,
-        nodeProgram + startPause,
-        String(etcBytes + ETC_ROOM_BYTES),
-        // Its root has no rights over a network that was made before its users.
-        ...(users !== undefined && network !== "" ? [`${LOWEST_PORT}=0`] : []),
-        ...Object.entries(sysctls).map(([name, value]) => `${name}=${value}`),
-      ]);
-      for (const [file, text] of Object.entries(files)) {
-        const path = join(folder, "etc", file);
-        await Deno.writeTextFile(path, text);
-        await Deno.chmod(path, 0o644);
-        if (users !== undefined) await Deno.chown(path, users.uids.hostID, users.gids.hostID);
-      }
-    } catch (error) {
-      await this.remove(id);
-      throw error;
+    await Deno.mkdir(folder, { recursive: true });
+    await Deno.chmod(folder, 0o711);
+    const files = await this.#etcFiles(config);
+    const etcBytes = Object.values(files).reduce((sum, text) => sum + text.length, 0);
+    const refused = await this.node.script(`make the pod ${config.metadata?.name}`, MAKE, [
+      folder,
+      hostname,
+      network,
+      kinds.join(" "),
+      ownIpc ? String(SHM_BYTES) : "",
+      nodeProgram + pause,
+      nodeProgram + startPause,
+      String(etcBytes + ETC_ROOM_BYTES),
+      ...(network === "" ? [] : OPEN_NETWORK),
+      ...Object.entries(sysctls).map(([name, value]) => `${name}=${value}`),
+    ]);
+    if (refused !== "") throw refusedSysctl(refused, sysctls);
+    for (const [file, text] of Object.entries(files)) {
+      const path = join(folder, "etc", file);
+      await Deno.writeTextFile(path, text);
+      await Deno.chmod(path, 0o644);
+      if (users !== undefined) await Deno.chown(path, users.uids.hostID, users.gids.hostID);
     }
   }
 
@@ -166,10 +185,17 @@ export class Pods implements PodAdapter {
     }
   }
 
-  /** Removes pods that a crash left without a record. */
+  /** Removes pods that are left without a record, also those of which but a process is left. */
   async removeUnknown(known: ReadonlySet<string>): Promise<void> {
-    for await (const { name } of Deno.readDir(this.places.folders.pods)) {
-      if (!known.has(name)) await this.remove(name);
+    const { pods } = this.places.folders;
+    const folders = (await Array.fromAsync(Deno.readDir(pods))).map(({ name }) => name);
+    const words = (await this.node.script("look for pods' processes", FIND, [pods])).split("\n");
+    const [before, behind] = [`--pid=${pods}/`, "/pid"];
+    // A container may have such words in its command line too.
+    const processes = words.filter((word) => word.startsWith(before) && word.endsWith(behind))
+      .map((word) => word.slice(before.length, -behind.length)).filter((id) => ID.test(id));
+    for (const id of new Set([...folders, ...processes])) {
+      if (!known.has(id)) await this.remove(id);
     }
   }
 

@@ -49,7 +49,11 @@ sub last_words {
   $words =~ s/^\S+: //mg if $words =~ /^\d{4}-\S+Z: /m;
   $words =~ s/\s*\n\s*/; /g;
   $words =~ s/[;\s]+$//;
-  return $words eq '' ? 'crun did not say why' : $words;
+  return $words if $words ne '';
+  # On a full disk it cannot.
+  my $file;
+  open $file, '>>', $log and defined syswrite $file, "\n" or return "$log cannot be written: $!";
+  return 'crun did not say why';
 }
 
 # A socket on which crun hands over the terminal that it made (--console-socket).

@@ -73,13 +73,17 @@ sub answer {
 sub supervise {
   sysopen my $frames, "$folder/input", $O_RDWR | $O_NONBLOCK or die "its pipe for input cannot be opened: $!\n"
     if $has_stdin || $has_tty;
-  open my $out, '>>', "$files.stdout" or die "its output cannot be written: $!\n";
+  open my $out, '>>', "$files.stdout" or die "$files.stdout cannot be written: $!\n";
   flock $out, $LOCK_EX or die "its output cannot be locked: $!\n";
+<<<<<<< HEAD
   open my $err, '>>', "$files.stderr" or die "its output cannot be written: $!\n";
   open my $turns, '>>', "$files.turns" or die "its output cannot be written: $!\n";
+=======
+  open my $err, '>>', "$files.stderr" or die "$files.stderr cannot be written: $!\n";
+>>>>>>> work-c
   # The disk may be full when it ends: what tells that has its room from now on.
-  open my $exit, '+>', "$files.exit.new" or die "its end cannot be written down: $!\n";
-  write_down($exit, '255 0') or die "its end cannot be written down: $!\n";
+  open my $exit, '+>', "$files.exit.new" or die "$files.exit.new cannot be written: $!\n";
+  write_down($exit, '255 0') or die "$files.exit.new cannot be written: $!\n";
   open my $null, '+<', '/dev/null' or die "/dev/null cannot be opened: $!\n";
   my ($stdin, $stdout, $stderr, $sink, %source, $console) = ($null, $null, $null);
   my @run = ('--log', "$folder/log", 'run', '--detach', '--bundle', $folder, '--pid-file', "$folder/pid");
@@ -102,9 +106,9 @@ sub supervise {
   my $program = id_in("$folder/pid") // die "its process id is not known\n";
   my $end = end_of($program) // die "its process cannot be watched: $!\n";
   my %cgroups = cgroup_folders(slurp("/proc/$program/cgroup") // '', $id, $cgroup, $CGROUPS);
-  open my $list, '>', "$folder/cgroups" or die "its cgroups cannot be written down: $!\n";
+  open my $list, '>', "$folder/cgroups" or die "$folder/cgroups cannot be written: $!\n";
   print $list map { "$_ $cgroups{$_}\n" } sort keys %cgroups;
-  close $list;
+  close $list or die "$folder/cgroups cannot be written: $!\n";
   await_program($program);
   answer("started $program");
   my $status = keep($program, $end, $frames, $sink, \%source, { out => $out, err => $err }, $turns, open_kills(%cgroups));

@@ -13,7 +13,7 @@ export function checkSysctls(
   sysctls: Readonly<Record<string, string>>,
   own: { ipc: boolean; network: boolean },
 ): void {
-  for (const name of Object.keys(sysctls)) {
+  for (const [name, value] of Object.entries(sysctls)) {
     const isIpc = OF_IPC.some((pattern) => pattern.test(name));
     const isNetwork = name.startsWith("net.");
     const why = !NAME.test(name) || (!isIpc && !isNetwork)
@@ -22,6 +22,8 @@ export function checkSysctls(
       ? "the pod shares the node's IPC namespace"
       : isNetwork && !own.network
       ? "the pod shares the node's network"
+      : /[\0\n]/.test(value)
+      ? "its value must be one line"
       : undefined;
     if (why === undefined) continue;
     throw new CriError(
@@ -29,4 +31,22 @@ export function checkSysctls(
       `Cannot set the kernel's ${JSON.stringify(name)} for the pod: ${why}.`,
     );
   }
+}
+
+/**
+ * Why the kernel does not have or take one of a pod's settings.
+ * @param refused `NAME unknown` or `NAME refused`, and a line break.
+ */
+export function refusedSysctl(
+  refused: string,
+  sysctls: Readonly<Record<string, string>>,
+): CriError {
+  const [name = "", why] = refused.trim().split(" ");
+  const value = JSON.stringify(sysctls[name] ?? "");
+  return new CriError(
+    "INVALID_ARGUMENT",
+    why === "unknown"
+      ? `Cannot set the kernel's "${name}" for the pod: this node's kernel has no such setting.`
+      : `Cannot set the kernel's "${name}" for the pod to ${value}: the kernel does not take that value.`,
+  );
 }

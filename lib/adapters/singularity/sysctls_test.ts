@@ -1,6 +1,6 @@
-import { assertThrows } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
 import { CriError } from "../../base/error.ts";
-import { checkSysctls } from "./sysctls.ts";
+import { checkSysctls, refusedSysctl } from "./sysctls.ts";
 
 const OWN = { ipc: true, network: true };
 
@@ -23,5 +23,27 @@ for (
 ) {
   Deno.test(`checkSysctls() refuses ${JSON.stringify(name)} since ${why}`, () => {
     assertThrows(() => checkSysctls({ [name]: "1" }, own), CriError, why);
+  });
+}
+
+Deno.test("checkSysctls() refuses a value on two lines", () => {
+  assertThrows(() => checkSysctls({ "net.a": "1\n2" }, OWN), CriError, "must be one line");
+});
+
+for (
+  const [refused, message] of [
+    [
+      "kernel.shmmax refused\n",
+      `Cannot set the kernel's "kernel.shmmax" for the pod to "a b": the kernel does not take that value.`,
+    ],
+    [
+      "net.ipv4.x unknown\n",
+      `Cannot set the kernel's "net.ipv4.x" for the pod: this node's kernel has no such setting.`,
+    ],
+  ] as const
+) {
+  Deno.test(`refusedSysctl() tells why when the script says ${refused.trim()}`, () => {
+    const { code, message: told } = refusedSysctl(refused, { "kernel.shmmax": "a b" });
+    assertEquals([code, told], ["INVALID_ARGUMENT", message]);
   });
 }

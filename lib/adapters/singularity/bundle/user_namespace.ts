@@ -8,6 +8,9 @@ export interface OciIdMapping {
   size: number;
 }
 
+/** Ids are 32 bits wide, and the highest is none (user_namespaces(7)). */
+const HIGHEST_ID = 2 ** 32 - 2;
+
 /** A pod's users and groups on the node. */
 export interface UserNamespace {
   uids: OciIdMapping;
@@ -42,6 +45,15 @@ function onlyMapping(mappings: readonly IDMapping[], name: string): OciIdMapping
   if (first.containerId !== 0 || first.length === 0) {
     throw refused(
       `the mapping of its ${name} must begin with the container's id 0, and not be empty`,
+    );
+  }
+  if (first.hostId === 0) {
+    throw refused(`the mapping of its ${name} must not begin with the node's root, the id 0`);
+  }
+  if (first.hostId + first.length - 1 > HIGHEST_ID) {
+    throw refused(
+      `the mapping of its ${name} must end with the node's id ${HIGHEST_ID} at most: ` +
+        `${first.length} ids from ${first.hostId} do not`,
     );
   }
   return { containerID: 0, hostID: first.hostId, size: first.length };
