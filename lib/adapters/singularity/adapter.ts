@@ -21,6 +21,7 @@ import { LayerSizes } from "./layer_sizes.ts";
 import { Node } from "./node.ts";
 import { OciRuntime } from "./oci_runtime.ts";
 import { Places } from "./places.ts";
+import { PodCgroups } from "./pod_cgroups.ts";
 import { Pods } from "./pods.ts";
 import { portForwarder } from "./port_forward.ts";
 import type { NodeMeans } from "./means.ts";
@@ -65,11 +66,12 @@ export class SingularityAdapter implements Adapter {
       await Deno.mkdir(folder, { recursive: true });
       await Deno.chmod(folder, 0o711);
     }
+    const cgroups = systemdCgroups ? undefined : new PodCgroups(node, places);
     return new SingularityAdapter(means, {
       node,
       places,
       facts: await node.facts(),
-      pods: new Pods(node, places, means.networkOf, means.nodeName),
+      pods: new Pods(node, places, means.networkOf, means.nodeName, cgroups),
       imageRoots: new ImageRoots(executor, node, places, means.clock, means.log),
       containers: store.containers,
       systemdCgroups,

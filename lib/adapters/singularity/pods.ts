@@ -14,6 +14,7 @@ import type { NetworkOf } from "./means.ts";
 import type { Node } from "./node.ts";
 import pause from "./pause.pl" with { type: "text" };
 import type { Places } from "./places.ts";
+import { checkCgroupParent, type PodCgroups } from "./pod_cgroups.ts";
 import startPause from "./start_pause.pl" with { type: "text" };
 import { checkSysctls } from "./sysctls.ts";
 
@@ -21,7 +22,6 @@ import { checkSysctls } from "./sysctls.ts";
 const LOWEST_PORT = "net.ipv4.ip_unprivileged_port_start";
 /** What the kernel keeps of a name (gethostname(2)). */
 const MAX_HOSTNAME_BYTES = 64;
-const MAX_FILE_NAME_BYTES = 255;
 /** As other runtimes have it. */
 const SHM_BYTES = 64 * 1024 * 1024;
 /** What a pod's containers can write into its files in /etc beyond what these hold; else they could fill /run. */
@@ -84,6 +84,8 @@ export class Pods implements PodAdapter {
     private readonly places: Places,
     private readonly networkOf: NetworkOf,
     private readonly nodeName: string,
+    /** Absent where a manager of cgroups makes and removes them. */
+    private readonly cgroups: PodCgroups | undefined,
   ) {}
 
   async run(id: string, config: PodSandboxConfig): Promise<void> {
@@ -98,7 +100,8 @@ export class Pods implements PodAdapter {
     checkSysctls(sysctls, { ipc: ownIpc, network: network !== "" });
     const hostname = ownUts ? config.hostname : "";
     checkHostname(hostname);
-    checkCgroupParent(config.linux?.cgroupParent ?? "");
+    const cgroupParent = config.linux?.cgroupParent ?? "";
+    checkCgroupParent(cgroupParent);
     const kinds = [
       ...(ownIpc ? ["ipc"] : []),
       ...(ownUts ? ["uts"] : []),
@@ -107,6 +110,7 @@ export class Pods implements PodAdapter {
     try {
       await Deno.mkdir(folder, { recursive: true });
       await Deno.chmod(folder, 0o711);
+      await this.cgroups?.claim(id, cgroupParent);
       const files = await this.#etcFiles(config);
       const etcBytes = Object.values(files).reduce((sum, text) => sum + text.length, 0);
       await this.node.script(`make the pod ${config.metadata?.name}`, MAKE, [
@@ -142,6 +146,7 @@ export class Pods implements PodAdapter {
 
   async remove(id: string): Promise<void> {
     await this.stop(id);
+    await this.cgroups?.release(id);
     await Deno.remove(this.places.pod(id), { recursive: true }).catch((error) => {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
     });
@@ -227,20 +232,6 @@ function checkOwnUser({ linux }: PodSandboxConfig): void {
   throw new CriError(
     "INVALID_ARGUMENT",
     "Cannot run the pod with run_as_group alone: run_as_user must be set with it.",
-  );
-}
-
-/** @throws CriError INVALID_ARGUMENT for a cgroup that no kernel can have, or that leads out of where those of pods are. */
-function checkCgroupParent(path: string): void {
-  const isPart = (part: string) =>
-    part !== "." && part !== ".." && part.length <= MAX_FILE_NAME_BYTES && !/\p{Cc}/u.test(part);
-  if (path.split("/").every(isPart)) return;
-  throw new CriError(
-    "INVALID_ARGUMENT",
-    `Cannot run the pod in the cgroup ${
-      JSON.stringify(path)
-    }: cgroup_parent must be a path of names of ` +
-      `${MAX_FILE_NAME_BYTES} bytes at most, without "." and ".." and control characters.`,
   );
 }
 

@@ -20,7 +20,7 @@ import type { UserNamespace } from "./user_namespace.ts";
 const OCI_VERSION = "1.1.0";
 const DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /** Where containers' cgroups lie whose pod has no place for them. */
-const CGROUP_PARENT = "/multicri";
+export const CGROUP_PARENT = "/multicri";
 
 /** Everything that a container's bundle is made of. */
 export interface BundleRequest {
@@ -105,7 +105,7 @@ export function cgroupsPath(
   parent: string,
   { id, systemdCgroups }: Pick<BundleRequest, "id" | "systemdCgroups">,
 ): string {
-  if (!systemdCgroups) return join(parent === "" ? CGROUP_PARENT : parent, id);
+  if (!systemdCgroups) return join("/", parent === "" ? CGROUP_PARENT : parent, id);
   const slice = parent.split("/").at(-1) ?? "";
   return `${slice.endsWith(".slice") ? slice : "system.slice"}:multicri:${id}`;
 }
