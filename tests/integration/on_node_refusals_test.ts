@@ -4,6 +4,7 @@ import {
   type ContainerConfig,
   ContainerState,
   type DeepPartial,
+  NamespaceMode,
   type PodSandboxConfig,
   SecurityProfile_ProfileType,
 } from "../../lib/cri/api.generated.ts";
@@ -12,6 +13,9 @@ import { prepareNode } from "../../scripts/lab/node_server.ts";
 import { lab, onNode } from "../on_node.ts";
 
 Deno.test.beforeAll(() => prepareNode(lab, () => {}));
+
+/** All users of the node. */
+const ALL_IDS = [{ containerId: 0, hostId: 0, length: 2 ** 32 - 1 }];
 
 type Request = {
   sandbox?: DeepPartial<PodSandboxConfig>;
@@ -138,9 +142,93 @@ const BAD_REQUESTS: Record<string, Request> = {
     container: { command: ["/no/such"] },
     message: /Cannot start the container .*\/no\/such/,
   },
-  "a cgroup that cannot be made": {
-    sandbox: { linux: { cgroupParent: "/tasks/x" } },
-    message: /Cannot start the container .*cgroup/,
+  "a cgroup in the place of a file of the kernel's": {
+    sandbox: { linux: { cgroupParent: "/cgroup.procs/x" } },
+    message: /in the cgroup "\/cgroup.procs\/x": cgroup_parent must be/,
+  },
+  "a cgroup that lies too deep": {
+    sandbox: { linux: { cgroupParent: "/x".repeat(2_000) } },
+    message: /"…: cgroup_parent must have 1024 bytes and 32 names at most, and has 4000 and 2000/,
+  },
+  "an empty command": {
+    container: { command: [""] },
+    message: /the first word of its command names the program, and must not be empty/,
+  },
+  "an argument that no program can be given": {
+    container: { args: ["x".repeat(1 << 20)] },
+    message: /its argument "x+"… must have fewer than 131072 bytes, and has 1048576/,
+  },
+  "a variable without a name": {
+    container: { envs: [{ key: "", value: new Uint8Array() }] },
+    message: /a variable that has no name/,
+  },
+  "a working directory that is a file": {
+    container: { workingDir: "/etc/passwd" },
+    message: /Cannot start the container .*\/etc\/passwd.*: Not a directory/,
+  },
+  "a relative path of the node": {
+    container: { mounts: [{ hostPath: "../../..", containerPath: "/x" }] },
+    message: /the mount of "..\/..\/..": it must be absolute/,
+  },
+  "a path of the node with a null byte": {
+    container: { mounts: [{ hostPath: "/a\0b", containerPath: "/x" }] },
+    message: /the mount of "\/a\\u0000b": it must not hold NUL characters/,
+  },
+  "a device without a place": {
+    container: { devices: [{ hostPath: "/dev/null", containerPath: "", permissions: "rw" }] },
+    message: /the place of a device "": it must be absolute/,
+  },
+  "a file in the place of a device": {
+    container: { devices: [{ hostPath: "/etc/hosts", containerPath: "/x", permissions: "rw" }] },
+    message:
+      /the device "\/etc\/hosts": it must be a device of the node, or a directory of devices/,
+  },
+  "a mode of namespaces that is none": {
+    sandbox: { linux: { securityContext: { namespaceOptions: { pid: 7 as NamespaceMode } } } },
+    message: /the mode 7 of the pid namespace/,
+  },
+  "a seccomp profile of a type that is none": {
+    container: {
+      linux: { securityContext: { seccomp: { profileType: 5 as SecurityProfile_ProfileType } } },
+    },
+    message: /a seccomp profile of the type 5/,
+  },
+  "users of its own that are the node's": {
+    sandbox: {
+      linux: {
+        securityContext: {
+          namespaceOptions: {
+            pid: NamespaceMode.CONTAINER,
+            usernsOptions: { mode: NamespaceMode.POD, uids: ALL_IDS, gids: ALL_IDS },
+          },
+        },
+      },
+    },
+    message: /its uids must not be the node's own/,
+  },
+  "a value that the kernel does not take": {
+    sandbox: { linux: { sysctls: { "kernel.shmmax": "much" } } },
+    message: /Cannot make the pod pod-\d+: the kernel refuses kernel.shmmax=much\.$/,
+  },
+  "a name server with a null byte": {
+    sandbox: { dnsConfig: { servers: ["10.0.0.1\0"], searches: [], options: [] } },
+    message: /must not hold blanks, line breaks or other control characters/,
+  },
+  "less time than there is": {
+    container: { linux: { resources: { cpuQuota: 1n } } },
+    message: /the quota 1 of processor time: it must be 1000 microseconds at least/,
+  },
+  "less swap than memory": {
+    container: {
+      linux: {
+        resources: { memoryLimitInBytes: 64n << 20n, memorySwapLimitInBytes: 32n << 20n },
+      },
+    },
+    message: /the limit 33554432 for memory and swap together/,
+  },
+  "a file of another cgroup": {
+    container: { linux: { resources: { unified: { "../memory.max": "1" } } } },
+    message: /the setting "..\/memory.max" of its cgroup: it must be the name of a file/,
   },
 };
 

@@ -1,5 +1,6 @@
 import { isAbsolute, join } from "@std/path";
 import { CriError, messageOf } from "../../base/error.ts";
+import { shown } from "../../base/shown.ts";
 import type { ContainerUser } from "../../cri/api.generated.ts";
 import type { ContainerRecord } from "../../store/records.ts";
 import type { CommandRunner, PortForwarder } from "../../streaming/process.ts";
@@ -13,11 +14,13 @@ import type {
   ResourceChange,
 } from "../adapter.ts";
 import { attach } from "./attach.ts";
+import { checkPath } from "./bundle/paths.ts";
 import { resourcesOf } from "./bundle/resources.ts";
 import { Containers } from "./containers.ts";
 import { execStream, execSync, type NodeCommand } from "./exec.ts";
 import { ImageRoots } from "./image_roots.ts";
 import { LayerSizes } from "./layer_sizes.ts";
+import { changeWhole } from "./limits.ts";
 import { Node } from "./node.ts";
 import { OciRuntime } from "./oci_runtime.ts";
 import { Places } from "./places.ts";
@@ -117,9 +120,13 @@ export class SingularityAdapter implements Adapter {
   }
 
   async updateResources(container: ContainerRecord, { after }: ResourceChange): Promise<void> {
-    const resources = resourcesOf(after, this.place.facts.canLimitHugepages);
+    const resources = resourcesOf(after, this.place.facts);
     if (container.state.phase === "running") {
-      await this.#runtime.update(container.id, resources);
+      const { bundle } = this.place.places.container(container.id);
+      const unified = Object.keys(resources.unified ?? {});
+      await changeWhole(this.place.node, join(bundle, "cgroups"), unified, async () => {
+        await this.#runtime.update(container.id, resources);
+      });
     } else {
       await this.#containers.changeResources(container.id, resources);
     }
@@ -236,10 +243,13 @@ export class SingularityAdapter implements Adapter {
     if (config.logPath === "" || sandbox.logDirectory === "") return;
     const { podLogsDir } = this.means.config;
     const path = join(sandbox.logDirectory, config.logPath);
+    checkPath("log", path, false);
     if (isAbsolute(path) && path.startsWith(`${podLogsDir}/`)) return;
     throw new CriError(
       "INVALID_ARGUMENT",
-      `Cannot write the log ${path}: log_directory must lie below --pod-logs-dir (${podLogsDir}).`,
+      `Cannot write the log ${
+        shown(path)
+      }: log_directory must lie below --pod-logs-dir (${podLogsDir}).`,
     );
   }
 }

@@ -1,5 +1,6 @@
 import { join } from "@std/path";
 import { CriError } from "../../base/error.ts";
+import { shown } from "../../base/shown.ts";
 import {
   NamespaceMode,
   type NamespaceOption,
@@ -8,7 +9,8 @@ import {
 import type { PodAdapter } from "../adapter.ts";
 import nodeProgram from "../steps/node.pl" with { type: "text" };
 import type { PodFiles } from "./bundle/mounts.ts";
-import type { PodNamespaces } from "./bundle/namespaces.ts";
+import { checkNamespaceModes, type PodNamespaces } from "./bundle/namespaces.ts";
+import { seccompChoice } from "./bundle/seccomp.ts";
 import { userNamespaceOf } from "./bundle/user_namespace.ts";
 import type { NetworkOf } from "./means.ts";
 import type { Node } from "./node.ts";
@@ -47,8 +49,8 @@ set -- sh -euc '
   [ -z "$1" ] || printf %s "$1" >/proc/sys/kernel/hostname
   shift
   for setting; do
-    printf %s "\${setting#*=}" >"/proc/sys/$(printf %s "\${setting%%=*}" | tr . /)" ||
-      { echo "the kernel refuses \${setting%%=*}" >&2; exit 1; }
+    (printf %s "\${setting#*=}" >"/proc/sys/$(printf %s "\${setting%%=*}" | tr . /)") 2>/dev/null ||
+      { echo "the kernel refuses $setting" >&2; exit 1; }
   done' sh "$hostname" "$@"
 for kind in $kinds; do
   : >"$kind"
@@ -95,8 +97,11 @@ export class Pods implements PodAdapter {
     const ownIpc = options?.ipc !== NamespaceMode.NODE;
     const ownUts = options?.network !== NamespaceMode.NODE;
     const sysctls = config.linux?.sysctls ?? {};
+    checkNamespaceModes(options);
     const users = userNamespaceOf(options);
     checkOwnUser(config);
+    // Of its own it has no program, yet its containers will say the same.
+    seccompChoice(config.linux?.securityContext);
     checkSysctls(sysctls, { ipc: ownIpc, network: network !== "" });
     const hostname = ownUts ? config.hostname : "";
     checkHostname(hostname);
@@ -241,7 +246,7 @@ function checkHostname(hostname: string): void {
   throw new CriError(
     "INVALID_ARGUMENT",
     `Cannot give the pod the host name ${
-      JSON.stringify(hostname)
+      shown(hostname)
     }: it must be of letters, digits, dots and hyphens, at most ${MAX_HOSTNAME_BYTES} of them.`,
   );
 }
@@ -255,10 +260,10 @@ function sharesProcesses(options: NamespaceOption | undefined): boolean {
 function renderResolvConf(
   { servers, searches, options }: NonNullable<PodSandboxConfig["dnsConfig"]>,
 ): string {
-  if ([...servers, ...searches, ...options].some((word) => /\s/.test(word))) {
+  if ([...servers, ...searches, ...options].some((word) => /[\s\p{Cc}]/u.test(word))) {
     throw new CriError(
       "INVALID_ARGUMENT",
-      "Cannot set the pod's DNS: servers, searches and options must not hold blanks or line breaks.",
+      "Cannot set the pod's DNS: servers, searches and options must not hold blanks, line breaks or other control characters.",
     );
   }
   return [

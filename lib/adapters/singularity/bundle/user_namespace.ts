@@ -1,6 +1,9 @@
 import { CriError } from "../../../base/error.ts";
 import { type IDMapping, NamespaceMode, type NamespaceOption } from "../../../cri/api.generated.ts";
 
+/** The one above all ids of the kernel, which it keeps for none. */
+export const MAX_ID = 2 ** 32 - 1;
+
 /** How the ids of a user namespace are those of the node: `size` of them (OCI runtime-spec, config-linux.md). */
 export interface OciIdMapping {
   containerID: number;
@@ -43,6 +46,10 @@ function onlyMapping(mappings: readonly IDMapping[], name: string): OciIdMapping
     throw refused(
       `the mapping of its ${name} must begin with the container's id 0, and not be empty`,
     );
+  }
+  if (first.hostId === 0) throw refused(`its ${name} must not be the node's own, from 0 on`);
+  if (first.hostId + first.length > MAX_ID) {
+    throw refused(`the mapping of its ${name} must end before ${MAX_ID}`);
   }
   return { containerID: 0, hostID: first.hostId, size: first.length };
 }

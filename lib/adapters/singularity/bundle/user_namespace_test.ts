@@ -27,6 +27,20 @@ const REFUSED: [options: Options, why: string][] = [
   ],
   [{ usernsOptions: { mode: CONTAINER, uids: ONE, gids: ONE } }, "POD or NODE"],
   [{ usernsOptions: { mode: TARGET, uids: ONE, gids: ONE } }, "POD or NODE"],
+  [
+    { usernsOptions: { mode: POD, uids: [{ containerId: 0, hostId: 0, length: 9 }], gids: ONE } },
+    "its uids must not be the node's own",
+  ],
+  [
+    {
+      usernsOptions: {
+        mode: POD,
+        uids: ONE,
+        gids: [{ containerId: 0, hostId: 2 ** 32 - 9, length: 9 }],
+      },
+    },
+    "the mapping of its gids must end before 4294967295",
+  ],
   [{ network: NODE, usernsOptions: { mode: POD, uids: ONE, gids: ONE } }, "the node's network"],
 ];
 
