@@ -92,7 +92,7 @@ const BAD_REQUESTS: Record<string, Request> = {
   },
   "a name server on two lines": {
     sandbox: { dnsConfig: { servers: ["10.0.0.1\noptions debug"], searches: [], options: [] } },
-    message: /the pod's DNS: .* must not hold blanks or line breaks/,
+    message: /the pod's DNS: .* must not hold blanks, line breaks or other/,
   },
   "a group without a user": {
     container: { linux: { securityContext: { runAsGroup: { value: 5n } } } },
