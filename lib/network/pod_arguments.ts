@@ -44,7 +44,7 @@ export function podArguments(sandboxId: string, { metadata }: PodSandboxConfig):
 /**
  * What a pod asks of its network, by CNI's names of capabilities (CONVENTIONS.md, and containerd's annotations). Of the
  * node's pod addresses there is one list for each family, as host-local wants it.
- * @throws CriError INVALID_ARGUMENT for a bandwidth that is none.
+ * @throws CriError INVALID_ARGUMENT for a bandwidth or a protocol that is none.
  */
 export function podCapabilities(
   config: PodSandboxConfig,
@@ -102,9 +102,20 @@ export function parsePodCidrs(podCidr: string): string[] {
   return cidrs;
 }
 
+/** By CNI's words. */
+const PROTOCOLS: Readonly<Record<Protocol, string>> = {
+  [Protocol.TCP]: "tcp",
+  [Protocol.UDP]: "udp",
+  [Protocol.SCTP]: "sctp",
+};
+
 function protocolName(protocol: Protocol): string {
-  if (protocol === Protocol.UDP) return "udp";
-  return protocol === Protocol.SCTP ? "sctp" : "tcp";
+  const name = PROTOCOLS[protocol];
+  if (name !== undefined) return name;
+  throw new CriError(
+    "INVALID_ARGUMENT",
+    `Cannot give the pod a port of the node by the protocol ${protocol}: it must be TCP, UDP or SCTP.`,
+  );
 }
 
 function podBandwidth(annotations: Readonly<Record<string, string>>): JsonObject | undefined {

@@ -106,6 +106,14 @@ for (const text of ["", "fast", "10 M", "10Mb", "-1M", "999", "2P", "1e", "0x10"
   });
 }
 
+Deno.test("podCapabilities() refuses a port by a protocol that is none", () => {
+  const config = pod({
+    portMappings: [{ containerPort: 80, hostPort: 80, protocol: 9 as Protocol }],
+  });
+  const error = assertThrows(() => podCapabilities(config, []), CriError, "the protocol 9");
+  assertEquals(error.code, "INVALID_ARGUMENT");
+});
+
 for (
   const [text, cidrs] of [
     ["", []],
