@@ -12,6 +12,7 @@ import {
 } from "../lib/cri/api.generated.ts";
 import { CriClient, IMAGE, type Pod } from "./cri_client.ts";
 import { NetworkNode } from "./network_node.ts";
+import { leftOnNode } from "./node_leftovers.ts";
 import { lab, logged } from "./on_node.ts";
 
 /** As a kubelet starts pods at once. */
@@ -91,8 +92,13 @@ export async function churn(name: string, containers: number, kills: number): Pr
     await Promise.all(workers);
     const seconds = (performance.now() - beganMs) / 1_000;
     const known = [...await client.pods({}), ...await client.containers({})];
-    const failures = [...worker.failures, ...known.map((id) => `${id} is still known`)];
     const after = await countAll(node);
+    const left = (await leftOnNode(node.server)).split("\n").filter((line) => line !== "");
+    const failures = [
+      ...worker.failures,
+      ...known.map((id) => `${id} is still known`),
+      ...left.map((line) => `${line} is left`),
+    ];
     return { before, after, failures, repeated: worker.repeated, seconds };
   } finally {
     client.close();

@@ -1,8 +1,9 @@
-/** Servers that run containers on the lab's Kubernetes node itself, and what they leave there. */
+/** Servers that run containers on the lab's Kubernetes node itself, and must leave nothing there. */
 import { assert, assertEquals } from "@std/assert";
 import { Lab } from "../scripts/lab/lab.ts";
 import { NodeServer } from "../scripts/lab/node_server.ts";
 import { CriClient, IMAGE, type Pod } from "./cri_client.ts";
+import { leftOnNode } from "./node_leftovers.ts";
 
 export const lab = new Lab();
 
@@ -25,14 +26,13 @@ export async function onNode(
   const client = new CriClient(lab.path("knode", server.socketPath));
   try {
     await client.call("pullImage", { image: { image: IMAGE } });
-    const before = await leftovers(server);
     await use({ server, client });
     for (const podSandboxId of await client.pods({})) {
       await client.call("removePodSandbox", { podSandboxId });
     }
     // Images stay mounted for a moment, and no longer than the server runs.
     await server.stop();
-    assertEquals(await leftovers(server), before);
+    assertEquals(await leftOnNode(server), "");
   } finally {
     client.close();
     await server.stop();
@@ -64,24 +64,4 @@ function outputIn(log: string, stream: "stdout" | "stderr"): string {
     assert(time !== undefined, `a line of another form: ${line}`);
     return of === stream ? text + (tag === "F" ? "\n" : "") : "";
   }).join("");
-}
-
-/**
- * What a server's containers have left on the node; the same before and after. Control groups and processes may
- * be those of other servers of the node too, so they count if the server's log knows them. crun keeps an empty directory, and a
- * few compiled seccomp profiles.
- */
-export async function leftovers(server: NodeServer): Promise<string> {
-  const script = `ls -A "$1/containers" "$1/images" "$1/output" "$2/pods" "$2/containers"
-ls -A --ignore=.cache --ignore=.empty-directory "$2/crun"
-grep -cF -e "$1/" -e "$2/" /proc/mounts
-for group in /sys/fs/cgroup/*/multicri/*/; do
-  ! grep -qF "$(basename "$group")" "$3" || echo "$group"
-done
-pgrep -af '^multicri: container' | while read -r process program kind id; do
-  ! grep -qF "$id" "$3" || echo "$process is the supervisor of $id"
-done
-pgrep -af -- "--pid=$2/" || true`;
-  const argv = ["sh", "-c", script, "sh", server.rootDir, server.stateDir, server.logPath];
-  return (await lab.exec("knode", argv)).stdout;
 }

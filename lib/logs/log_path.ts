@@ -1,5 +1,6 @@
 import { dirname, isAbsolute, join } from "@std/path";
 import { CriError, messageOf } from "../base/error.ts";
+import { shown } from "../base/shown.ts";
 import type { ContainerConfig, PodSandboxConfig } from "../cri/api.generated.ts";
 
 /** As other runtimes make them. */
@@ -27,11 +28,16 @@ export async function checkLogPath(
   if (!isAbsolute(path) || !path.startsWith(`${podLogsDir}/`)) {
     throw new CriError(
       "INVALID_ARGUMENT",
-      `Cannot write the log ${path}: log_directory must lie below --pod-logs-dir (${podLogsDir}).`,
+      `Cannot write the log ${
+        shown(path)
+      }: log_directory must lie below --pod-logs-dir (${podLogsDir}).`,
     );
   }
   await refuseWayOut(path, podLogsDir).catch((error) => {
-    throw new CriError("INVALID_ARGUMENT", `Cannot write the log ${path}: ${messageOf(error)}.`);
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      `Cannot write the log ${shown(path)}: ${messageOf(error)}.`,
+    );
   });
 }
 

@@ -1,6 +1,7 @@
 import { isIP } from "node:net";
 import { CriError } from "../base/error.ts";
-import { type PodSandboxConfig, Protocol } from "../cri/api.generated.ts";
+import { shown } from "../base/shown.ts";
+import { type PodSandboxConfig, type PortMapping, Protocol } from "../cri/api.generated.ts";
 import type { JsonObject } from "./json.ts";
 
 /** The annotations by which a pod limits its bandwidth (kubernetes.io, "Network Plugins"). */
@@ -34,7 +35,7 @@ export function podArguments(sandboxId: string, { metadata }: PodSandboxConfig):
     throw new CriError(
       "INVALID_ARGUMENT",
       `Cannot tell network plugins of the pod as ${key} must be without ';' and '=': it is ${
-        JSON.stringify(value)
+        shown(value)
       }.`,
     );
   }
@@ -44,7 +45,7 @@ export function podArguments(sandboxId: string, { metadata }: PodSandboxConfig):
 /**
  * What a pod asks of its network, by CNI's names of capabilities (CONVENTIONS.md, and containerd's annotations). Of the
  * node's pod addresses there is one list for each family, as host-local wants it.
- * @throws CriError INVALID_ARGUMENT for a bandwidth that is none.
+ * @throws CriError INVALID_ARGUMENT for a bandwidth or a port that is none.
  */
 export function podCapabilities(
   config: PodSandboxConfig,
@@ -53,12 +54,7 @@ export function podCapabilities(
   const portMappings = config.portMappings
     // A port of the container alone asks for nothing on the node.
     .filter(({ hostPort }) => hostPort > 0)
-    .map(({ hostPort, containerPort, protocol, hostIp }) => ({
-      hostPort,
-      containerPort,
-      protocol: protocolName(protocol),
-      hostIP: hostIp,
-    }));
+    .map(cniPort);
   const bandwidth = podBandwidth(config.annotations);
   const { dnsConfig } = config;
   const cgroupPath = config.linux?.cgroupParent ?? "";
@@ -94,17 +90,49 @@ export function parsePodCidrs(podCidr: string): string[] {
     if (rest.length === 0 && /^\d{1,3}$/.test(length) && Number(length) <= bits) continue;
     throw new CriError(
       "INVALID_ARGUMENT",
-      `Cannot use the pod CIDR ${
-        JSON.stringify(cidr)
-      } as it must be like 10.244.1.0/24 or fd00:1::/64.`,
+      `Cannot use the pod CIDR ${shown(cidr)} as it must be like 10.244.1.0/24 or fd00:1::/64.`,
     );
   }
   return cidrs;
 }
 
+const MAX_PORT = 65_535;
+
+/** By CNI's words. */
+const PROTOCOLS: Readonly<Record<Protocol, string>> = {
+  [Protocol.TCP]: "tcp",
+  [Protocol.UDP]: "udp",
+  [Protocol.SCTP]: "sctp",
+};
+
+/** What a plugin would fail at, it would also fail to remove. @throws CriError INVALID_ARGUMENT. */
+function cniPort({ hostPort, containerPort, protocol, hostIp }: PortMapping): JsonObject {
+  for (const port of [hostPort, containerPort]) {
+    if (port > 0 && port <= MAX_PORT) continue;
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      `Cannot give the pod the port ${hostPort} of the node for its port ${containerPort}: both must be from 1 to ` +
+        `${MAX_PORT}.`,
+    );
+  }
+  if (hostIp !== "" && isIP(hostIp) === 0) {
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      `Cannot give the pod a port at the node's address ${
+        shown(hostIp)
+      }: it must be an IP address.`,
+    );
+  }
+  return { hostPort, containerPort, protocol: protocolName(protocol), hostIP: hostIp };
+}
+
 function protocolName(protocol: Protocol): string {
-  if (protocol === Protocol.UDP) return "udp";
-  return protocol === Protocol.SCTP ? "sctp" : "tcp";
+  const name = PROTOCOLS[protocol];
+  if (name !== undefined) return name;
+  throw new CriError(
+    "INVALID_ARGUMENT",
+    `Cannot give the pod a port of the node by the protocol ${protocol}: it must be TCP, UDP or SCTP.`,
+  );
 }
 
 function podBandwidth(annotations: Readonly<Record<string, string>>): JsonObject | undefined {
@@ -125,7 +153,7 @@ function bitsOf(annotations: Readonly<Record<string, string>>, name: string): nu
   throw new CriError(
     "INVALID_ARGUMENT",
     `Cannot limit the pod's bandwidth as its annotation ${name} must be a quantity from 1k to 1P bits a second: ` +
-      `it is ${JSON.stringify(text)}.`,
+      `it is ${shown(text)}.`,
   );
 }
 

@@ -107,6 +107,23 @@ for (const text of ["", "fast", "10 M", "10Mb", "-1M", "999", "2P", "1e", "0x10"
 }
 
 for (
+  const [changes, why] of [
+    [{ protocol: 9 as Protocol }, "the protocol 9"],
+    [{ hostPort: 65_536 }, "the port 65536 of the node for its port 80: both must be from 1"],
+    [{ containerPort: 0 }, "its port 0: both must be from 1 to 65535"],
+    [{ containerPort: -1 }, "its port -1: both must be from 1 to 65535"],
+    [{ hostIp: "10.0.0.1\n" }, 'the node\'s address "10.0.0.1\\n": it must be an IP address'],
+    [{ hostIp: "here" }, "it must be an IP address"],
+  ] as const
+) {
+  Deno.test(`podCapabilities() refuses a port of the node with ${JSON.stringify(changes)}`, () => {
+    const portMappings = [{ containerPort: 80, hostPort: 8080, ...changes }];
+    const error = assertThrows(() => podCapabilities(pod({ portMappings }), []), CriError, why);
+    assertEquals(error.code, "INVALID_ARGUMENT");
+  });
+}
+
+for (
   const [text, cidrs] of [
     ["", []],
     ["10.1.0.0/24", ["10.1.0.0/24"]],

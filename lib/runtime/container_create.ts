@@ -1,8 +1,10 @@
 import { CriError } from "../base/error.ts";
+import { shown } from "../base/shown.ts";
 import type { ContainerConfig, CreateContainerRequest } from "../cri/api.generated.ts";
 import type { ContainerRecord, ImageRecord, SandboxRecord } from "../store/records.ts";
 import { configDigest } from "./config_digest.ts";
 import { requireById } from "./lookup.ts";
+import { whyNoName } from "./names.ts";
 import { newId, type Runtime } from "./runtime.ts";
 
 /**
@@ -24,13 +26,11 @@ export async function createContainer(
       `Cannot create a container in the sandbox ${sandbox.id} without config.metadata.name.`,
     );
   }
-  if (/\p{Cc}/u.test(metadata.name)) {
+  const why = whyNoName(metadata.name);
+  if (why !== undefined) {
     throw new CriError(
       "INVALID_ARGUMENT",
-      `Cannot create a container whose name is ${
-        JSON.stringify(metadata.name)
-      }: it must be one line without ` +
-        "control characters.",
+      `Cannot create a container whose name is ${shown(metadata.name)}: ${why}.`,
     );
   }
   return await runtime.locks.runExclusive(sandbox.id, async () => {

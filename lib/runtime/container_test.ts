@@ -41,6 +41,11 @@ Deno.test("createContainer() makes another container when the attempt differs", 
 const REFUSED: readonly [config: Partial<ContainerConfig>, code: string, words: string][] = [
   [{ metadata: undefined }, "INVALID_ARGUMENT", "without config.metadata.name"],
   [{ metadata: { name: "a\nb", attempt: 0 } }, "INVALID_ARGUMENT", 'name is "a\\nb"'],
+  [
+    { metadata: { name: "n".repeat(1025), attempt: 0 } },
+    "INVALID_ARGUMENT",
+    "must have 1024 characters at most",
+  ],
   [{ metadata: { name: "", attempt: 0 } }, "INVALID_ARGUMENT", "without config.metadata.name"],
   [{ args: ["other"] }, "ALREADY_EXISTS", "with another configuration"],
   [

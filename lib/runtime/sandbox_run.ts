@@ -1,4 +1,5 @@
 import { CriError } from "../base/error.ts";
+import { shown } from "../base/shown.ts";
 import type {
   PodSandboxConfig,
   PodSandboxMetadata,
@@ -6,6 +7,7 @@ import type {
 } from "../cri/api.generated.ts";
 import { configDigest } from "./config_digest.ts";
 import { OWN_NAME } from "../config/remotes.ts";
+import { whyNoName } from "./names.ts";
 import { newId, type Runtime } from "./runtime.ts";
 import { hasOwnNetwork } from "./sandbox_network.ts";
 
@@ -47,17 +49,14 @@ export async function runPodSandbox(
   );
 }
 
-/** They become lines of logs, of job scripts and of Slurm's lists, and no name in Kubernetes has more than one. */
 function checkNames({ namespace, name, uid }: PodSandboxMetadata): void {
   for (const [what, value] of Object.entries({ namespace, name, uid })) {
-    if (/\p{Cc}/u.test(value)) {
-      throw new CriError(
-        "INVALID_ARGUMENT",
-        `Cannot run a pod whose ${what} is ${
-          JSON.stringify(value)
-        }: it must be one line without control characters.`,
-      );
-    }
+    const why = whyNoName(value);
+    if (why === undefined) continue;
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      `Cannot run a pod whose ${what} is ${shown(value)}: ${why}.`,
+    );
   }
 }
 

@@ -57,6 +57,11 @@ const REFUSED: readonly [request: Request, code: string, words: string][] = [
   [{ config: { metadata: { ...METADATA, uid: "" } } }, "INVALID_ARGUMENT", "must be set"],
   [{ config: { metadata: { ...METADATA, name: "a\nb" } } }, "INVALID_ARGUMENT", 'name is "a\\nb"'],
   [{ config: { metadata: { ...METADATA, uid: "\x07" } } }, "INVALID_ARGUMENT", "whose uid is"],
+  [
+    { config: { metadata: { ...METADATA, namespace: "n".repeat(1025) } } },
+    "INVALID_ARGUMENT",
+    "must have 1024 characters at most",
+  ],
   [{ runtimeHandler: "runc" }, "INVALID_ARGUMENT", "the runtime handler 'runc'"],
   [{ config: { metadata: METADATA, hostname: "h" } }, "ALREADY_EXISTS", "another configuration"],
   [{ runtimeHandler: "" }, "ALREADY_EXISTS", "another configuration"],

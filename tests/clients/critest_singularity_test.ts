@@ -4,7 +4,7 @@ import { runCritest } from "../../scripts/lab/critest.ts";
 import { NetworkNode } from "../network_node.ts";
 import { assertOutcome } from "./critest_outcome.ts";
 import { EXCEPTIONS } from "./critest_singularity.ts";
-import { leftOnNode } from "./node_leftovers.ts";
+import { leftOnNode } from "../node_leftovers.ts";
 
 Deno.test("critest passes on the node itself, but for the specs on the list", async () => {
   const node = await NetworkNode.start("onnode", { flags: ["--adapter-name", "singularity"] });

@@ -8,7 +8,7 @@ import { type ControlPlane, startControlPlane } from "../../scripts/lab/control_
 import { Kubelet, NODE_NAME } from "../../scripts/lab/kubelet.ts";
 import { KNODE_PATHS } from "../../scripts/lab/settings.ts";
 import { NetworkNode, type Remains } from "../network_node.ts";
-import { leftOnNode } from "./node_leftovers.ts";
+import { leftOnNode } from "../node_leftovers.ts";
 import {
   IMAGE,
   outputOf,

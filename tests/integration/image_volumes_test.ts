@@ -105,7 +105,15 @@ const REFUSED: Record<string, { mount: DeepPartial<Mount>; message: RegExp }> = 
   },
   "a part that is a link out of the image": {
     mount: { imageSubPath: "out/passwd" },
-    message: /it has no "out\/passwd"/,
+    message: /the path in it, "out\/passwd", must be relative, and neither/,
+  },
+  "a path out of the image": {
+    mount: { imageSubPath: "models/../../.." },
+    message: /the path in it, "models\/..\/..\/..", must be relative, and neither/,
+  },
+  "an absolute path": {
+    mount: { imageSubPath: "/models" },
+    message: /the path in it, "\/models", must be relative, and neither/,
   },
   "a path of the node beside the image": {
     mount: { hostPath: "/etc" },

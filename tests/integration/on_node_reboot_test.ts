@@ -5,7 +5,8 @@ import { ContainerState, NamespaceMode, PodSandboxState } from "../../lib/cri/ap
 import { NodeServer } from "../../scripts/lab/node_server.ts";
 import { CriClient, IMAGE, type Pod } from "../cri_client.ts";
 import { NetworkNode, PERSISTENCE } from "../network_node.ts";
-import { lab, leftovers, logged } from "../on_node.ts";
+import { leftOnNode } from "../node_leftovers.ts";
+import { lab, logged } from "../on_node.ts";
 
 /** Takes the rest of what a reboot takes. $1, $2: the folders of the server, which must not run. */
 const REBOOT = `pkill -KILL -f '^multicri: container'
@@ -21,7 +22,6 @@ Deno.test("after a reboot pods are out of service, and a kubelet has them made a
   const node = await NetworkNode.start("reboot", { flags: ["--adapter-name", "singularity"] });
   const { server } = node;
   const client = new CriClient(lab.path("knode", server.socketPath));
-  const before = await leftovers(server);
   try {
     await client.call("pullImage", { image: { image: IMAGE } });
     const networks = await node.usedOnce();
@@ -73,7 +73,7 @@ Deno.test("after a reboot pods are out of service, and a kubelet has them made a
     client.close();
     await node.stop();
   }
-  assertEquals(await leftovers(server), before);
+  assertEquals(await leftOnNode(server), "");
 });
 
 Deno.test("a pod made with or without a network of its own is never used otherwise", async () => {

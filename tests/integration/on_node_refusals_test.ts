@@ -8,11 +8,13 @@ import {
   type PodSandboxConfig,
   SecurityProfile_ProfileType,
 } from "../../lib/cri/api.generated.ts";
-import { SpdyClient } from "../../lib/streaming/test_spdy_client.ts";
 import { prepareNode } from "../../scripts/lab/node_server.ts";
 import { lab, onNode } from "../on_node.ts";
 
 Deno.test.beforeAll(() => prepareNode(lab, () => {}));
+
+/** All users of the node. */
+const ALL_IDS = [{ containerId: 0, hostId: 0, length: 2 ** 32 - 1 }];
 
 type Request = {
   sandbox?: DeepPartial<PodSandboxConfig>;
@@ -104,7 +106,7 @@ const BAD_REQUESTS: Record<string, Request> = {
   },
   "a name server on two lines": {
     sandbox: { dnsConfig: { servers: ["10.0.0.1\noptions debug"], searches: [], options: [] } },
-    message: /the pod's DNS: .* must not hold blanks or line breaks/,
+    message: /the pod's DNS: .* must not hold blanks, line breaks or other/,
   },
   "a group without a user": {
     container: { linux: { securityContext: { runAsGroup: { value: 5n } } } },
@@ -154,9 +156,93 @@ const BAD_REQUESTS: Record<string, Request> = {
     container: { command: ["/no/such"] },
     message: /Cannot start the container .*\/no\/such/,
   },
-  "a cgroup that cannot be made": {
-    sandbox: { linux: { cgroupParent: "/tasks/x" } },
-    message: /Cannot start the container .*cgroup/,
+  "a cgroup in the place of a file of the kernel's": {
+    sandbox: { linux: { cgroupParent: "/cgroup.procs/x" } },
+    message: /in the cgroup "\/cgroup.procs\/x": cgroup_parent must be/,
+  },
+  "a cgroup that lies too deep": {
+    sandbox: { linux: { cgroupParent: "/x".repeat(2_000) } },
+    message: /"…: cgroup_parent must have 1024 bytes and 32 names at most, and has 4000 and 2000/,
+  },
+  "an empty command": {
+    container: { command: [""] },
+    message: /the first word of its command names the program, and must not be empty/,
+  },
+  "an argument that no program can be given": {
+    container: { args: ["x".repeat(1 << 20)] },
+    message: /its argument "x+"… must have fewer than 131072 bytes, and has 1048576/,
+  },
+  "a variable without a name": {
+    container: { envs: [{ key: "", value: new Uint8Array() }] },
+    message: /a variable that has no name/,
+  },
+  "a working directory that is a file": {
+    container: { workingDir: "/etc/passwd" },
+    message: /Cannot start the container .*\/etc\/passwd.*: Not a directory/,
+  },
+  "a relative path of the node": {
+    container: { mounts: [{ hostPath: "../../..", containerPath: "/x" }] },
+    message: /the mount of "..\/..\/..": it must be absolute/,
+  },
+  "a path of the node with a null byte": {
+    container: { mounts: [{ hostPath: "/a\0b", containerPath: "/x" }] },
+    message: /the mount of "\/a\\u0000b": it must not hold NUL characters/,
+  },
+  "a device without a place": {
+    container: { devices: [{ hostPath: "/dev/null", containerPath: "", permissions: "rw" }] },
+    message: /the place of a device "": it must be absolute/,
+  },
+  "a file in the place of a device": {
+    container: { devices: [{ hostPath: "/etc/hosts", containerPath: "/x", permissions: "rw" }] },
+    message:
+      /the device "\/etc\/hosts": it must be a device of the node, or a directory of devices/,
+  },
+  "a mode of namespaces that is none": {
+    sandbox: { linux: { securityContext: { namespaceOptions: { pid: 7 as NamespaceMode } } } },
+    message: /the mode 7 of the pid namespace/,
+  },
+  "a seccomp profile of a type that is none": {
+    container: {
+      linux: { securityContext: { seccomp: { profileType: 5 as SecurityProfile_ProfileType } } },
+    },
+    message: /a seccomp profile of the type 5/,
+  },
+  "users of its own that are the node's": {
+    sandbox: {
+      linux: {
+        securityContext: {
+          namespaceOptions: {
+            pid: NamespaceMode.CONTAINER,
+            usernsOptions: { mode: NamespaceMode.POD, uids: ALL_IDS, gids: ALL_IDS },
+          },
+        },
+      },
+    },
+    message: /its uids must not be the node's own/,
+  },
+  "a value that the kernel does not take": {
+    sandbox: { linux: { sysctls: { "kernel.shmmax": "much" } } },
+    message: /Cannot make the pod pod-\d+: the kernel refuses kernel.shmmax=much\.$/,
+  },
+  "a name server with a null byte": {
+    sandbox: { dnsConfig: { servers: ["10.0.0.1\0"], searches: [], options: [] } },
+    message: /must not hold blanks, line breaks or other control characters/,
+  },
+  "less time than there is": {
+    container: { linux: { resources: { cpuQuota: 1n } } },
+    message: /the quota 1 of processor time: it must be 1000 microseconds at least/,
+  },
+  "less swap than memory": {
+    container: {
+      linux: {
+        resources: { memoryLimitInBytes: 64n << 20n, memorySwapLimitInBytes: 32n << 20n },
+      },
+    },
+    message: /the limit 33554432 for memory and swap together/,
+  },
+  "a file of another cgroup": {
+    container: { linux: { resources: { unified: { "../memory.max": "1" } } } },
+    message: /the setting "..\/memory.max" of its cgroup: it must be the name of a file/,
   },
 };
 
@@ -183,76 +269,3 @@ Deno.test("a container whose command is not there has the code of a failed start
     assertEquals([state, exitCode, reason], [ContainerState.CONTAINER_EXITED, 128, "StartError"]);
     assertMatch(message, /\/no\/such/);
   }));
-
-/** Configurations of a network whose only plugin is a script of this text, or none; and what is said of them. */
-const BAD_NETWORKS: Record<string, { plugin?: string; name?: string; message: RegExp }> = {
-  "a network without a configuration": { message: /\/run\/on-node-net\/conf/ },
-  "a network whose plugin is not there": { name: "toy", message: /toy/ },
-  "a network whose plugin fails": {
-    name: "toy",
-    plugin: `case $CNI_COMMAND in
-VERSION) echo '{"cniVersion":"1.0.0","supportedVersions":["1.0.0"]}' ;;
-ADD) echo '{"cniVersion":"1.0.0","code":11,"msg":"no more toys"}'; exit 1 ;;
-esac`,
-    message: /no more toys/,
-  },
-  "a network whose plugin says nonsense": {
-    name: "toy",
-    plugin: `case $CNI_COMMAND in
-VERSION) echo '{"cniVersion":"1.0.0","supportedVersions":["1.0.0"]}' ;;
-ADD) echo toys ;;
-esac`,
-    message: /toy/,
-  },
-};
-
-Deno.test("a pod with a bad network is refused with a sentence, and leaves no namespace", (t) => {
-  const folder = "/run/on-node-net";
-  const inNode = async (script: string, ...args: string[]) => {
-    const { code, stdout, stderr } = await lab.exec("knode", ["sh", "-euc", script, "sh", ...args]);
-    assertEquals(code, 0, stderr);
-    return stdout;
-  };
-  const namespaces = () => inNode("ls /run/netns 2>/dev/null || true");
-  return onNode(async ({ client }) => {
-    const before = await namespaces();
-    for (const [what, { plugin, name, message }] of Object.entries(BAD_NETWORKS)) {
-      await t.step(what, async () => {
-        await inNode('rm -rf "$1"; mkdir -p "$1/conf" "$1/bin"', folder);
-        if (name === undefined) await inNode('rmdir "$1"', `${folder}/conf`);
-        else {
-          const plugins = [{ type: name }];
-          const list = JSON.stringify({ cniVersion: "1.0.0", name: "toys", plugins });
-          await inNode('printf %s "$2" >"$1"', `${folder}/conf/1.conflist`, list);
-        }
-        if (name !== undefined && plugin !== undefined) {
-          const write = 'printf "#!/bin/sh\\n%s\\n" "$2" >"$1"; chmod +x "$1"';
-          await inNode(write, `${folder}/bin/${name}`, plugin);
-        }
-        const error = await assertRejects(() => client.runPod(), Error);
-        assertMatch(error.message, message);
-        assertEquals(await namespaces(), before);
-        assertEquals(await client.pods({}), []);
-      });
-    }
-    await inNode('rm -rf "$1"', folder);
-  }, {
-    flags: [
-      "--enable-pod-network",
-      `--network-conf-dir=${folder}/conf`,
-      `--network-bin-dir=${folder}/bin`,
-    ],
-  });
-});
-
-Deno.test("a connection to a port that nobody listens at is refused with a sentence", () =>
-  onNode(async ({ client }) => {
-    const { pod } = await client.runContainer("sleep 60");
-    const { url } = await client.call("portForward", { podSandboxId: pod.id, port: [9] });
-    await using forward = await SpdyClient.connect(url, ["portforward.k8s.io"]);
-    const headers = { port: "9", requestID: "1" };
-    const error = await forward.open({ ...headers, streamType: "error" });
-    const data = await forward.open({ ...headers, streamType: "data" });
-    assertMatch(await error.text(), /Cannot connect to the port 9 of the pod: .*[Rr]efused/);
-    assertEquals(await data.ended, "reset");
-  }, { flags: ["--stream-addr", lab.address("knode")] }));

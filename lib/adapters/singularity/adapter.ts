@@ -1,7 +1,8 @@
+import { join } from "@std/path";
 import { CriError, messageOf } from "../../base/error.ts";
 import type { ContainerUser } from "../../cri/api.generated.ts";
 import type { ContainerRecord } from "../../store/records.ts";
-import { checkLogPath } from "../../logs/log_path.ts";
+import { checkLogPath, logPathOf } from "../../logs/log_path.ts";
 import type { CommandRunner, PortForwarder } from "../../streaming/process.ts";
 import type {
   Adapter,
@@ -13,14 +14,17 @@ import type {
   ResourceChange,
 } from "../adapter.ts";
 import { attach } from "./attach.ts";
+import { checkPath } from "./bundle/paths.ts";
 import { resourcesOf } from "./bundle/resources.ts";
 import { Containers } from "./containers.ts";
 import { execStream, execSync, type NodeCommand } from "./exec.ts";
 import { ImageRoots } from "./image_roots.ts";
 import { LayerSizes } from "./layer_sizes.ts";
+import { changeWhole } from "./limits.ts";
 import { Node } from "./node.ts";
 import { OciRuntime } from "./oci_runtime.ts";
 import { Places } from "./places.ts";
+import { PodCgroups } from "./pod_cgroups.ts";
 import { Pods } from "./pods.ts";
 import { portForwarder } from "./port_forward.ts";
 import type { NodeMeans } from "./means.ts";
@@ -65,11 +69,12 @@ export class SingularityAdapter implements Adapter {
       await Deno.mkdir(folder, { recursive: true });
       await Deno.chmod(folder, 0o711);
     }
+    const cgroups = systemdCgroups ? undefined : new PodCgroups(node, places);
     return new SingularityAdapter(means, {
       node,
       places,
       facts: await node.facts(),
-      pods: new Pods(node, places, means.networkOf, means.nodeName),
+      pods: new Pods(node, places, means.networkOf, means.nodeName, cgroups),
       imageRoots: new ImageRoots(executor, node, places, means.clock, means.log),
       containers: store.containers,
       systemdCgroups,
@@ -77,7 +82,9 @@ export class SingularityAdapter implements Adapter {
   }
 
   async prepareContainer(request: ContainerRequest): Promise<NodeWorkload> {
-    await checkLogPath(request.sandbox, request.config, this.means.config.podLogsDir);
+    const { sandbox, config } = request;
+    checkPath("log", logPathOf(sandbox, config), false);
+    await checkLogPath(sandbox, config, this.means.config.podLogsDir);
     return await prepareBundle(this.place, request);
   }
 
@@ -115,9 +122,13 @@ export class SingularityAdapter implements Adapter {
   }
 
   async updateResources(container: ContainerRecord, { after }: ResourceChange): Promise<void> {
-    const resources = resourcesOf(after, this.place.facts.canLimitHugepages);
+    const resources = resourcesOf(after, this.place.facts);
     if (container.state.phase === "running") {
-      await this.#runtime.update(container.id, resources);
+      const { bundle } = this.place.places.container(container.id);
+      const unified = Object.keys(resources.unified ?? {});
+      await changeWhole(this.place.node, join(bundle, "cgroups"), unified, async () => {
+        await this.#runtime.update(container.id, resources);
+      });
     } else {
       await this.#containers.changeResources(container.id, resources);
     }

@@ -1,9 +1,10 @@
 import { join } from "@std/path";
 import { concat } from "@std/bytes/concat";
 import { CriError } from "../../base/error.ts";
+import { shown } from "../../base/shown.ts";
 import type { CommandStreams } from "../../streaming/process.ts";
 import type { ExecResult } from "../adapter.ts";
-import { MAX_EXEC_OUTPUT_BYTES, refuseNul } from "../steps/frames.ts";
+import { checkCommand, MAX_EXEC_OUTPUT_BYTES } from "../steps/frames.ts";
 import nodeProgram from "../steps/node.pl" with { type: "text" };
 import stepProgram from "../steps/step.pl" with { type: "text" };
 import terminalProgram from "../steps/terminal.pl" with { type: "text" };
@@ -70,7 +71,7 @@ async function runCommand(
   signal: AbortSignal,
   take: Parameters<typeof runNodeStep>[3],
 ): Promise<NodeStepEnd> {
-  refuseNul(argv);
+  checkCommand(argv);
   const spec: OciSpec = JSON.parse(await Deno.readTextFile(join(bundle, "config.json")));
   const files = join(bundle, `exec-${crypto.randomUUID()}`);
   const socket = runtime.newSocketPath();
@@ -117,7 +118,7 @@ function exitCodeOf(end: NodeStepEnd, { containerId, argv, timeoutMs }: NodeComm
     case "refused":
       throw new CriError(
         end.why === "command" ? "INVALID_ARGUMENT" : "FAILED_PRECONDITION",
-        `Cannot run ${JSON.stringify(argv[0])} in the container ${containerId}: ${end.text}.`,
+        `Cannot run ${shown(argv[0] ?? "")} in the container ${containerId}: ${end.text}.`,
       );
   }
 }

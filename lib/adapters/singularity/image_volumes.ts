@@ -1,4 +1,5 @@
 import { type CriCode, CriError, messageOf } from "../../base/error.ts";
+import { shown } from "../../base/shown.ts";
 import { MountPropagation } from "../../cri/api.generated.ts";
 import type { ImageRecord } from "../../store/records.ts";
 import type { ContainerRequest } from "../adapter.ts";
@@ -27,9 +28,7 @@ export async function openImageVolumes(
     const refuse = (code: CriCode, why: string) =>
       new CriError(
         code,
-        `${FAILED}Cannot mount the image ${JSON.stringify(image.image)} at ${
-          JSON.stringify(containerPath)
-        }: ${why}`,
+        `${FAILED}Cannot mount the image ${shown(image.image)} at ${shown(containerPath)}: ${why}`,
       );
     if (hostPath !== "" || propagation !== MountPropagation.PROPAGATION_PRIVATE) {
       throw refuse(
@@ -41,9 +40,16 @@ export async function openImageVolumes(
       throw refuse(CriError.from(error).code, messageOf(error));
     });
     roots.set(record.id, root);
-    const source = imageSubPath === "" ? root : await resolveBelow(root, imageSubPath);
+    const source = await resolveBelow(root, imageSubPath, () => {
+      throw refuse(
+        "INVALID_ARGUMENT",
+        `the path in it, ${
+          shown(imageSubPath)
+        }, must be relative, and neither ".." in it nor a link may lead out of the image.`,
+      );
+    });
     if (source === undefined) {
-      throw refuse("NOT_FOUND", `it has no ${JSON.stringify(imageSubPath)}.`);
+      throw refuse("NOT_FOUND", `it has no ${shown(imageSubPath)}.`);
     }
     found.push({ mount, source });
   }

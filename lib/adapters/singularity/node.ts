@@ -22,9 +22,16 @@ grep -qsw hugetlb /sys/fs/cgroup/cgroup.controllers || [ -d /sys/fs/cgroup/huget
 [ -e /sys/fs/selinux/enforce ] && echo "selinux: yes"
 true`;
 const FIND_PATHS = `for path; do realpath -ez -- "$path" 2>/dev/null || printf '\\0'; done`;
-const FIND_DEVICES =
-  `find -L "$@" -maxdepth 2 \\( -type c -o -type b \\) ! -path '/dev/pts/*' ! -path '/dev/shm/*' ` +
-  `! -path /dev/console -exec stat -L -c '%f %t %T %u %g %n' {} +`;
+/**
+ * Device nodes: those that the arguments are or lead to, and those in folders, as deep as /dev/bus/usb/001/001 lies in
+ * /dev; without what each container has of its own, and programs of machines with containers leave there.
+ */
+const FIND_DEVICES = `
+format='%f %t %T %u %g %n'
+find -H "$@" -maxdepth 0 \\( -type c -o -type b \\) -exec stat -L -c "$format" {} +
+find -H "$@" -mindepth 1 -maxdepth 4 \\
+  -type d \\( -name pts -o -name shm -o -name fd -o -name mqueue -o -name '.*' \\) -prune -o \\
+  ! -name console \\( -type c -o -type b \\) -exec stat -c "$format" {} +`;
 
 /** What this node is and has, as far as containers depend on it. */
 export interface NodeFacts {
@@ -90,6 +97,7 @@ export class Node {
   /** The device nodes at and below these paths; a missing one has none. */
   async devices(paths: readonly string[]): Promise<NodeDevice[]> {
     if (paths.length === 0) return [];
+    // Of what is not there it complains.
     const { stdout } = await this.executor.run(["sh", "-c", FIND_DEVICES, "sh", ...paths], {
       timeoutMs: SCRIPT_TIMEOUT_MS,
     });

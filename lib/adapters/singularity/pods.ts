@@ -1,5 +1,6 @@
 import { join } from "@std/path";
 import { CriError } from "../../base/error.ts";
+import { shown } from "../../base/shown.ts";
 import {
   NamespaceMode,
   type NamespaceOption,
@@ -8,12 +9,14 @@ import {
 import type { PodAdapter } from "../adapter.ts";
 import nodeProgram from "../steps/node.pl" with { type: "text" };
 import type { PodFiles } from "./bundle/mounts.ts";
-import type { PodNamespaces } from "./bundle/namespaces.ts";
+import { checkNamespaceModes, type PodNamespaces } from "./bundle/namespaces.ts";
+import { seccompChoice } from "./bundle/seccomp.ts";
 import { userNamespaceOf } from "./bundle/user_namespace.ts";
 import type { NetworkOf } from "./means.ts";
 import type { Node } from "./node.ts";
 import pause from "./pause.pl" with { type: "text" };
 import type { Places } from "./places.ts";
+import { checkCgroupParent, type PodCgroups } from "./pod_cgroups.ts";
 import startPause from "./start_pause.pl" with { type: "text" };
 import { checkSysctls, refusedSysctl } from "./sysctls.ts";
 
@@ -27,7 +30,6 @@ const OPEN_NETWORK: readonly string[] = [
 ];
 /** What the kernel keeps of a name (gethostname(2)). */
 const MAX_HOSTNAME_BYTES = 64;
-const MAX_FILE_NAME_BYTES = 255;
 /** As other runtimes have it. */
 const SHM_BYTES = 64 * 1024 * 1024;
 /** What a pod's containers can write into its files in /etc beyond what these hold; else they could fill /run. */
@@ -108,6 +110,8 @@ export class Pods implements PodAdapter {
     private readonly places: Places,
     private readonly networkOf: NetworkOf,
     private readonly nodeName: string,
+    /** Absent where a manager of cgroups makes and removes them. */
+    private readonly cgroups: PodCgroups | undefined,
   ) {}
 
   async run(id: string, config: PodSandboxConfig): Promise<void> {
@@ -117,12 +121,16 @@ export class Pods implements PodAdapter {
     const ownIpc = options?.ipc !== NamespaceMode.NODE;
     const ownUts = options?.network !== NamespaceMode.NODE;
     const sysctls = config.linux?.sysctls ?? {};
+    checkNamespaceModes(options);
     const users = userNamespaceOf(options);
     checkOwnUser(config);
+    // Of its own it has no program, yet its containers will say the same.
+    seccompChoice(config.linux?.securityContext);
     checkSysctls(sysctls, { ipc: ownIpc, network: network !== "" });
     const hostname = ownUts ? config.hostname : "";
     checkHostname(hostname);
-    checkCgroupParent(config.linux?.cgroupParent ?? "");
+    const cgroupParent = config.linux?.cgroupParent ?? "";
+    checkCgroupParent(cgroupParent);
     const kinds = [
       ...(ownIpc ? ["ipc"] : []),
       ...(ownUts ? ["uts"] : []),
@@ -130,6 +138,7 @@ export class Pods implements PodAdapter {
     ];
     await Deno.mkdir(folder, { recursive: true });
     await Deno.chmod(folder, 0o711);
+    await this.cgroups?.claim(id, cgroupParent);
     const files = await this.#etcFiles(config);
     const etcBytes = Object.values(files).reduce((sum, text) => sum + text.length, 0);
     const refused = await this.node.script(`make the pod ${config.metadata?.name}`, MAKE, [
@@ -161,6 +170,7 @@ export class Pods implements PodAdapter {
 
   async remove(id: string): Promise<void> {
     await this.stop(id);
+    await this.cgroups?.release(id);
     await Deno.remove(this.places.pod(id), { recursive: true }).catch((error) => {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
     });
@@ -256,27 +266,13 @@ function checkOwnUser({ linux }: PodSandboxConfig): void {
   );
 }
 
-/** @throws CriError INVALID_ARGUMENT for a cgroup that no kernel can have, or that leads out of where those of pods are. */
-function checkCgroupParent(path: string): void {
-  const isPart = (part: string) =>
-    part !== "." && part !== ".." && part.length <= MAX_FILE_NAME_BYTES && !/\p{Cc}/u.test(part);
-  if (path.split("/").every(isPart)) return;
-  throw new CriError(
-    "INVALID_ARGUMENT",
-    `Cannot run the pod in the cgroup ${
-      JSON.stringify(path)
-    }: cgroup_parent must be a path of names of ` +
-      `${MAX_FILE_NAME_BYTES} bytes at most, without "." and ".." and control characters.`,
-  );
-}
-
 /** @throws CriError INVALID_ARGUMENT for a name that no machine can have. */
 function checkHostname(hostname: string): void {
   if (/^[\w.-]*$/.test(hostname) && hostname.length <= MAX_HOSTNAME_BYTES) return;
   throw new CriError(
     "INVALID_ARGUMENT",
     `Cannot give the pod the host name ${
-      JSON.stringify(hostname)
+      shown(hostname)
     }: it must be of letters, digits, dots and hyphens, at most ${MAX_HOSTNAME_BYTES} of them.`,
   );
 }
@@ -290,10 +286,10 @@ function sharesProcesses(options: NamespaceOption | undefined): boolean {
 function renderResolvConf(
   { servers, searches, options }: NonNullable<PodSandboxConfig["dnsConfig"]>,
 ): string {
-  if ([...servers, ...searches, ...options].some((word) => /\s/.test(word))) {
+  if ([...servers, ...searches, ...options].some((word) => /[\s\p{Cc}]/u.test(word))) {
     throw new CriError(
       "INVALID_ARGUMENT",
-      "Cannot set the pod's DNS: servers, searches and options must not hold blanks or line breaks.",
+      "Cannot set the pod's DNS: servers, searches and options must not hold blanks, line breaks or other control characters.",
     );
   }
   return [

@@ -1,5 +1,6 @@
 import { join } from "@std/path";
 import { CriError } from "../../base/error.ts";
+import { shown } from "../../base/shown.ts";
 import { type ContainerConfig, NamespaceMode } from "../../cri/api.generated.ts";
 import type { ContainerRecord } from "../../store/records.ts";
 import type { Table } from "../../store/table.ts";
@@ -7,6 +8,7 @@ import type { ContainerRequest } from "../adapter.ts";
 import { cgroupsPath, writeSpec } from "./bundle/bundle.ts";
 import type { FoundMount } from "./bundle/asked_mount.ts";
 import type { OciUser } from "./bundle/oci_spec.ts";
+import { checkPath } from "./bundle/paths.ts";
 import { seccompChoice } from "./bundle/seccomp.ts";
 import { type UserNamespace, userNamespaceOf } from "./bundle/user_namespace.ts";
 import { cdiDevices } from "./cdi_devices.ts";
@@ -180,21 +182,21 @@ export async function removeBundle(
 /** @throws CriError NOT_FOUND naming a source that is not there. */
 async function findMounts(node: Node, { mounts }: ContainerConfig): Promise<FoundMount[]> {
   const ofNode = mounts.filter((mount) => !mount.image?.image);
+  for (const { hostPath } of ofNode) checkPath("mount of", hostPath);
   const sources = await node.realPaths(ofNode.map(({ hostPath }) => hostPath));
   return ofNode.map((mount, index) => {
     const source = sources[index];
     if (source !== undefined) return { mount, source };
     throw new CriError(
       "NOT_FOUND",
-      `Cannot mount ${JSON.stringify(mount.hostPath)} at ${
-        JSON.stringify(mount.containerPath)
-      } into the ` +
+      `Cannot mount ${shown(mount.hostPath)} at ${shown(mount.containerPath)} into the ` +
         "container: this node has no such path.",
     );
   });
 }
 
 async function findDevices(node: Node, { devices, linux }: ContainerConfig) {
+  for (const { hostPath } of devices) checkPath("device", hostPath);
   const privileged = linux?.securityContext?.privileged ? ["/dev"] : [];
   return await node.devices([...devices.map(({ hostPath }) => hostPath), ...privileged]);
 }
@@ -215,7 +217,7 @@ async function targetNamespace(
     throw new CriError(
       "FAILED_PRECONDITION",
       `Cannot look into the processes of the container ${
-        JSON.stringify(targetId)
+        shown(targetId)
       }: it must be a running one of the same pod.`,
     );
   }

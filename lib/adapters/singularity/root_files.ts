@@ -17,16 +17,23 @@ export async function readBelow(root: string, path: string): Promise<string> {
 }
 
 /**
- * The path with the links in it followed as if `root` were the root; undefined when there is no such file. Nothing may change
- * there meanwhile.
+ * The path with the links in it followed as if `root` were the root; undefined when there is no such file. Nothing may
+ * change there meanwhile.
+ * @param leaves Called where the path is absolute, or it or a link steps back beyond the root; it may throw.
  */
-export async function resolveBelow(root: string, path: string): Promise<string | undefined> {
+export async function resolveBelow(
+  root: string,
+  path: string,
+  leaves: () => void = () => {},
+): Promise<string | undefined> {
+  if (path.startsWith("/")) leaves();
   const left = path.split("/");
   let at: string[] = [];
   for (let links = 0; left.length > 0;) {
     const part = left.shift();
     if (part === undefined || part === "" || part === ".") continue;
     if (part === "..") {
+      if (at.length === 0) leaves();
       at.pop();
       continue;
     }

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
-import { readBelow } from "./root_files.ts";
+import { readBelow, resolveBelow } from "./root_files.ts";
 
 Deno.test("readBelow() follows symbolic links as if the root were the root", async () => {
   const folder = await Deno.makeTempDir({ prefix: "root-files-" });
@@ -33,5 +33,18 @@ Deno.test("readBelow() follows symbolic links as if the root were the root", asy
     ["/../secret", ""],
   ];
   for (const [path, text] of cases) assertEquals(await readBelow(root, path), text, path);
+  const leaves = async (path: string) => {
+    let count = 0;
+    await resolveBelow(root, path, () => count++);
+    return count > 0;
+  };
+  for (const path of ["/etc", "..", "etc/../../etc", "etc/out"]) {
+    assertEquals(await leaves(path), true, path);
+  }
+  for (
+    const path of ["", "etc", "etc/../etc", "etc/relative", "etc/absolute", "etc/none", "etc/loop"]
+  ) {
+    assertEquals(await leaves(path), false, path);
+  }
   await Deno.remove(folder, { recursive: true });
 });

@@ -1,7 +1,10 @@
 import { CriError } from "../../base/error.ts";
+import { shown } from "../../base/shown.ts";
 
 /** Names with dots, as in sysctl(8); nothing else may become a path. */
 const NAME = /^[a-z0-9_-]+(\.[a-zA-Z0-9_-]+)+$/;
+/** The kernel takes a page at once. */
+const MAX_VALUE_CHARACTERS = 4095;
 /** Kernel settings that each IPC namespace has of its own (ipc_namespaces(7)). */
 const OF_IPC = [/^kernel\.(msg(max|mnb|mni)|sem|shm(all|max|mni|_rmid_forced))$/, /^fs\.mqueue\./];
 
@@ -18,6 +21,8 @@ export function checkSysctls(
     const isNetwork = name.startsWith("net.");
     const why = !NAME.test(name) || (!isIpc && !isNetwork)
       ? "it must be one that a pod can have of its own, of net., fs.mqueue. or System V IPC"
+      : /\p{Cc}/u.test(value.replaceAll("\t", " ")) || value.length > MAX_VALUE_CHARACTERS
+      ? `its value must be one line of ${MAX_VALUE_CHARACTERS} characters at most`
       : isIpc && !own.ipc
       ? "the pod shares the node's IPC namespace"
       : isNetwork && !own.network
@@ -28,7 +33,7 @@ export function checkSysctls(
     if (why === undefined) continue;
     throw new CriError(
       "INVALID_ARGUMENT",
-      `Cannot set the kernel's ${JSON.stringify(name)} for the pod: ${why}.`,
+      `Cannot set the kernel's ${shown(name)} for the pod: ${why}.`,
     );
   }
 }

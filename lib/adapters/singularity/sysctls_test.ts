@@ -10,6 +10,18 @@ for (
   Deno.test(`checkSysctls() lets a pod set ${name}`, () => checkSysctls({ [name]: "1" }, OWN));
 }
 
+for (const value of ["", "4\t5\t6", "x".repeat(4095)]) {
+  Deno.test(`checkSysctls() lets a pod set the value ${JSON.stringify(value.slice(0, 9))}`, () =>
+    checkSysctls({ "kernel.sem": value }, OWN));
+}
+
+for (const value of ["1\n2", "1\0", "x".repeat(4096)]) {
+  Deno.test(`checkSysctls() refuses the value ${JSON.stringify(value.slice(0, 9))}`, () => {
+    const why = "its value must be one line of 4095 characters at most";
+    assertThrows(() => checkSysctls({ "kernel.sem": value }, OWN), CriError, why);
+  });
+}
+
 for (
   const [name, own, why] of [
     ["kernel.panic", OWN, "a pod can have of its own"],

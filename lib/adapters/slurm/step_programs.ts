@@ -1,4 +1,4 @@
-import { encodeFields, programOf, refuseNul } from "../steps/frames.ts";
+import { checkCommand, encodeFields, programOf } from "../steps/frames.ts";
 import node from "../steps/node.pl" with { type: "text" };
 import reachPort from "../steps/reach_port.pl" with { type: "text" };
 import step from "../steps/step.pl" with { type: "text" };
@@ -36,10 +36,10 @@ export const ATTACH_PROGRAM: Uint8Array = programOf(node, step, attach);
 /** The same for `follow.pl`. */
 export const FOLLOW_PROGRAM: Uint8Array = programOf(node, step, follow);
 
-/** @throws CriError INVALID_ARGUMENT when a word of the command holds NUL, which no argument can. */
+/** @throws CriError INVALID_ARGUMENT when the kernel could not pass a word of the command. */
 export function encodeRequest(request: EnterRequest): Uint8Array {
   const { nonce, directory, jobId, workingDirectory, timeoutMs, waitMs, argv } = request;
-  refuseNul(argv);
+  checkCommand(argv);
   const { maxOutputBytes, stdio } = request;
   return encodeFields([
     nonce,

@@ -34,13 +34,27 @@ const MAX_FRAME_BYTES = 1024 * 1024;
 /** A site's task prolog may print; more before the first frame would be a loop. */
 const MAX_NOISE_BYTES = 1024 * 1024;
 
-/** @throws CriError INVALID_ARGUMENT when a word of a command holds NUL, which no argument can (execve(2)). */
-export function refuseNul(argv: readonly string[]): void {
-  if (!argv.some((word) => word.includes("\0"))) return;
-  throw new CriError(
-    "INVALID_ARGUMENT",
-    "Cannot run a command as its words must not hold NUL characters.",
-  );
+/** Of one word with the NUL at its end (MAX_ARG_STRLEN, execve(2)). */
+const MAX_WORD_BYTES = 128 * 1024;
+
+/**
+ * What keeps the kernel from passing a word to a program, as the end of a sentence; undefined for words that it takes
+ * (execve(2)).
+ */
+export function whyNoWord(word: string): string | undefined {
+  if (word.includes("\0")) return "must not hold a null byte";
+  // Each character has three bytes at most.
+  if (word.length * 3 < MAX_WORD_BYTES) return undefined;
+  const { length } = new TextEncoder().encode(word);
+  if (length < MAX_WORD_BYTES) return undefined;
+  return `must have fewer than ${MAX_WORD_BYTES} bytes, and has ${length}`;
+}
+
+/** @throws CriError INVALID_ARGUMENT when the kernel could not pass a word of the command. */
+export function checkCommand(argv: readonly string[]): void {
+  const why = argv.map(whyNoWord).find((why) => why !== undefined);
+  if (why === undefined) return;
+  throw new CriError("INVALID_ARGUMENT", `Cannot run a command: each of its words ${why}.`);
 }
 
 /** A request as `step.pl` reads it. */

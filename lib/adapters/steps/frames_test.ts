@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { CriError } from "../../base/error.ts";
-import { type Frame, FrameReader } from "./frames.ts";
+import { checkCommand, type Frame, FrameReader } from "./frames.ts";
 
 const NONCE = "00112233445566778899aabbccddeeff";
 function frame(letter: string, content: string): string {
@@ -65,3 +65,17 @@ for (const [when, text] of Object.entries(GARBLED)) {
     assertEquals(error.code, "INTERNAL");
   });
 }
+
+Deno.test("checkCommand() refuses words that the kernel could not pass", () => {
+  checkCommand(["sh", "", "x".repeat(131_071), "ä".repeat(65_535)]);
+  for (
+    const [word, why] of [
+      ["a\0b", "each of its words must not hold a null byte"],
+      ["x".repeat(131_072), "each of its words must have fewer than 131072 bytes, and has 131072"],
+      ["ä".repeat(65_536), "must have fewer than 131072 bytes"],
+    ] as const
+  ) {
+    const error = assertThrows(() => checkCommand(["sh", word]), CriError, why);
+    assertEquals(error.code, "INVALID_ARGUMENT");
+  }
+});

@@ -1,4 +1,5 @@
 import { CriError } from "../../../base/error.ts";
+import { shown } from "../../../base/shown.ts";
 import {
   type LinuxContainerSecurityContext,
   type LinuxSandboxSecurityContext,
@@ -42,6 +43,14 @@ export function apparmorOf(
   { hasAppArmor }: Pick<NodeFacts, "hasAppArmor">,
 ): Pick<OciProcess, "apparmorProfile"> {
   if (context === undefined || context.privileged) return {};
+  const type = context.apparmor?.profileType;
+  if (type !== undefined && SecurityProfile_ProfileType[type] === undefined) {
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      `Cannot run the container with an AppArmor profile of the type ${type}: it must be RuntimeDefault, Unconfined or ` +
+        "Localhost.",
+    );
+  }
   const profile = askedProfile(context);
   if (profile === undefined) return {};
   if (profile === "default") {
@@ -62,7 +71,7 @@ export function apparmorOf(
   throw new CriError(
     "FAILED_PRECONDITION",
     `Cannot run the container with the AppArmor profile ${
-      JSON.stringify(profile.name)
+      shown(profile.name)
     }: this node's kernel has no AppArmor.`,
   );
 }

@@ -1,8 +1,10 @@
 import { CriError } from "../../../base/error.ts";
+import { shown } from "../../../base/shown.ts";
 import { type IDMapping, type Mount, MountPropagation } from "../../../cri/api.generated.ts";
 import { placeInContainer } from "../../container_path.ts";
+import { checkPath } from "./paths.ts";
 import type { OciMount } from "./oci_spec.ts";
-import type { OciIdMapping } from "./user_namespace.ts";
+import { HIGHEST_ID, type OciIdMapping } from "./user_namespace.ts";
 
 /** A mount of the pod with its source as it is, symbolic links followed. */
 export interface FoundMount {
@@ -33,6 +35,9 @@ const REPLACEABLE = [
  */
 export function askedMount({ mount, source }: FoundMount): OciMount {
   const { readonly, recursiveReadOnly, propagation, image, mountOptions } = mount;
+  if (PROPAGATIONS[propagation] === undefined) {
+    throw refusal(mount, `its propagation ${propagation} is none that there is`);
+  }
   const destination = destinationOf(mount, source);
   const isPrivate = propagation === MountPropagation.PROPAGATION_PRIVATE;
   if (recursiveReadOnly && (!readonly || !isPrivate)) {
@@ -45,13 +50,17 @@ export function askedMount({ mount, source }: FoundMount): OciMount {
   if (unknown !== undefined) {
     throw refusal(
       mount,
-      `${JSON.stringify(unknown)} is no option of a bind mount; these are ${OPTIONS.join(", ")}`,
+      `${shown(unknown)} is no option of a bind mount; these are ${OPTIONS.join(", ")}`,
     );
   }
   // Images are always read-only, and have nothing mounted in them.
   const isReadOnly = readonly || image?.image !== undefined && image.image !== "" ||
     mountOptions.includes("ro");
   const mode = recursiveReadOnly ? "rro" : isReadOnly ? "ro" : "rw";
+  const mappings = [...mount.uidMappings, ...mount.gidMappings];
+  if (mappings.some((mapping) => !isPossible(mapping))) {
+    throw refusal(mount, "its mappings of ids must not be empty, and end before 4294967295");
+  }
   const isMapped = mount.uidMappings.length > 0 || mount.gidMappings.length > 0;
   return {
     destination,
@@ -59,7 +68,7 @@ export function askedMount({ mount, source }: FoundMount): OciMount {
     source,
     options: [
       "rbind",
-      PROPAGATIONS[propagation] ?? "rprivate",
+      PROPAGATIONS[propagation],
       ...mountOptions,
       mode,
       ...(isMapped ? ["idmap"] : []),
@@ -76,8 +85,9 @@ export function askedMount({ mount, source }: FoundMount): OciMount {
 /** Absolute, without `.`, `..` and empty parts. */
 function destinationOf(mount: Mount, source: string): string {
   const { containerPath } = mount;
+  checkPath("place of a mount", containerPath, false);
   const destination = placeInContainer(mount);
-  if (containerPath === "" || destination === "/" || containerPath.includes("\0")) {
+  if (containerPath === "" || destination === "/") {
     throw refusal(mount, "it must be a path below / in the container");
   }
   // crun confines programs by what it writes there, and a pod could put something else in its place.
@@ -93,10 +103,12 @@ function destinationOf(mount: Mount, source: string): string {
 function refusal({ hostPath, image, containerPath }: Mount, why: string): CriError {
   return new CriError(
     "INVALID_ARGUMENT",
-    `Cannot mount ${JSON.stringify(image?.image || hostPath)} at ${
-      JSON.stringify(containerPath)
-    }: ${why}.`,
+    `Cannot mount ${shown(image?.image || hostPath)} at ${shown(containerPath)}: ${why}.`,
   );
+}
+
+function isPossible({ containerId, hostId, length }: IDMapping): boolean {
+  return length > 0 && Math.max(containerId, hostId) + length - 1 <= HIGHEST_ID;
 }
 
 function ociMapping({ containerId, hostId, length }: IDMapping): OciIdMapping {

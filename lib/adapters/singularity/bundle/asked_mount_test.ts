@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { CriError } from "../../../base/error.ts";
-import { Mount } from "../../../cri/api.generated.ts";
+import { Mount, type MountPropagation } from "../../../cri/api.generated.ts";
 import { askedMount } from "./asked_mount.ts";
 
 type Changes = Parameters<typeof Mount.fromPartial>[0];
@@ -59,7 +59,17 @@ Deno.test("askedMount() mounts the node's /proc in the place of the container's,
 const REFUSED: [changes: Changes, message: string][] = [
   [{ containerPath: "" }, "it must be a path below /"],
   [{ containerPath: "/.." }, "it must be a path below /"],
-  [{ containerPath: "/a\0b" }, "it must be a path below /"],
+  [{ containerPath: "/a\0b" }, "it must not hold NUL characters"],
+  [{ containerPath: `/${"a".repeat(256)}` }, "each name in it must have 255 bytes at most"],
+  [{ propagation: 9 as MountPropagation }, "its propagation 9 is none that there is"],
+  [
+    { uidMappings: [{ containerId: 0, hostId: 1, length: 0 }] },
+    "its mappings of ids must not be empty",
+  ],
+  [
+    { gidMappings: [{ containerId: 0, hostId: 2 ** 32 - 1, length: 1 }] },
+    "its mappings of ids must not be empty, and end before 4294967295",
+  ],
   [{ containerPath: "/proc/" }, "at or below /proc"],
   [{ containerPath: "/x/../proc/self" }, "at or below /proc"],
   [{ mountOptions: ["noexec", "size=1k"] }, '"size=1k" is no option of a bind mount'],

@@ -1,16 +1,19 @@
 import { join } from "@std/path";
 import { CriError } from "../../../base/error.ts";
+import { shown } from "../../../base/shown.ts";
 import type { ContainerConfig, PodSandboxConfig } from "../../../cri/api.generated.ts";
 import type { OciImageConfig } from "../../../store/records.ts";
+import { whyNoWord } from "../../steps/frames.ts";
 import type { NodeFacts } from "../node.ts";
 import { apparmorOf, checkAccessControl } from "./access_control.ts";
 import { capabilitiesOf } from "./capabilities.ts";
 import { devicesOf, type NodeDevice } from "./devices.ts";
 import type { FoundMount } from "./asked_mount.ts";
 import { mountsOf, type PodFiles, rootPropagation } from "./mounts.ts";
-import { namespacesOf, type PodNamespaces } from "./namespaces.ts";
+import { checkNamespaceModes, namespacesOf, type PodNamespaces } from "./namespaces.ts";
 import type { OciProcess, OciSpec } from "./oci_spec.ts";
-import { clampedOomScore, resourcesOf } from "./resources.ts";
+import { checkPath, checkPathWithin } from "./paths.ts";
+import { oomScoreOf, resourcesOf } from "./resources.ts";
 import { defaultProfile, seccompChoice } from "./seccomp.ts";
 import { parseProfile } from "./seccomp_file.ts";
 import { resolveUser, type UserFiles } from "./user.ts";
@@ -18,9 +21,11 @@ import type { UserNamespace } from "./user_namespace.ts";
 
 /** The version of the runtime-spec that the bundle is written by. */
 const OCI_VERSION = "1.1.0";
+/** Of arguments and variables: a quarter of the usual limit of a stack is for them and their addresses (execve(2)). */
+const MAX_WORDS_BYTES = 2 * 1024 * 1024 - 128 * 1024;
 const DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /** Where containers' cgroups lie whose pod has no place for them. */
-const CGROUP_PARENT = "/multicri";
+export const CGROUP_PARENT = "/multicri";
 
 /** Everything that a container's bundle is made of. */
 export interface BundleRequest {
@@ -50,8 +55,11 @@ export interface BundleRequest {
 export function writeSpec(request: BundleRequest): OciSpec {
   const { config, sandbox, facts, userNamespace } = request;
   const context = config.linux?.securityContext;
-  checkAccessControl(context, sandbox.linux?.securityContext, facts);
   const privileged = context?.privileged === true;
+  checkAccessControl(context, sandbox.linux?.securityContext, facts);
+  checkNamespaceModes(context?.namespaceOptions);
+  const maskedPaths = privileged ? [] : pathsOf("masked path", context?.maskedPaths);
+  const readonlyPaths = privileged ? [] : pathsOf("read-only path", context?.readonlyPaths);
   const process = processOf(request);
   const { devices, rules } = devicesOf(config.devices, request.devices, privileged);
   const seccomp = seccompOf(request, process.capabilities.bounding);
@@ -72,16 +80,23 @@ export function writeSpec(request: BundleRequest): OciSpec {
         : { uidMappings: [userNamespace.uids], gidMappings: [userNamespace.gids] }),
       cgroupsPath: cgroupsPath(sandbox.linux?.cgroupParent ?? "", request),
       resources: {
-        ...resourcesOf(config.linux?.resources, facts.canLimitHugepages),
+        ...resourcesOf(config.linux?.resources, facts),
         devices: rules,
       },
       devices,
-      maskedPaths: privileged ? [] : context?.maskedPaths ?? [],
-      readonlyPaths: privileged ? [] : context?.readonlyPaths ?? [],
+      maskedPaths,
+      readonlyPaths,
       ...(seccomp === undefined ? {} : { seccomp }),
       rootfsPropagation: rootPropagation(config.mounts),
     },
   };
+}
+
+/** Without empty ones, as other runtimes take them. @throws CriError INVALID_ARGUMENT for what is no path in a container. */
+function pathsOf(what: string, paths: readonly string[] = []): string[] {
+  const given = paths.filter((path) => path !== "");
+  for (const path of given) checkPathWithin(what, path);
+  return given;
 }
 
 /** The filter of the container's system calls, if it has one. */
@@ -105,7 +120,7 @@ export function cgroupsPath(
   parent: string,
   { id, systemdCgroups }: Pick<BundleRequest, "id" | "systemdCgroups">,
 ): string {
-  if (!systemdCgroups) return join(parent === "" ? CGROUP_PARENT : parent, id);
+  if (!systemdCgroups) return join("/", parent === "" ? CGROUP_PARENT : parent, id);
   const slice = parent.split("/").at(-1) ?? "";
   return `${slice.endsWith(".slice") ? slice : "system.slice"}:multicri:${id}`;
 }
@@ -113,16 +128,20 @@ export function cgroupsPath(
 function processOf(request: BundleRequest): OciProcess {
   const { config, image, facts } = request;
   const context = config.linux?.securityContext;
-  const oomScore = config.linux?.resources?.oomScoreAdj ?? 0n;
+  const cwd = config.workingDir || image.workingDir || "/";
+  checkPath("working directory", cwd);
+  const args = commandOf(config, image);
+  const env = environmentOf(request);
+  checkRoom([...args, ...env]);
   return {
     terminal: config.tty,
     user: resolveUser(context, image.user, request.userFiles),
-    args: commandOf(config, image),
-    env: environmentOf(request),
-    cwd: config.workingDir || image.workingDir || "/",
+    args,
+    env,
+    cwd,
     capabilities: capabilitiesOf(context, facts.capabilities),
     noNewPrivileges: context?.noNewPrivs === true,
-    oomScoreAdj: clampedOomScore(oomScore, facts.oomScore, facts.mayLowerOomScore),
+    oomScoreAdj: oomScoreOf(config.linux?.resources, facts),
     ...apparmorOf(context, facts),
   };
 }
@@ -143,7 +162,10 @@ function commandOf(
   if (words[0] !== undefined && words[0] !== "") return words;
   throw new CriError(
     "INVALID_ARGUMENT",
-    "Cannot run the container: the image has no ENTRYPOINT or CMD, so the pod must set a command.",
+    "Cannot run the container: " +
+      (words.length > 0
+        ? "the first word of its command names the program, and must not be empty."
+        : "the image has no ENTRYPOINT or CMD, so the pod must set a command."),
   );
 }
 
@@ -157,6 +179,12 @@ function environmentOf({ config, image, hostname }: BundleRequest): string[] {
     ...image.env,
     ...config.envs.map(({ key, value }) => `${key}=${decoder.decode(value)}`),
   ];
+  if (config.envs.some(({ key }) => key === "")) {
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      "Cannot run the container with a variable that has no name.",
+    );
+  }
   // Never the value, which may be a secret.
   checkWords("variable", entries, (entry) => entry.split("=", 1)[0] ?? "");
   return [...new Map(entries.map((entry) => [entry.split("=", 1)[0], entry])).values()];
@@ -164,19 +192,30 @@ function environmentOf({ config, image, hostname }: BundleRequest): string[] {
 
 /**
  * @param nameOf What of a word may be shown.
- * @throws CriError INVALID_ARGUMENT for a word that would end early (execve(2)).
+ * @throws CriError INVALID_ARGUMENT for a word that the kernel could not pass.
  */
 function checkWords(
   kind: string,
   words: readonly string[],
   nameOf = (word: string) => word.split("\0", 1)[0] ?? "",
 ): void {
-  const bad = words.find((word) => word.includes("\0"));
-  if (bad === undefined) return;
+  for (const word of words) {
+    const why = whyNoWord(word);
+    if (why === undefined) continue;
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      `Cannot run the container: its ${kind} ${shown(nameOf(word))} ${why}.`,
+    );
+  }
+}
+
+/** @throws CriError INVALID_ARGUMENT for more words than the kernel passes to a program. */
+function checkRoom(words: readonly string[]): void {
+  const bytes = words.reduce((sum, word) => sum + new TextEncoder().encode(word).length + 1, 0);
+  if (bytes <= MAX_WORDS_BYTES) return;
   throw new CriError(
     "INVALID_ARGUMENT",
-    `Cannot run the container: its ${kind} ${
-      JSON.stringify(nameOf(bad))
-    } must not hold a null byte.`,
+    `Cannot run the container: its arguments and variables have ${bytes} bytes together, and may have ` +
+      `${MAX_WORDS_BYTES} at most.`,
   );
 }

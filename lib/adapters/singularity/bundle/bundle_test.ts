@@ -2,8 +2,10 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { CriError } from "../../../base/error.ts";
 import {
   ContainerConfig,
+  type NamespaceMode,
   PodSandboxConfig,
   SecurityProfile_ProfileType,
+  type SupplementalGroupsPolicy,
 } from "../../../cri/api.generated.ts";
 import { imageRecord } from "../../../store/test_store.ts";
 import { writeSpec } from "./bundle.ts";
@@ -88,10 +90,29 @@ Deno.test("writeSpec() lets the pod's variables win over the image's, and knows 
   ]);
 });
 
+const NO_PROFILE = 5 as SecurityProfile_ProfileType;
+
 const REFUSED: [config: Config, message: string][] = [
   [{ command: ["sh", "-c", "a\0b"] }, 'its argument "a" must not hold a null byte'],
   [{ envs: [{ key: "A", value: new Uint8Array([0x62, 0]) }] }, 'its variable "A" must not'],
-  [{ command: [""] }, "must set a command"],
+  [{ envs: [{ key: "", value: new Uint8Array([1]) }] }, "a variable that has no name"],
+  [{ command: [""] }, "the first word of its command names the program, and must not be empty"],
+  [{ command: [], args: ["", "x"] }, "the first word of its command names the program"],
+  [{ command: ["x".repeat(131_072)] }, "must have fewer than 131072 bytes, and has 131072"],
+  [{ args: Array(20).fill("x".repeat(131_000)) }, "bytes together, and may have 1966080 at most"],
+  [{ workingDir: "rel" }, 'the working directory "rel": it must be absolute'],
+  [{ workingDir: "/a\0" }, "it must not hold NUL characters"],
+  [{ workingDir: "/a".repeat(2048) }, "it must have fewer than 4096 bytes"],
+  [{ workingDir: `/${"a".repeat(256)}` }, "each name in it must have 255 bytes at most"],
+  [context({ maskedPaths: ["/proc/../etc"] }), 'the masked path "/proc/../etc": it must not have'],
+  [context({ readonlyPaths: ["proc"] }), 'the read-only path "proc": it must be absolute'],
+  [context({ namespaceOptions: { ipc: 7 as NamespaceMode } }), "the mode 7 of the ipc namespace"],
+  [context({ seccomp: { profileType: NO_PROFILE } }), "a seccomp profile of the type 5"],
+  [context({ apparmor: { profileType: NO_PROFILE } }), "an AppArmor profile of the type 5"],
+  [
+    context({ supplementalGroupsPolicy: 5 as SupplementalGroupsPolicy }),
+    "the policy 5 for supplemental groups",
+  ],
 ];
 
 for (const [config, message] of REFUSED) {

@@ -1,4 +1,5 @@
 import { CriError } from "../../../base/error.ts";
+import { shown } from "../../../base/shown.ts";
 import type { LinuxContainerSecurityContext } from "../../../cri/api.generated.ts";
 import type { OciCapabilities } from "./oci_spec.ts";
 
@@ -59,9 +60,7 @@ function fullName(asked: string): string {
   if (name === "CAP_ALL" || NAMES.includes(name)) return name;
   throw new CriError(
     "INVALID_ARGUMENT",
-    `Cannot run the container with the capability ${
-      JSON.stringify(asked)
-    }: the kernel has none of ` +
+    `Cannot run the container with the capability ${shown(asked)}: the kernel has none of ` +
       "that name; names are as in capabilities(7), with or without CAP_.",
   );
 }

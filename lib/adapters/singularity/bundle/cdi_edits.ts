@@ -1,4 +1,5 @@
 import { CriError } from "../../../base/error.ts";
+import { shown } from "../../../base/shown.ts";
 import type { CdiDeviceNode, CdiEdits } from "./cdi_spec.ts";
 import type { NodeDevice } from "./devices.ts";
 import type { OciDevice, OciHook, OciMount, OciSpec } from "./oci_spec.ts";
@@ -71,7 +72,7 @@ function deviceOf(
     throw new CriError(
       "FAILED_PRECONDITION",
       `Cannot give the container the device ${
-        JSON.stringify(node.hostPath)
+        shown(node.hostPath)
       }, which its CDI device names: the node must have it.`,
     );
   }

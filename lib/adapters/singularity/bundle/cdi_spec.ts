@@ -1,5 +1,6 @@
 import { parse } from "@std/yaml";
 import { CriError, messageOf } from "../../../base/error.ts";
+import { shown } from "../../../base/shown.ts";
 import {
   checkNames,
   type Fields,
@@ -97,7 +98,7 @@ function folderOf({ path }: CdiSpec): string {
 function refused(name: string, why: string): CriError {
   return new CriError(
     "FAILED_PRECONDITION",
-    `Cannot give the container the CDI device ${JSON.stringify(name)}: ${why}.`,
+    `Cannot give the container the CDI device ${shown(name)}: ${why}.`,
   );
 }
 
@@ -147,6 +148,15 @@ function readDeviceNode(node: Fields): CdiDeviceNode[] {
   if (isGiven(type) && !["b", "c", "u"].includes(textOf(type))) {
     throw new TypeError(`${JSON.stringify(type)} is no type of device`);
   }
+  // None given are all (SPEC.md).
+  const permissions = node.permissions === "" || !isGiven(node.permissions)
+    ? "rwm"
+    : textOf(node.permissions);
+  if (!/^[rwm]+$/.test(permissions)) {
+    throw new TypeError(
+      `${shown(permissions)} are no permissions of a device, which are of r, w and m`,
+    );
+  }
   const path = textOf(node.path);
   const numbers = ["major", "minor", "fileMode", "uid", "gid"].flatMap((name) => {
     const number = numberOf(node[name]);
@@ -155,7 +165,7 @@ function readDeviceNode(node: Fields): CdiDeviceNode[] {
   return [{
     path,
     hostPath: isGiven(node.hostPath) ? textOf(node.hostPath) : path,
-    permissions: isGiven(node.permissions) ? textOf(node.permissions) : "rwm",
+    permissions,
     ...(isGiven(type) ? { type: type === "b" ? "b" as const : "c" as const } : {}),
     ...Object.fromEntries(numbers),
   }];

@@ -72,6 +72,23 @@ Deno.test("editsOf() takes a device from the later folder", () => {
   assertEquals(editsOf(["lab.example/toy=a"], files).at(-1)?.env, ["NAME=late"]);
 });
 
+Deno.test("editsOf() takes all behind the first = for the device's name, which may have others", () => {
+  const files = [file("/etc/cdi/toy.yaml", { a: named("a") })];
+  const error = assertThrows(() => editsOf(["lab.example/toy=a=b"], files), CriError);
+  assertEquals(
+    error.message,
+    'Cannot give the container the CDI device "lab.example/toy=a=b": no file of the node describes it.',
+  );
+});
+
+Deno.test("editsOf() takes no permissions for all", () => {
+  const files = [
+    file("/etc/cdi/toy.yaml", { a: { deviceNodes: [{ path: "/dev/x", permissions: "" }] } }),
+  ];
+  const nodes = editsOf(["lab.example/toy=a"], files).flatMap(({ deviceNodes }) => deviceNodes);
+  assertEquals(nodes.map(({ permissions }) => permissions), ["rwm"]);
+});
+
 const toy = (edits: unknown) => [file("/etc/cdi/toy.yaml", { a: edits })];
 
 const REFUSED: [files: { path: string; text: string }[], message: string][] = [
@@ -89,6 +106,10 @@ const REFUSED: [files: { path: string; text: string }[], message: string][] = [
   [toy({ env: "A=1" }), '"A=1" is no list'],
   [toy({ deviceNodes: [{ path: "/dev/x", major: "1" }] }), '"1" stands where a whole number must'],
   [toy({ deviceNodes: [{ path: "/dev/x", type: "z" }] }), '"z" is no type of device'],
+  [
+    toy({ deviceNodes: [{ path: "/dev/x", permissions: "rwx" }] }),
+    '"rwx" are no permissions of a device',
+  ],
   [toy({ hooks: [{ hookName: "never", path: "/x" }] }), '"never" is no moment for a hook'],
   [toy({ mounts: [{ containerPath: "/x" }] }), "nothing stands where a text must be"],
 ];

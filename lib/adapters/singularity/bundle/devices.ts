@@ -1,5 +1,7 @@
 import { CriError } from "../../../base/error.ts";
+import { shown } from "../../../base/shown.ts";
 import type { Device } from "../../../cri/api.generated.ts";
+import { checkPathWithin } from "./paths.ts";
 import type { OciDevice, OciDeviceRule } from "./oci_spec.ts";
 
 /** A device node of this machine. */
@@ -70,14 +72,15 @@ export function devicesOf(
 }
 
 function matching({ hostPath, containerPath, permissions }: Device, found: readonly NodeDevice[]) {
+  checkPathWithin("place of a device", containerPath);
   const devices = found.filter(({ path }) =>
     path === hostPath || path.startsWith(`${hostPath.replace(/\/+$/, "")}/`)
   );
   if (!/^[rwm]*$/.test(permissions)) {
     throw new CriError(
       "INVALID_ARGUMENT",
-      `Cannot give the container the device ${JSON.stringify(hostPath)} with the permissions ${
-        JSON.stringify(permissions)
+      `Cannot give the container the device ${shown(hostPath)} with the permissions ${
+        shown(permissions)
       }: they must be of r, w and m.`,
     );
   }
@@ -85,7 +88,7 @@ function matching({ hostPath, containerPath, permissions }: Device, found: reado
     throw new CriError(
       "INVALID_ARGUMENT",
       `Cannot give the container the device ${
-        JSON.stringify(hostPath)
+        shown(hostPath)
       }: it must be a device of the node, or a directory of devices.`,
     );
   }

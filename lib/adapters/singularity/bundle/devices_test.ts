@@ -50,6 +50,13 @@ Deno.test("devicesOf() refuses permissions that are none", () => {
   assertThrows(() => devicesOf(asked(device), FOUND, false), CriError, 'permissions "rx"');
 });
 
+Deno.test("devicesOf() refuses a place that is none in a container", () => {
+  for (const containerPath of ["", "dev/x", "/dev/../etc/x", "/dev/x\0"]) {
+    const device = asked({ hostPath: "/dev/null", containerPath });
+    assertThrows(() => devicesOf(device, FOUND, false), CriError, "the place of a device");
+  }
+});
+
 Deno.test("devicesOf() refuses a device that the node does not have", () => {
   assertThrows(
     () => devicesOf(asked({ hostPath: "/dev/no", containerPath: "/dev/no" }), FOUND, false),

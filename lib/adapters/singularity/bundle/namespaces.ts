@@ -1,4 +1,9 @@
-import { type LinuxContainerSecurityContext, NamespaceMode } from "../../../cri/api.generated.ts";
+import { CriError } from "../../../base/error.ts";
+import {
+  type LinuxContainerSecurityContext,
+  NamespaceMode,
+  type NamespaceOption,
+} from "../../../cri/api.generated.ts";
 import type { OciNamespace } from "./oci_spec.ts";
 
 /** Namespaces that a pod's containers share, as paths; absent ones are the node's. */
@@ -8,6 +13,20 @@ export interface PodNamespaces {
   uts?: string;
   /** Only where the pod's containers share their processes. */
   pid?: string;
+}
+
+/** @throws CriError INVALID_ARGUMENT for a mode that is none (api.proto). */
+export function checkNamespaceModes(options: NamespaceOption | undefined): void {
+  if (options === undefined) return;
+  for (const name of ["network", "pid", "ipc"] as const) {
+    if (NamespaceMode[options[name]] !== undefined) continue;
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      `Cannot use the mode ${
+        options[name]
+      } of the ${name} namespace: it must be POD, CONTAINER, NODE or TARGET.`,
+    );
+  }
 }
 
 /**

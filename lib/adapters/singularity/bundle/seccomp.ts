@@ -1,4 +1,5 @@
 import { CriError } from "../../../base/error.ts";
+import { shown } from "../../../base/shown.ts";
 import {
   type LinuxContainerSecurityContext,
   SecurityProfile_ProfileType,
@@ -63,7 +64,11 @@ const FORBIDDEN = [
 ];
 
 /** What a container asks for; a privileged one has no filter. @throws CriError INVALID_ARGUMENT */
-export function seccompChoice(context: LinuxContainerSecurityContext | undefined): SeccompChoice {
+export function seccompChoice(
+  context:
+    | Pick<LinuxContainerSecurityContext, "privileged" | "seccomp" | "seccompProfilePath">
+    | undefined,
+): SeccompChoice {
   if (context === undefined || context.privileged) return { kind: "unconfined" };
   const { seccomp, seccompProfilePath } = context;
   if (seccomp !== undefined) {
@@ -72,8 +77,14 @@ export function seccompChoice(context: LinuxContainerSecurityContext | undefined
         return { kind: "default" };
       case SecurityProfile_ProfileType.Localhost:
         return fileChoice(seccomp.localhostRef);
-      default:
+      case SecurityProfile_ProfileType.Unconfined:
         return { kind: "unconfined" };
+      default:
+        throw new CriError(
+          "INVALID_ARGUMENT",
+          `Cannot use a seccomp profile of the type ${seccomp.profileType}: it must be RuntimeDefault, Unconfined or ` +
+            "Localhost.",
+        );
     }
   }
   // The older field, by its words (api.proto).
@@ -90,12 +101,10 @@ export function seccompChoice(context: LinuxContainerSecurityContext | undefined
 }
 
 function fileChoice(path: string): SeccompChoice {
-  if (path.startsWith("/")) return { kind: "file", path };
+  if (path.startsWith("/") && !path.includes("\0")) return { kind: "file", path };
   throw new CriError(
     "INVALID_ARGUMENT",
-    `Cannot use the seccomp profile ${
-      JSON.stringify(path)
-    }: it must be the absolute path of a file.`,
+    `Cannot use the seccomp profile ${shown(path)}: it must be the absolute path of a file.`,
   );
 }
 

@@ -1,4 +1,5 @@
 import { CriError } from "../../../base/error.ts";
+import { shown } from "../../../base/shown.ts";
 import {
   type LinuxContainerSecurityContext,
   SupplementalGroupsPolicy,
@@ -28,6 +29,13 @@ export function resolveUser(
   imageUser: string,
   files: UserFiles,
 ): OciUser {
+  const policy = context?.supplementalGroupsPolicy;
+  if (policy !== undefined && SupplementalGroupsPolicy[policy] === undefined) {
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      `Cannot run the container with the policy ${policy} for supplemental groups: it must be Merge or Strict.`,
+    );
+  }
   const users = readUsers(files.passwd);
   const [userPart = "", groupPart = ""] = chosenUser(context, imageUser).split(":");
   const user = userPart === "" ? "0" : userPart;
@@ -40,7 +48,7 @@ export function resolveUser(
     : groupPart !== ""
     ? groupId(files.group, groupPart)
     : entry?.gid ?? 0;
-  const strict = context?.supplementalGroupsPolicy === SupplementalGroupsPolicy.Strict;
+  const strict = policy === SupplementalGroupsPolicy.Strict;
   const imageGroups = strict || entry === undefined ? [] : groupsOf(files.group, entry.name);
   const asked = (context?.supplementalGroups ?? []).map(toNumber);
   return { uid, gid, additionalGids: [...new Set([gid, ...asked, ...imageGroups])] };
@@ -108,9 +116,7 @@ function toNumber(id: bigint): number {
 function unknown(kind: string, name: string, file: string): CriError {
   return new CriError(
     "INVALID_ARGUMENT",
-    `Cannot run the container as the ${kind} ${
-      JSON.stringify(name)
-    }: the image's /etc/${file} must ` +
+    `Cannot run the container as the ${kind} ${shown(name)}: the image's /etc/${file} must ` +
       "have it; use its number, or another image.",
   );
 }

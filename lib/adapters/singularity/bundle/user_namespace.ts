@@ -9,7 +9,7 @@ export interface OciIdMapping {
 }
 
 /** Ids are 32 bits wide, and the highest is none (user_namespaces(7)). */
-const HIGHEST_ID = 2 ** 32 - 2;
+export const HIGHEST_ID = 2 ** 32 - 2;
 
 /** A pod's users and groups on the node. */
 export interface UserNamespace {
