@@ -68,13 +68,19 @@ async function bash(script: string): Promise<string> {
 }
 
 Deno.test(
-  "crictl exec -it has a terminal of the client's size, and its command's code",
+  "crictl exec -it has a terminal of the client's size and of a known kind, and its command's code",
   SHARED,
   async () => {
-    const output = await bash(
-      `script -qec "bash -c 'stty rows 33 cols 101; $crictl exec -it ${main} sh -c \\"until stty size | grep 33; do sleep 0.1; done; tty; exit 6\\"'" /dev/null </dev/null`,
-    );
-    assertMatch(output, /33 101\r\n\/dev\/pts\/0\r\n.*exit code 6/);
+    const exec = (id: string, script: string) =>
+      bash(
+        `script -qec "bash -c 'stty rows 33 cols 101; $crictl exec -it ${id} sh -c \\"${script}\\"'" /dev/null </dev/null`,
+      );
+    const script = "until stty size | grep 33; do sleep 0.1; done; tty; env | grep ^TERM; exit 6";
+    assertMatch(await exec(main, script), /33 101\r\n\/dev\/pts\/0\r\nTERM=xterm\r\n.*exit code 6/);
+    const envs = [{ key: "TERM", value: "dumb" }];
+    const dumb = await run("dumb", "while :; do sleep 1; done", { envs });
+    assertMatch(await exec(dumb, "env | grep ^TERM"), /TERM=dumb\r\n/);
+    await node.server.crictlOk(["rm", "--force", dumb]);
   },
 );
 
