@@ -85,7 +85,7 @@ Deno.test(
 );
 
 Deno.test(
-  "crictl port-forward reaches a port of the pod, and says when nobody listens there",
+  "crictl port-forward reaches a port of the pod, and says when nobody but the node listens there",
   SHARED,
   async () => {
     const forward = (ports: string, use: string) =>
@@ -97,8 +97,13 @@ kill $forward 2>/dev/null; wait $forward; cat /tmp/forward`,
       );
     const page = "printf 'GET /hostname HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3";
     assertMatch(await forward("18125:8123", page), /\r\n\r\nby-hand\n/);
+    // The node's name is known in the pod's network too, and leads out of it.
+    const listen = `perl -MIO::Socket::INET -e '
+$listener = IO::Socket::INET->new(LocalAddr => "knode", LocalPort => 9, ReuseAddr => 1, Listen => 9) or die;
+while ($client = $listener->accept) { print $client "the node"; close $client }' & node=$!
+until exec 4<>/dev/tcp/knode/9; do sleep 0.1; done 2>/dev/null`;
     assertMatch(
-      await forward("18126:9", "cat <&3"),
+      await forward("18126:9", `${listen}\ncat <&3; kill $node`),
       /Cannot connect to the port 9 of the pod: .*Connection refused/,
     );
   },
