@@ -212,8 +212,8 @@ export class SingularityAdapter implements Adapter {
   /** Takes a pod out of service that has lost what its containers share. */
   async #retireBroken(sandboxId: string): Promise<void> {
     const { store, log } = this.means;
-    if (store.sandboxes.get(sandboxId)?.state !== "ready") return;
-    if (await this.pods.isWhole(sandboxId)) return;
+    const sandbox = store.sandboxes.get(sandboxId);
+    if (sandbox?.state !== "ready" || await this.pods.isWhole(sandboxId, sandbox.config)) return;
     log.info("A pod is out of service, as after a reboot", { sandbox: sandboxId });
     store.sandboxes.update(sandboxId, (record) => ({ ...record, state: "notready" }));
   }
