@@ -158,12 +158,48 @@ Deno.test("crictl checkpoint is refused with a reason", SHARED, async () => {
   assertMatch(await bash(`crictl checkpoint --export=/tmp/checkpoint.tar ${main}`), refused);
 });
 
+/** Says what it reads. */
+const READER = 'while read -r line; do echo "got $line"; done; echo over';
+
+for (const transport of ["spdy", "websocket"]) {
+  const attach = (id: string) => `$crictl attach --transport ${transport} -i ${id}`;
+
+  Deno.test(
+    `crictl attach by ${transport} ends with its input, or when that has ended the program's`,
+    SHARED,
+    async () => {
+      const once = await run(`once-${transport}`, READER, { stdin: true, stdin_once: true });
+      assertEquals(await bash(`echo something | ${attach(once)}`), "got something\nover\n");
+      const kept = await run(`kept-${transport}`, READER, { stdin: true });
+      for (const line of ["one", "two"]) await bash(`echo ${line} | ${attach(kept)}`);
+      // What it answers may come when the client has left.
+      while (await bash(`crictl logs ${kept}`) !== "got one\ngot two\n") await delay(POLL_MS);
+      await node.server.crictlOk(["rm", "--force", kept]);
+    },
+  );
+
+  Deno.test(
+    `crictl attach by ${transport} ends the input of a program with stdin_once when it is killed, but not without input`,
+    SHARED,
+    async () => {
+      const id = await run(`cut-${transport}`, READER, { stdin: true, stdin_once: true });
+      const output = await bash(
+        `$crictl attach --transport ${transport} ${id} >/tmp/looker & looker=$!
+exec 3> >(exec ${attach(id)} >/dev/null 2>&1); client=$!
+for line in one two; do
+  until grep -q -e "got $line" -e over /tmp/looker; do echo $line >&3; sleep 0.1; done
+done
+kill -9 $client; wait $looker; cat /tmp/looker`,
+      );
+      assertMatch(output, /^(got one\n)+(got two\n)+over\n$/);
+    },
+  );
+}
+
 Deno.test(
-  "crictl attach reaches a container, and output of others still comes at once",
+  "crictl logs --follow shows output of others at once",
   SHARED,
   async () => {
-    const reader = await run("reader", 'read -r line; echo "got $line"', { stdin: true });
-    assertEquals(await bash(`echo something | crictl attach -i ${reader}`), "got something\n");
     const ticking = await run("ticking", "for i in $(seq 9); do echo $i; sleep 0.4; done");
     // It follows until the container has ended.
     const lines = (await bash(`crictl logs --follow --timestamps ${ticking}`)).trim().split("\n");

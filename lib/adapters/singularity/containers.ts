@@ -50,11 +50,18 @@ export class Containers {
     throw new CriError("FAILED_PRECONDITION", `The container ${id} does not run.`);
   }
 
+  /** @throws CriError NOT_FOUND for a container that was removed. */
+  record(id: string): ContainerRecord {
+    const container = this.means.store.containers.get(id);
+    if (container !== undefined) return container;
+    throw new CriError("NOT_FOUND", `The container ${id} is gone.`);
+  }
+
   /** @throws CriError as `Adapter.startContainer`. */
   async start(id: string): Promise<void> {
     const { store, clock, executor } = this.means;
     this.#change(id, beginStart);
-    const container = this.#record(id);
+    const container = this.record(id);
     const { config } = container;
     const running = this.#follower(container);
     const files = this.place.places.container(id);
@@ -275,12 +282,6 @@ export class Containers {
     for await (const { paths } of this.#watcher) {
       for (const path of paths) this.#running.get(basename(path).split(".")[0] ?? "")?.touch();
     }
-  }
-
-  #record(id: string): ContainerRecord {
-    const container = this.means.store.containers.get(id);
-    if (container !== undefined) return container;
-    throw new CriError("NOT_FOUND", `The container ${id} is gone.`);
   }
 
   #change(id: string, change: (state: ContainerState) => ContainerState): void {
