@@ -5,7 +5,7 @@ import type {
   PodSandboxConfig,
   PsiStats,
 } from "../cri/api.generated.ts";
-import type { CommandRunner, PortForwarder } from "../streaming/process.ts";
+import type { CommandRunner, PortForwarder, StreamsWanted } from "../streaming/process.ts";
 import type { ContainerRecord, ImageRecord } from "../store/records.ts";
 
 /** What CreateContainer asks for, with the environment's values. */
@@ -195,11 +195,11 @@ export interface Adapter {
 
   /**
    * Prepares a client's way to the program of a running container: what it writes from then on, and its stdin and
-   * terminal as the container was created with. The runner resolves when the program ended, and leaves it alone when
-   * its own signal aborts.
+   * terminal as the container was created with. The runner resolves when the program ended, or the client's stdin where
+   * that ends the session, and leaves the program alone when its own signal aborts.
    * @throws CriError as `openExec`.
    */
-  openAttach(id: string, signal: AbortSignal): Promise<CommandRunner>;
+  openAttach(id: string, wanted: StreamsWanted, signal: AbortSignal): Promise<CommandRunner>;
 
   /**
    * Prepares connections to ports of any of the containers, which belong to one pod.

@@ -1,4 +1,4 @@
-import { join } from "@std/path";
+import { dirname, join } from "@std/path";
 import { CriError, messageOf } from "../base/error.ts";
 import { NETNS_DIRECTORY } from "../config/network_place.ts";
 import type { Executor } from "../executors/executor.ts";
@@ -13,6 +13,23 @@ const STEP_TIMEOUT_MS = 30_000;
 /** The path of a sandbox's network namespace, whether it is there or not. */
 export function namespacePath(sandboxId: string): string {
   return join(NETNS_DIRECTORY, NAME_PREFIX + sandboxId);
+}
+
+/**
+ * Whether a network namespace is there: a half-made or removed one is an empty file, on which nothing is mounted.
+ * @throws CriError INTERNAL when it cannot be looked at.
+ */
+export async function isNamespace(path: string): Promise<boolean> {
+  try {
+    const [file, directory] = await Promise.all([Deno.lstat(path), Deno.lstat(dirname(path))]);
+    return file.dev !== directory.dev;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw new CriError(
+      "INTERNAL",
+      `Cannot look at the network namespace ${path}: ${messageOf(error)}`,
+    );
+  }
 }
 
 /** The network namespaces of sandboxes, as ip-netns(8) keeps them: each is mounted on a file. */
@@ -35,19 +52,8 @@ export class Namespaces {
     }
   }
 
-  /** Whether a sandbox's namespace is there: a half-made one is an empty file, on which nothing is mounted. */
   async exists(sandboxId: string): Promise<boolean> {
-    const path = namespacePath(sandboxId);
-    try {
-      const [file, directory] = await Promise.all([Deno.lstat(path), Deno.lstat(NETNS_DIRECTORY)]);
-      return file.dev !== directory.dev;
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return false;
-      throw new CriError(
-        "INTERNAL",
-        `Cannot look at the network namespace ${path}: ${messageOf(error)}`,
-      );
-    }
+    return await isNamespace(namespacePath(sandboxId));
   }
 
   /** The sandboxes of all servers of this node that have a namespace. */

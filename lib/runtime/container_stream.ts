@@ -40,7 +40,7 @@ export async function attach(
   const purpose = "attach to the program";
   const id = requireRunning(runtime, request.containerId, purpose);
   const wanted = streamsOf(request, id, purpose);
-  return runtime.streams.attachUrl(wanted, await runtime.adapter.openAttach(id, signal));
+  return runtime.streams.attachUrl(wanted, await runtime.adapter.openAttach(id, wanted, signal));
 }
 
 /** PortForward: answers with the URL at which its client reaches ports of the pod. @throws CriError as Exec. */

@@ -68,18 +68,24 @@ async function bash(script: string): Promise<string> {
 }
 
 Deno.test(
-  "crictl exec -it has a terminal of the client's size, and its command's code",
+  "crictl exec -it has a terminal of the client's size and of a known kind, and its command's code",
   SHARED,
   async () => {
-    const output = await bash(
-      `script -qec "bash -c 'stty rows 33 cols 101; $crictl exec -it ${main} sh -c \\"until stty size | grep 33; do sleep 0.1; done; tty; exit 6\\"'" /dev/null </dev/null`,
-    );
-    assertMatch(output, /33 101\r\n\/dev\/pts\/0\r\n.*exit code 6/);
+    const exec = (id: string, script: string) =>
+      bash(
+        `script -qec "bash -c 'stty rows 33 cols 101; $crictl exec -it ${id} sh -c \\"${script}\\"'" /dev/null </dev/null`,
+      );
+    const script = "until stty size | grep 33; do sleep 0.1; done; tty; env | grep ^TERM; exit 6";
+    assertMatch(await exec(main, script), /33 101\r\n\/dev\/pts\/0\r\nTERM=xterm\r\n.*exit code 6/);
+    const envs = [{ key: "TERM", value: "dumb" }];
+    const dumb = await run("dumb", "while :; do sleep 1; done", { envs });
+    assertMatch(await exec(dumb, "env | grep ^TERM"), /TERM=dumb\r\n/);
+    await node.server.crictlOk(["rm", "--force", dumb]);
   },
 );
 
 Deno.test(
-  "crictl port-forward reaches a port of the pod, and says when nobody listens there",
+  "crictl port-forward reaches a port of the pod, and says when nobody but the node listens there",
   SHARED,
   async () => {
     const forward = (ports: string, use: string) =>
@@ -91,8 +97,13 @@ kill $forward 2>/dev/null; wait $forward; cat /tmp/forward`,
       );
     const page = "printf 'GET /hostname HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3";
     assertMatch(await forward("18125:8123", page), /\r\n\r\nby-hand\n/);
+    // The node's name is known in the pod's network too, and leads out of it.
+    const listen = `perl -MIO::Socket::INET -e '
+$listener = IO::Socket::INET->new(LocalAddr => "knode", LocalPort => 9, ReuseAddr => 1, Listen => 9) or die;
+while ($client = $listener->accept) { print $client "the node"; close $client }' & node=$!
+until exec 4<>/dev/tcp/knode/9; do sleep 0.1; done 2>/dev/null`;
     assertMatch(
-      await forward("18126:9", "cat <&3"),
+      await forward("18126:9", `${listen}\ncat <&3; kill $node`),
       /Cannot connect to the port 9 of the pod: .*Connection refused/,
     );
   },
@@ -147,12 +158,48 @@ Deno.test("crictl checkpoint is refused with a reason", SHARED, async () => {
   assertMatch(await bash(`crictl checkpoint --export=/tmp/checkpoint.tar ${main}`), refused);
 });
 
+/** Says what it reads. */
+const READER = 'while read -r line; do echo "got $line"; done; echo over';
+
+for (const transport of ["spdy", "websocket"]) {
+  const attach = (id: string) => `$crictl attach --transport ${transport} -i ${id}`;
+
+  Deno.test(
+    `crictl attach by ${transport} ends with its input, or when that has ended the program's`,
+    SHARED,
+    async () => {
+      const once = await run(`once-${transport}`, READER, { stdin: true, stdin_once: true });
+      assertEquals(await bash(`echo something | ${attach(once)}`), "got something\nover\n");
+      const kept = await run(`kept-${transport}`, READER, { stdin: true });
+      for (const line of ["one", "two"]) await bash(`echo ${line} | ${attach(kept)}`);
+      // What it answers may come when the client has left.
+      while (await bash(`crictl logs ${kept}`) !== "got one\ngot two\n") await delay(POLL_MS);
+      await node.server.crictlOk(["rm", "--force", kept]);
+    },
+  );
+
+  Deno.test(
+    `crictl attach by ${transport} ends the input of a program with stdin_once when it is killed, but not without input`,
+    SHARED,
+    async () => {
+      const id = await run(`cut-${transport}`, READER, { stdin: true, stdin_once: true });
+      const output = await bash(
+        `$crictl attach --transport ${transport} ${id} >/tmp/looker & looker=$!
+exec 3> >(exec ${attach(id)} >/dev/null 2>&1); client=$!
+for line in one two; do
+  until grep -q -e "got $line" -e over /tmp/looker; do echo $line >&3; sleep 0.1; done
+done
+kill -9 $client; wait $looker; cat /tmp/looker`,
+      );
+      assertMatch(output, /^(got one\n)+(got two\n)+over\n$/);
+    },
+  );
+}
+
 Deno.test(
-  "crictl attach reaches a container, and output of others still comes at once",
+  "crictl logs --follow shows output of others at once",
   SHARED,
   async () => {
-    const reader = await run("reader", 'read -r line; echo "got $line"', { stdin: true });
-    assertEquals(await bash(`echo something | crictl attach -i ${reader}`), "got something\n");
     const ticking = await run("ticking", "for i in $(seq 9); do echo $i; sleep 0.4; done");
     // It follows until the container has ended.
     const lines = (await bash(`crictl logs --follow --timestamps ${ticking}`)).trim().split("\n");

@@ -76,6 +76,41 @@ Deno.test("after a reboot pods are out of service, and a kubelet has them made a
   assertEquals(await leftOnNode(server), "");
 });
 
+Deno.test("a pod whose network is removed is out of service from the next start on, of a container or the server", async () => {
+  const name = "netgone";
+  // With ipMasq the plugin leaves the rules of a pod whose namespace is gone.
+  const ipam = { type: "host-local", ranges: [[{ subnet: "10.92.0.0/24" }]] };
+  const node = await NetworkNode.start(name, {
+    flags: ["--adapter-name", "singularity"],
+    network: { cniVersion: "1.0.0", name, plugins: [{ type: "bridge", bridge: name, ipam }] },
+  });
+  const { server } = node;
+  const client = new CriClient(lab.path("knode", server.socketPath));
+  const stateOf = async ({ id }: Pod) =>
+    (await client.call("podSandboxStatus", { podSandboxId: id })).status?.state;
+  try {
+    await client.call("pullImage", { image: { image: IMAGE } });
+    const networks = await node.usedOnce();
+    const { pod: started } = await client.runContainer("sleep 1000");
+    const { pod: found } = await client.runContainer("sleep 1000");
+    const whole = await client.runPod();
+    for (const { id } of [started, found]) await node.sh(`ip netns delete multicri-${id}`);
+    const late = await client.create(started, "true", { metadata: { name: "late" } });
+    await assertRejects(() => client.call("startContainer", { containerId: late }));
+    assertEquals(await stateOf(started), PodSandboxState.SANDBOX_NOTREADY);
+    assertEquals(await stateOf(found), PodSandboxState.SANDBOX_READY);
+    await node.killServer();
+    await server.start();
+    assertEquals(await stateOf(found), PodSandboxState.SANDBOX_NOTREADY);
+    assertEquals(await stateOf(whole), PodSandboxState.SANDBOX_READY);
+    for (const { id } of [started, found, whole]) await server.crictlOk(["rmp", "--force", id]);
+    assertEquals(await node.remains(), networks);
+  } finally {
+    client.close();
+    await node.stop();
+  }
+});
+
 Deno.test("a pod made with or without a network of its own is never used otherwise", async () => {
   const flags = ["--adapter-name", "singularity"];
   const node = await NetworkNode.start("choice", { flags });

@@ -3,7 +3,7 @@ import { CriError, messageOf } from "../../base/error.ts";
 import type { ContainerUser } from "../../cri/api.generated.ts";
 import type { ContainerRecord } from "../../store/records.ts";
 import { checkLogPath, logPathOf } from "../../logs/log_path.ts";
-import type { CommandRunner, PortForwarder } from "../../streaming/process.ts";
+import type { CommandRunner, PortForwarder, StreamsWanted } from "../../streaming/process.ts";
 import type {
   Adapter,
   AdapterCondition,
@@ -29,7 +29,6 @@ import { Pods } from "./pods.ts";
 import { portForwarder } from "./port_forward.ts";
 import type { NodeMeans } from "./means.ts";
 import { type NodeWorkload, prepareBundle, type PreparePlace } from "./prepare.ts";
-import { hasInput } from "./supervisor.ts";
 import { NodeUsages } from "./usage.ts";
 
 /** Runs containers on this node, as root: their images are mounted by Apptainer, their bundles run by crun. */
@@ -151,16 +150,14 @@ export class SingularityAdapter implements Adapter {
     );
   }
 
-  openAttach(id: string): Promise<CommandRunner> {
+  openAttach(id: string, { stdin }: StreamsWanted): Promise<CommandRunner> {
     const container = this.#containers.require(id);
     const { store, clock } = this.means;
-    const config = store.containers.get(id)?.config;
-    const inputPath = config !== undefined && hasInput(config)
-      ? this.place.places.container(id).input
-      : undefined;
+    const { config } = this.#containers.record(id);
+    const input = { path: this.place.places.container(id).input, config, wanted: stdin };
     const hasEnded = () => store.containers.get(id)?.state.phase !== "running";
     return Promise.resolve((streams, gone) =>
-      attach(container, inputPath, hasEnded, clock, streams, gone)
+      attach({ container, input, hasEnded }, clock, streams, gone)
     );
   }
 
@@ -223,8 +220,8 @@ export class SingularityAdapter implements Adapter {
   /** Takes a pod out of service that has lost what its containers share. */
   async #retireBroken(sandboxId: string): Promise<void> {
     const { store, log } = this.means;
-    if (store.sandboxes.get(sandboxId)?.state !== "ready") return;
-    if (await this.pods.isWhole(sandboxId)) return;
+    const sandbox = store.sandboxes.get(sandboxId);
+    if (sandbox?.state !== "ready" || await this.pods.isWhole(sandboxId, sandbox.config)) return;
     log.info("A pod is out of service, as after a reboot", { sandbox: sandboxId });
     store.sandboxes.settle(sandboxId, (record) => ({ ...record, state: "notready" }));
   }

@@ -48,7 +48,9 @@ for (const hasPipe of [true, false]) {
       resizes: nothing<{ width: number; height: number }>(),
     };
     const { signal } = new AbortController();
-    assertEquals(await attach(container, inputPath, hasEnded, clock, streams, signal), 0);
+    const config = { stdin: true, stdinOnce: true, tty: false };
+    const input = { path: inputPath, config, wanted: true };
+    assertEquals(await attach({ container, input, hasEnded }, clock, streams, signal), 0);
     assertEquals(output, "after\n");
     await container.close();
   });

@@ -53,12 +53,19 @@ export class Containers {
     throw new CriError("FAILED_PRECONDITION", `The container ${id} does not run.`);
   }
 
+  /** @throws CriError NOT_FOUND for a container that was removed. */
+  record(id: string): ContainerRecord {
+    const container = this.means.store.containers.get(id);
+    if (container !== undefined) return container;
+    throw new CriError("NOT_FOUND", `The container ${id} is gone.`);
+  }
+
   /** @throws CriError as `Adapter.startContainer`. */
   async start(id: string): Promise<void> {
     const { store, clock, executor } = this.means;
     // Not begun without a record of it: another server could not tell.
     store.containers.update(id, (record) => ({ ...record, state: beginStart(record.state) }));
-    const container = this.#record(id);
+    const container = this.record(id);
     const { config } = container;
     const running = this.#follower(container);
     const files = this.place.places.container(id);
@@ -293,12 +300,6 @@ export class Containers {
     for await (const { paths } of this.#watcher) {
       for (const path of paths) this.#followed.get(basename(path).split(".")[0] ?? "")?.touch();
     }
-  }
-
-  #record(id: string): ContainerRecord {
-    const container = this.means.store.containers.get(id);
-    if (container !== undefined) return container;
-    throw new CriError("NOT_FOUND", `The container ${id} is gone.`);
   }
 
   /** What has happened counts on a full disk too: another server finds it out again. */

@@ -75,7 +75,9 @@ async function runCommand(
   const spec: OciSpec = JSON.parse(await Deno.readTextFile(join(bundle, "config.json")));
   const files = join(bundle, `exec-${crypto.randomUUID()}`);
   const socket = runtime.newSocketPath();
-  const process = { ...spec.process, terminal: stdio === "tty", args: argv };
+  const terminal = stdio === "tty";
+  const env = terminal ? withTerm(spec.process.env) : spec.process.env;
+  const process = { ...spec.process, terminal, env, args: argv };
   await Deno.writeTextFile(files, JSON.stringify(process), { mode: 0o600 });
   try {
     return await runNodeStep(
@@ -103,6 +105,11 @@ async function runCommand(
       await Deno.remove(path).catch(() => {});
     }
   }
+}
+
+/** The environment with a kind of terminal, as other runtimes have it: a container without a terminal has none. */
+function withTerm(env: readonly string[]): readonly string[] {
+  return env.some((variable) => variable.startsWith("TERM=")) ? env : [...env, "TERM=xterm"];
 }
 
 /** @throws CriError for every end without an exit code. */

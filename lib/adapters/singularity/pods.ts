@@ -6,6 +6,7 @@ import {
   type NamespaceOption,
   type PodSandboxConfig,
 } from "../../cri/api.generated.ts";
+import { isNamespace } from "../../network/namespaces.ts";
 import type { PodAdapter } from "../adapter.ts";
 import nodeProgram from "../steps/node.pl" with { type: "text" };
 import type { PodFiles } from "./bundle/mounts.ts";
@@ -177,10 +178,14 @@ export class Pods implements PodAdapter {
     this.#stopped.delete(id);
   }
 
-  /** Whether a pod still has what its containers share, which goes with a reboot, or with its first process. */
-  async isWhole(id: string): Promise<boolean> {
+  /**
+   * Whether a pod still has what its containers share, which goes with a reboot, or with its first process, or when
+   * somebody removes its network.
+   */
+  async isWhole(id: string, config: PodSandboxConfig): Promise<boolean> {
     const folder = this.places.pod(id);
     try {
+      if (!await this.#hasNetwork(id, config)) return false;
       const { dev } = await Deno.lstat(folder);
       const names = (await Array.fromAsync(Deno.readDir(folder))).map(({ name }) => name);
       // Every pod has it.
@@ -191,6 +196,19 @@ export class Pods implements PodAdapter {
       return await this.node.script("look at a pod", LOOK, [folder]) === "";
     } catch (error) {
       if (error instanceof Deno.errors.NotFound) return false;
+      throw error;
+    }
+  }
+
+  /** Whether a pod's network is there, if it has one of its own that this server cares for. */
+  async #hasNetwork(id: string, config: PodSandboxConfig): Promise<boolean> {
+    try {
+      const network = this.networkOf(id, config);
+      return network === undefined || await isNamespace(network);
+    } catch (error) {
+      // Of a pod of a server with other flags nothing is known.
+      if (error instanceof CriError && error.code === "FAILED_PRECONDITION") return true;
+      if (error instanceof CriError && error.code === "UNAVAILABLE") return false;
       throw error;
     }
   }

@@ -7,7 +7,7 @@ import { runNodeStep, type StepMeans } from "./step.ts";
 
 const PROGRAM = nodeProgram + stepProgram + reachPort;
 
-/** Connects clients to ports in a pod's network; undefined: the node's. */
+/** Connects clients to ports at the loopback of a pod's network; undefined: the node's. */
 export function portForwarder(means: StepMeans, network: string | undefined): PortForwarder {
   return async (port, { incoming, outgoing, endOutgoing }, signal) => {
     const verb = `connect to the port ${port} of the pod`;
@@ -17,7 +17,7 @@ export function portForwarder(means: StepMeans, network: string | undefined): Po
         verb,
         ...(network === undefined ? {} : { prefix: ["nsenter", `--net=${network}`] }),
         program: PROGRAM,
-        fields: [port],
+        fields: [port, 0],
         streams: { stdin: incoming },
       },
       signal,

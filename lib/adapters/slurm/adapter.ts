@@ -8,7 +8,7 @@ import type { ClusterSessions } from "../../executors/ssh/sessions.ts";
 import { beginStart, markRunning, undoStart } from "../../store/container_state.ts";
 import type { ContainerRecord } from "../../store/records.ts";
 import type { Store } from "../../store/store.ts";
-import type { CommandRunner, PortForwarder } from "../../streaming/process.ts";
+import type { CommandRunner, PortForwarder, StreamsWanted } from "../../streaming/process.ts";
 import type {
   Adapter,
   AdapterCondition,
@@ -214,11 +214,15 @@ export class SlurmAdapter implements Adapter {
     return (streams, gone) => streamExec(request, tty, account, this.clock, streams, gone);
   }
 
-  async openAttach(id: string, signal: AbortSignal): Promise<CommandRunner> {
+  async openAttach(
+    id: string,
+    { stdin }: StreamsWanted,
+    signal: AbortSignal,
+  ): Promise<CommandRunner> {
     const container = await runningSoon(this.store, this.clock, id, "attach to", signal);
     const { account } = await this.#active.of(id);
     return (streams, gone) =>
-      attachToJob(container, account, this.store, this.clock, streams, gone);
+      attachToJob(container, stdin, account, this.store, this.clock, streams, gone);
   }
 
   async openPortForward(ids: readonly string[], signal: AbortSignal): Promise<PortForwarder> {

@@ -7,8 +7,8 @@ my $LOOK_S = 0.02;
 my $FRAME_BYTES = $ATOMIC_BYTES - 5;
 my $O_CREAT = 0100;
 
-# $has_input: whether the program has a stdin, or a terminal.
-my ($directory, $has_input) = @request;
+# $has_input: whether the program has a stdin, or a terminal; $gives_input: whether the client has a stdin, whose end counts.
+my ($directory, $has_input, $gives_input) = @request;
 my %file = (o => follow('stdout'), e => follow('stderr'));
 my $pipe;
 sysopen $pipe, "$directory/stdin", $O_RDWR | $O_NONBLOCK or fail('node', "its pipe stdin cannot be opened there: $!")
@@ -74,7 +74,7 @@ sub next_frame {
     my $bytes = substr $to_pass, 0, $FRAME_BYTES;
     $frame = input_frame('i', $bytes);
     take(length $bytes);
-  } elsif ($input_ended && !$told_end++) {
+  } elsif ($input_ended && $gives_input && !$told_end++) {
     $frame = input_frame('e', '');
   }
 }
@@ -86,6 +86,6 @@ sub input_frame {
 
 # The client is gone, and what it has not said any more it never will.
 sub leave {
-  syswrite $pipe, input_frame('e', '') if $has_input && !$told_end;
+  syswrite $pipe, input_frame('e', '') if $has_input && $gives_input && !$told_end;
   abandon();
 }

@@ -18,10 +18,12 @@ const END_SEEN_MS = 5_000;
 /**
  * Follows the output of a container's program from now on, and passes a client's input to it, by a step of its job;
  * resolves with 0 when the program has ended, because a client learns its code from the container's status.
+ * @param hasInput Whether the client has a stdin of its own; one that has none ends nothing.
  * @throws CriError as `runStep`. The signal's reason when it aborts; the program runs on.
  */
 export async function attachToJob(
   container: ContainerRecord,
+  hasInput: boolean,
   account: ClusterAccount,
   store: Store,
   clock: Clock,
@@ -41,7 +43,12 @@ export async function attachToJob(
       purpose: { verb, noun },
       program: ATTACH_PROGRAM,
       nonce,
-      request: encodeFields([nonce, directory, hasStdio(container.config) ? 1 : 0]),
+      request: encodeFields([
+        nonce,
+        directory,
+        hasStdio(container.config) ? 1 : 0,
+        hasInput ? 1 : 0,
+      ]),
       input: input.frames,
       timeoutMs: 0,
     };

@@ -35,8 +35,9 @@ class StdioJob implements AsyncDisposable {
     return job;
   }
 
-  attach(): TestStep {
-    return new TestStep(ATTACH_PROGRAM, encodeFields([NONCE, this.directory, 1]));
+  attach(givesInput = true): TestStep {
+    const fields = [NONCE, this.directory, 1, givesInput ? 1 : 0];
+    return new TestStep(ATTACH_PROGRAM, encodeFields(fields));
   }
 
   async stdout(): Promise<string> {
@@ -86,6 +87,24 @@ Deno.test("a program's stdin ends when its only client of stdinOnce goes", async
   await step.shows(/half/);
   await step.abandon();
   await job.writes(/half\nover|halfover/);
+});
+
+Deno.test("a program's stdin of stdinOnce outlives a client that has none", async () => {
+  await using job = await StdioJob.start(
+    { stdin: true, stdinOnce: true, tty: false },
+    "echo ready; cat; echo over",
+  );
+  const looker = job.attach(false);
+  await looker.tells("started");
+  looker.endInput();
+  const step = job.attach();
+  step.type("all\n");
+  await looker.shows(/all/);
+  await looker.abandon();
+  step.type("of it\n");
+  step.endInput();
+  await step.ended;
+  assertMatch(await job.stdout(), /all\nof it\nover\n$/);
 });
 
 Deno.test("a program's stdin outlives its clients without stdinOnce", async () => {

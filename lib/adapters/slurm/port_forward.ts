@@ -84,7 +84,7 @@ export async function forwardPort(
           purpose,
           program: PORT_PROGRAM,
           nonce,
-          request: encodeFields([nonce, port]),
+          request: encodeFields([nonce, port, 1]),
           input: input.frames,
           timeoutMs: 0,
         },

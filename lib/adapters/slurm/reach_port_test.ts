@@ -3,7 +3,7 @@ import { encodeFields } from "../steps/frames.ts";
 import { PORT_PROGRAM } from "./step_programs.ts";
 import { NONCE, TestStep } from "./test_step.ts";
 
-const reach = (port: number) => new TestStep(PORT_PROGRAM, encodeFields([NONCE, port]));
+const reach = (port: number) => new TestStep(PORT_PROGRAM, encodeFields([NONCE, port, 1]));
 
 /** Listens once and does `serve` with the connection. */
 async function withPort(
