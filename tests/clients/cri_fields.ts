@@ -203,19 +203,22 @@ export const FIELD_EXPECTATIONS: readonly Expectation[] = [
     ],
   },
   {
-    name: "names a container's image by the image's id",
+    name: "names a container's image by its id in lists, and in its status by its digest in the registry",
     ask: async (cri) => {
       const id = await cri.create(await cri.runPod(), SLEEP);
       const { image } = await cri.call("imageStatus", { image: { image: IMAGE } });
       const [item] = (await cri.call("listContainers", { filter: { id } })).containers;
       const status = await cri.status(id);
-      return [item, status].map((one) => [one?.imageRef === image?.id, one?.imageId === image?.id]);
+      return [
+        item?.imageRef === image?.id,
+        status.imageRef === image?.repoDigests[0],
+        [item, status].map((one) => one?.imageId === image?.id),
+      ];
     },
-    answer: [[true, true], [true, true]],
+    answer: [true, true, [true, true]],
     containerd: {
-      answer: [[true, false], [false, false]],
-      reason:
-        "containerd fills in no image_id, and as a status's image_ref the repository's digest.",
+      answer: [true, true, [false, false]],
+      reason: "containerd fills in no image_id.",
     },
   },
   ...([["exit 7", 7, "Error"], ["exit 0", 0, "Completed"], ["kill -9 $$", 137, "Error"]] as const)
