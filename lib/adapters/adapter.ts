@@ -3,6 +3,7 @@ import type {
   ContainerUser,
   LinuxContainerResources,
   PodSandboxConfig,
+  Signal,
 } from "../cri/api.generated.ts";
 import type { CommandRunner, PortForwarder } from "../streaming/process.ts";
 import type { ContainerRecord, ImageRecord } from "../store/records.ts";
@@ -189,6 +190,9 @@ export interface Adapter {
 
   /** Whose the container's first process is, where that is known. */
   userOf?(container: ContainerRecord): ContainerUser | undefined;
+
+  /** What asks the container's program to end. */
+  stopSignalOf(container: ContainerRecord): Signal;
 
   /** What the container's processes use as far as it is known; undefined before anything is. */
   usage(id: string): ContainerUsage | undefined;

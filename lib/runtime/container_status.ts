@@ -57,7 +57,7 @@ export function containerStatus(runtime: Runtime, container: ContainerRecord): C
     mounts: config.mounts,
     logPath: config.logPath === "" ? "" : join(logDirectory, config.logPath),
     resources: config.linux?.resources === undefined ? {} : { linux: config.linux.resources },
-    stopSignal: config.stopSignal,
+    stopSignal: runtime.adapter.stopSignalOf(container),
     user: runtime.adapter.userOf?.(container),
   });
 }

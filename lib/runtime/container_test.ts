@@ -5,6 +5,7 @@ import {
   ContainerFilter,
   ContainerState,
   ImageSpec,
+  Signal,
 } from "../cri/api.generated.ts";
 import { IMAGE_ID, imageRecord } from "../store/test_store.ts";
 import { createContainer } from "./container_create.ts";
@@ -222,6 +223,7 @@ Deno.test("containerStatusResponse() tells everything the kubelet reads", () =>
     assertEquals(ended?.finishedAt, created + 2_000_000n);
     assertEquals(ended?.image?.image, "multicri/docker-repository.perl");
     assertEquals([ended?.imageRef, ended?.imageId], [IMAGE_ID, IMAGE_ID]);
+    assertEquals(ended?.stopSignal, Signal.SIGNAL_SIGTERM);
     assertEquals(ended?.logPath, "/logs/main/0.log");
     assertEquals(ended?.metadata, { name: "main", attempt: 0 });
     assertEquals([ended?.labels, ended?.annotations], [{ l: "1" }, { a: "2" }]);

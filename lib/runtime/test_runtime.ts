@@ -15,6 +15,7 @@ import {
   type ContainerConfig,
   CreateContainerRequest,
   RunPodSandboxRequest,
+  Signal,
 } from "../cri/api.generated.ts";
 import { ImageService } from "../images/image_service.ts";
 import type { Puller } from "../images/puller.ts";
@@ -129,6 +130,10 @@ export class TestAdapter implements Adapter {
   openPortForward(ids: readonly string[]): Promise<PortForwarder> {
     this.#called("open", `ports ${ids.join(" ")}`);
     return Promise.resolve(() => Promise.resolve());
+  }
+
+  stopSignalOf({ config }: ContainerRecord): Signal {
+    return config.stopSignal || Signal.SIGNAL_SIGTERM;
   }
 
   describeContainer(container: ContainerRecord): Record<string, unknown> {

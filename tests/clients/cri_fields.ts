@@ -1,5 +1,10 @@
 /** What CRI's lists and statuses tell. */
-import { ContainerState, NamespaceMode, PodSandboxState } from "../../lib/cri/api.generated.ts";
+import {
+  ContainerState,
+  NamespaceMode,
+  PodSandboxState,
+  Signal,
+} from "../../lib/cri/api.generated.ts";
 import { type CriClient, IMAGE, type Pod } from "../cri_client.ts";
 import { type Expectation, UNKNOWN_ID } from "./cri_expectation.ts";
 
@@ -203,7 +208,16 @@ export const FIELD_EXPECTATIONS: readonly Expectation[] = [
     ],
   },
   {
-    name: "names a container's image by its id in lists, and in its status by its digest in the registry",
+    name: "tells by which signal a container ends that names none",
+    ask: async (cri) => {
+      const { stopSignal } = await cri.status(await cri.create(await cri.runPod(), SLEEP));
+      return Signal[stopSignal];
+    },
+    answer: "SIGNAL_SIGTERM",
+  },
+  {
+    name:
+      "names a container's image by its id in lists, and in its status by its digest in the registry",
     ask: async (cri) => {
       const id = await cri.create(await cri.runPod(), SLEEP);
       const { image } = await cri.call("imageStatus", { image: { image: IMAGE } });

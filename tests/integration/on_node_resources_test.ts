@@ -22,6 +22,12 @@ Deno.test("a container is asked to end by its own signal", () =>
     assertEquals((await client.status(id)).stopSignal, Signal.SIGNAL_SIGUSR2);
   }));
 
+Deno.test("a container that names no signal tells the one that it is asked to end by", () =>
+  onNode(async ({ client }) => {
+    const id = await client.create(await client.runPod(), "exit 0");
+    assertEquals((await client.status(id)).stopSignal, Signal.SIGNAL_SIGTERM);
+  }));
+
 Deno.test("a kubelet's limits of huge pages do not matter where the kernel has none", () =>
   onNode(async ({ client }) => {
     const pod = await client.runPod();

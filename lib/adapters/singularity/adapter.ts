@@ -1,6 +1,6 @@
 import { isAbsolute, join } from "@std/path";
 import { CriError, messageOf } from "../../base/error.ts";
-import type { ContainerUser } from "../../cri/api.generated.ts";
+import type { ContainerUser, Signal } from "../../cri/api.generated.ts";
 import type { ContainerRecord } from "../../store/records.ts";
 import type { CommandRunner, PortForwarder } from "../../streaming/process.ts";
 import type {
@@ -25,6 +25,7 @@ import { Pods } from "./pods.ts";
 import { portForwarder } from "./port_forward.ts";
 import type { NodeMeans } from "./means.ts";
 import { type NodeWorkload, prepareBundle, type PreparePlace } from "./prepare.ts";
+import { signalOf, stopSignal } from "./stop_signal.ts";
 import { hasInput } from "./supervisor.ts";
 import { NodeUsages } from "./usage.ts";
 
@@ -184,6 +185,10 @@ export class SingularityAdapter implements Adapter {
         supplementalGroups: additionalGids.map(BigInt),
       },
     };
+  }
+
+  stopSignalOf({ config, workload }: ContainerRecord): Signal {
+    return signalOf(stopSignal(config.stopSignal, (workload as NodeWorkload).stopSignal));
   }
 
   describeContainer(container: ContainerRecord): Record<string, unknown> {
