@@ -80,8 +80,14 @@ export interface AdapterFeatures {
 /** What an adapter does for pods, beside their containers. */
 export interface PodAdapter {
   /**
+   * Looks for what cannot be had here, before anything of the pod is made.
+   * @param ownNetwork Whether it will have a network of its own, and not the node's.
+   * @throws CriError INVALID_ARGUMENT
+   */
+  check(config: PodSandboxConfig, ownNetwork: boolean): void;
+  /**
    * Makes what the pod's containers share; what a failure leaves is removed.
-   * @throws CriError INVALID_ARGUMENT for what cannot be had here.
+   * @throws CriError INVALID_ARGUMENT for what the kernel does not take.
    */
   run(id: string, config: PodSandboxConfig): Promise<void>;
   /**

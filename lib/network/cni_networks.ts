@@ -61,6 +61,10 @@ export class CniNetworks implements PodNetworks {
     this.#unfinished.delete(sandboxId);
   }
 
+  async giveUp(sandboxId: string): Promise<void> {
+    await this.detach(sandboxId).catch((why) => this.#tryLater(sandboxId, why));
+  }
+
   async readiness(): Promise<NetworkReadiness> {
     return await this.#readiness.ask();
   }

@@ -75,6 +75,20 @@ Deno.test("a network that a failed attach() leaves is removed later", async () =
   assert(node.warnings.every((line) => line.includes("not as it must be yet")));
 });
 
+Deno.test("giveUp() removes a network, later when a plugin fails", async () => {
+  await using node = await NetworkTestNode.create();
+  await node.networks.attach("s1", POD, NEVER);
+  node.failures["DEL"] = { json: { code: 7, msg: "not now" }, times: 1 };
+  await node.networks.giveUp("s1");
+  assertEquals(node.remains, WHOLE);
+  await node.clock.sleeping(60_000);
+  node.clock.advance(60_000);
+  await until(() => node.remains.length === 0);
+  await node.networks.attach("s2", POD, NEVER);
+  await node.networks.giveUp("s2");
+  assertEquals(node.remains, []);
+});
+
 Deno.test("detach() asks again when a plugin fails, and gives up with its words", async () => {
   await using node = await NetworkTestNode.create();
   await node.networks.attach("s1", POD, NEVER);

@@ -214,6 +214,7 @@ export const FIELD_EXPECTATIONS: readonly Expectation[] = [
       return Signal[stopSignal];
     },
     answer: "SIGNAL_SIGTERM",
+    containerd: { answer: "SIGNAL_RUNTIME_DEFAULT", reason: "It knows the field since 2.2." },
   },
   {
     name:

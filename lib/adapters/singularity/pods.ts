@@ -10,6 +10,7 @@ import nodeProgram from "../steps/node.pl" with { type: "text" };
 import type { PodFiles } from "./bundle/mounts.ts";
 import type { PodNamespaces } from "./bundle/namespaces.ts";
 import { userNamespaceOf } from "./bundle/user_namespace.ts";
+import { checkHostPorts } from "./host_ports.ts";
 import type { NetworkOf } from "./means.ts";
 import type { Node } from "./node.ts";
 import pause from "./pause.pl" with { type: "text" };
@@ -86,6 +87,18 @@ export class Pods implements PodAdapter {
     private readonly nodeName: string,
   ) {}
 
+  check(config: PodSandboxConfig, ownNetwork: boolean): void {
+    const options = config.linux?.securityContext?.namespaceOptions;
+    userNamespaceOf(options);
+    checkOwnUser(config);
+    const ownIpc = options?.ipc !== NamespaceMode.NODE;
+    checkSysctls(config.linux?.sysctls ?? {}, { ipc: ownIpc, network: ownNetwork });
+    checkHostname(hostnameToSet(config));
+    checkCgroupParent(config.linux?.cgroupParent ?? "");
+    checkHostPorts(config, ownNetwork);
+    if (config.dnsConfig !== undefined) renderResolvConf(config.dnsConfig);
+  }
+
   async run(id: string, config: PodSandboxConfig): Promise<void> {
     const options = config.linux?.securityContext?.namespaceOptions;
     const folder = this.places.pod(id);
@@ -94,11 +107,6 @@ export class Pods implements PodAdapter {
     const ownUts = options?.network !== NamespaceMode.NODE;
     const sysctls = config.linux?.sysctls ?? {};
     const users = userNamespaceOf(options);
-    checkOwnUser(config);
-    checkSysctls(sysctls, { ipc: ownIpc, network: network !== "" });
-    const hostname = ownUts ? config.hostname : "";
-    checkHostname(hostname);
-    checkCgroupParent(config.linux?.cgroupParent ?? "");
     const kinds = [
       ...(ownIpc ? ["ipc"] : []),
       ...(ownUts ? ["uts"] : []),
@@ -111,7 +119,7 @@ export class Pods implements PodAdapter {
       const etcBytes = Object.values(files).reduce((sum, text) => sum + text.length, 0);
       await this.node.script(`make the pod ${config.metadata?.name}`, MAKE, [
         folder,
-        hostname,
+        hostnameToSet(config),
         network,
         kinds.join(" "),
         ownIpc ? String(SHM_BYTES) : "",
@@ -215,6 +223,12 @@ export class Pods implements PodAdapter {
     const onNode = linux?.securityContext?.namespaceOptions?.network === NamespaceMode.NODE;
     return onNode || hostname === "" ? this.nodeName : hostname;
   }
+}
+
+/** Empty for a pod that keeps the node's. */
+function hostnameToSet({ hostname, linux }: PodSandboxConfig): string {
+  const onNode = linux?.securityContext?.namespaceOptions?.network === NamespaceMode.NODE;
+  return onNode ? "" : hostname;
 }
 
 /**

@@ -71,6 +71,7 @@ export class SlurmAdapter implements Adapter {
     this.#active = new ActiveContainers(config, clusters, store, sessions, clock, log);
     const { places } = this.#active;
     this.pods = {
+      check: () => {},
       // What they share on the cluster comes with the first container.
       run: () => Promise.resolve(),
       stop: (id) => places.end(id),
