@@ -109,6 +109,24 @@ Deno.test("detach() asks again when a plugin fails, and gives up with its words"
   assertEquals(node.remains, []);
 });
 
+Deno.test("pods come and go while a plugin hangs at the removal of many others", async () => {
+  await using node = await NetworkTestNode.create();
+  const hanging = [...Array(50).keys()].map((number) => `h${number}`);
+  const ids = [...hanging, "s1", "s2"];
+  for (const id of hanging) await node.networks.attach(id, POD, NEVER);
+  await node.networks.attach("s1", POD, NEVER);
+  const { promise, resolve } = Promise.withResolvers<void>();
+  node.hanging.set("DEL", promise);
+  const detached = hanging.map((id) => node.networks.detach(id));
+  await until(() => hanging.every((id) => node.calls.includes(`DEL ${id}`)));
+  await node.networks.attach("s2", POD, NEVER);
+  detached.push(node.networks.detach("s1"), node.networks.detach("s2"));
+  await until(() => ids.every((id) => node.calls.includes(`DEL ${id}`)));
+  resolve();
+  await Promise.all(detached);
+  assertEquals(node.remains, []);
+});
+
 Deno.test("detach() uses what the pod was attached with when the configuration has changed", async () => {
   await using node = await NetworkTestNode.create();
   await node.networks.attach("s1", POD, NEVER);
