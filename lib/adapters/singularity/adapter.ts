@@ -116,7 +116,7 @@ export class SingularityAdapter implements Adapter {
   }
 
   async updateResources(container: ContainerRecord, { after }: ResourceChange): Promise<void> {
-    const resources = resourcesOf(after, this.place.facts.canLimitHugepages);
+    const resources = resourcesOf(after, this.place.facts);
     if (container.state.phase === "running") {
       await this.#runtime.update(container.id, resources);
     } else {

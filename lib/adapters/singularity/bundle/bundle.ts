@@ -72,7 +72,7 @@ export function writeSpec(request: BundleRequest): OciSpec {
         : { uidMappings: [userNamespace.uids], gidMappings: [userNamespace.gids] }),
       cgroupsPath: cgroupsPath(sandbox.linux?.cgroupParent ?? "", request),
       resources: {
-        ...resourcesOf(config.linux?.resources, facts.canLimitHugepages),
+        ...resourcesOf(config.linux?.resources, facts),
         devices: rules,
       },
       devices,

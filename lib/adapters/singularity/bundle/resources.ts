@@ -1,5 +1,6 @@
 import { CriError } from "../../../base/error.ts";
 import type { LinuxContainerResources } from "../../../cri/api.generated.ts";
+import type { NodeFacts } from "../node.ts";
 import type { OciResources } from "./oci_spec.ts";
 
 /** What an unlimited quota is called (cpu.cfs_quota_us). */
@@ -7,13 +8,14 @@ const UNLIMITED = -1;
 
 /**
  * The limits of a container's cgroup; what the pod leaves out is left to the kernel.
- * @param canLimitHugepages Whether the kernel has a controller for that. A kubelet sends limits for every container, most
- * of them 0, and other runtimes leave them out too where there is none.
+ * @param facts What the kernel has controllers for. A kubelet sends limits of huge pages for every container, most
+ * of them 0, and other runtimes leave limits out too that cannot be. Nor may a container swap, as with them, whose memory
+ * is limited and of whose swap nothing is said.
  * @throws CriError INVALID_ARGUMENT for a size of pages that is none.
  */
 export function resourcesOf(
   resources: LinuxContainerResources | undefined,
-  canLimitHugepages: boolean,
+  { canLimitHugepages, canLimitSwap }: Pick<NodeFacts, "canLimitHugepages" | "canLimitSwap">,
 ): Pick<OciResources, "cpu" | "memory" | "hugepageLimits" | "unified"> {
   if (resources === undefined) return {};
   const { cpuPeriod, cpuQuota, cpuShares, cpusetCpus, cpusetMems } = resources;
@@ -25,9 +27,11 @@ export function resourcesOf(
     ...(cpusetCpus !== "" ? { cpus: cpusetCpus } : {}),
     ...(cpusetMems !== "" ? { mems: cpusetMems } : {}),
   };
+  // The kernel's files and the runtime-spec count memory and swap together.
+  const withSwap = memorySwapLimitInBytes > 0n ? memorySwapLimitInBytes : memoryLimitInBytes;
   const memory = {
     ...(memoryLimitInBytes > 0n ? { limit: Number(memoryLimitInBytes) } : {}),
-    ...(memorySwapLimitInBytes > 0n ? { swap: Number(memorySwapLimitInBytes) } : {}),
+    ...(canLimitSwap && withSwap > 0n ? { swap: Number(withSwap) } : {}),
   };
   const unknown = hugepageLimits.find(({ pageSize }) => !/^[1-9]\d*[KMGT]B$/.test(pageSize));
   if (unknown !== undefined) {
