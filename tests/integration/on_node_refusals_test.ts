@@ -58,10 +58,6 @@ const BAD_REQUESTS: Record<string, Request> = {
     container: { linux: { securityContext: { runAsUsername: "nobody-here" } } },
     message: /as the user "nobody-here": the image's \/etc\/passwd must have it/,
   },
-  "an unknown capability": {
-    container: { linux: { securityContext: { capabilities: { addCapabilities: ["FLY"] } } } },
-    message: /the capability "FLY"/,
-  },
   "a device that is not there": {
     container: { devices: [{ hostPath: "/dev/no", containerPath: "/dev/no", permissions: "rw" }] },
     message: /the device "\/dev\/no"/,
