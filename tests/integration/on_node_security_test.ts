@@ -180,3 +180,17 @@ Deno.test("a volume with mapped ids belongs to the pod's users", () =>
       await lab.exec("knode", ["rm", "-rf", folder]);
     }
   }));
+
+Deno.test("pods with the node's IPC see its queues of messages, others their own", () =>
+  onNode(async ({ client }) => {
+    const queue = `/dev/mqueue/${crypto.randomUUID()}`;
+    const sees = async (ipc: NamespaceMode, script: string) => {
+      const securityContext = { namespaceOptions: { ipc } };
+      const pod = await client.runPod(client.podConfig({ linux: { securityContext } }));
+      return await output(client, pod, script, securityContext);
+    };
+    await sees(NamespaceMode.NODE, `touch ${queue}`);
+    const look = `[ -d /dev/mqueue ] && [ -e ${queue} ] && echo seen`;
+    assertEquals(await sees(NamespaceMode.POD, look), "");
+    assertEquals(await sees(NamespaceMode.NODE, `${look}; rm ${queue}`), "seen\n");
+  }));
