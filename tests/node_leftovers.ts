@@ -23,19 +23,25 @@ done
 pgrep -a -f -- "--pid=$2/"
 true`;
 
+/** What containers on the node itself have there just now, a line each. */
+export async function onNodeNow(
+  { lab, rootDir, stateDir, logPath }: NodeServer,
+): Promise<string> {
+  const argv = ["sh", "-c", LOOK, "sh", rootDir, stateDir, logPath];
+  const { code, stdout, stderr } = await lab.exec("knode", argv);
+  if (code !== 0) throw new Error(`Cannot look at the node: ${stderr}`);
+  return stdout;
+}
+
 /**
  * What containers on the node itself have left there, a line each; nothing when all are removed and the server has
  * ended: images stay mounted for a moment, and no longer than it runs.
  */
-export async function leftOnNode(
-  { lab, rootDir, stateDir, logPath }: NodeServer,
-): Promise<string> {
-  const argv = ["sh", "-c", LOOK, "sh", rootDir, stateDir, logPath];
+export async function leftOnNode(server: NodeServer): Promise<string> {
   const deadline = performance.now() + SETTLE_MS;
   for (;;) {
-    const { code, stdout, stderr } = await lab.exec("knode", argv);
-    if (code !== 0) throw new Error(`Cannot look at the node: ${stderr}`);
-    if (stdout === "" || performance.now() > deadline) return stdout;
+    const left = await onNodeNow(server);
+    if (left === "" || performance.now() > deadline) return left;
     await delay(LOOK_MS);
   }
 }

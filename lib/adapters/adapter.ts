@@ -4,6 +4,7 @@ import type {
   LinuxContainerResources,
   PodSandboxConfig,
   PsiStats,
+  Signal,
 } from "../cri/api.generated.ts";
 import type { CommandRunner, PortForwarder, StreamsWanted } from "../streaming/process.ts";
 import type { ContainerRecord, ImageRecord } from "../store/records.ts";
@@ -108,8 +109,14 @@ export interface AdapterFeatures {
 /** What an adapter does for pods, beside their containers. */
 export interface PodAdapter {
   /**
+   * Looks for what cannot be had here, before anything of the pod is made.
+   * @param ownNetwork Whether it will have a network of its own, and not the node's.
+   * @throws CriError INVALID_ARGUMENT
+   */
+  check(config: PodSandboxConfig, ownNetwork: boolean): void;
+  /**
    * Makes what the pod's containers share. After a failure `remove` must follow.
-   * @throws CriError INVALID_ARGUMENT for what cannot be had here.
+   * @throws CriError INVALID_ARGUMENT for what the kernel does not take.
    */
   run(id: string, config: PodSandboxConfig): Promise<void>;
   /**
@@ -218,6 +225,9 @@ export interface Adapter {
 
   /** Whose the container's first process is, where that is known. */
   userOf?(container: ContainerRecord): ContainerUser | undefined;
+
+  /** What asks the container's program to end. */
+  stopSignalOf(container: ContainerRecord): Signal;
 
   /** What the container's processes use as far as it is known; undefined before anything is. */
   usage(id: string): ContainerUsage | undefined;

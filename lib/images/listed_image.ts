@@ -25,6 +25,15 @@ export function listedImage(image: ImageRecord): Image {
   });
 }
 
+/**
+ * By which digest a registry knows the image, from which it was asked for by `asked`: `repository@sha256:…`. Absent when it
+ * came from none.
+ */
+export function repoDigestOf({ repoDigests }: ImageRecord, asked: string): string | undefined {
+  return repoDigests.find((known) => known === asked) ??
+    repoDigests.find((known) => known.startsWith(`${withoutTag(asked)}@`)) ?? repoDigests[0];
+}
+
 /** The name without `:tag` and `@digest`; a port's colon is followed by a slash. */
 export function withoutTag(name: string): string {
   return name.replace(/@.*$/s, "").replace(/:[^/:]*$/s, "");

@@ -2,7 +2,6 @@ import { join } from "@std/path";
 import type { Clock } from "../base/clock.ts";
 import { CriError } from "../base/error.ts";
 import { KeyedMutex } from "../base/keyed_mutex.ts";
-import { Slots } from "../base/slots.ts";
 import type { PodSandboxConfig } from "../cri/api.generated.ts";
 import type { Executor } from "../executors/executor.ts";
 import type { NetworkAttachmentRecord } from "../store/records.ts";
@@ -19,9 +18,6 @@ import { type CniResult, interfaceAddresses } from "./result.ts";
 
 /** The pod's interface; Kubernetes' plugins know no other name. */
 export const IF_NAME = "eth0";
-
-/** Pods that are attached or detached at once: each costs some processes, and iptables serialises them anyway. */
-const MAX_AT_ONCE = 8;
 
 /** How often plugins are asked to remove a pod, and how long they are let alone: a plugin's daemon may be restarting. */
 const REMOVE_ATTEMPTS = 3;
@@ -58,15 +54,14 @@ interface KeptAttachment {
 export class Attachments {
   readonly #plugins: Plugins;
   readonly #turns = new KeyedMutex();
-  readonly #slots = new Slots(MAX_AT_ONCE);
 
   constructor(readonly place: NetworkPlace) {
     this.#plugins = new Plugins(place.executor, place.binDir);
   }
 
-  /** Runs `work` when nothing else is done for the sandbox, and not too much for others. Not to be nested. */
-  async alone<T>(sandboxId: string, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-    return await this.#turns.runExclusive(sandboxId, () => this.#slots.run(work, signal));
+  /** Runs `work` when nothing else is done for the sandbox. Not to be nested. */
+  async alone<T>(sandboxId: string, work: () => Promise<T>): Promise<T> {
+    return await this.#turns.runExclusive(sandboxId, work);
   }
 
   /** The plugins of the network as it is configured now. @throws CriError FAILED_PRECONDITION. */

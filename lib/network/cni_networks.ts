@@ -1,5 +1,6 @@
 import { CriError, messageOf } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
+import { Slots } from "../base/slots.ts";
 import type { PodSandboxConfig } from "../cri/api.generated.ts";
 import { Attachments, type NetworkPlace } from "./attachments.ts";
 import { foreignAttachments } from "./foreign_attachments.ts";
@@ -13,6 +14,12 @@ const RECOVERY_PATIENCE_MS = 10_000;
 /** How long what could not be removed, or made anew, is let alone. */
 const RETRY_MS = 60_000;
 
+/**
+ * Pods that are attached at once, and that are recovered at once: each costs some processes, and iptables serialises
+ * them anyway. Those that clients detach are not counted: a plugin that hangs would let no other pod come or go.
+ */
+const MAX_AT_ONCE = 8;
+
 /** Commands that are for no sandbox. */
 const QUESTIONS = "questions";
 
@@ -20,6 +27,8 @@ const QUESTIONS = "questions";
 export class CniNetworks implements PodNetworks {
   readonly #attachments: Attachments;
   readonly #readiness: Readiness;
+  readonly #attaching = new Slots(MAX_AT_ONCE);
+  readonly #recoveries = new Slots(MAX_AT_ONCE);
   readonly #closing = new AbortController();
   /** Sandboxes with something that is to be removed or made anew. */
   readonly #unfinished = new Set<string>();
@@ -38,18 +47,15 @@ export class CniNetworks implements PodNetworks {
     config: PodSandboxConfig,
     signal: AbortSignal,
   ): Promise<PodNetwork> {
-    return await this.#attachments.alone(
-      sandboxId,
-      async () => {
-        try {
-          return await this.#attachments.add(sandboxId, config, signal);
-        } catch (error) {
-          await this.#attachments.remove(sandboxId).catch((why) => this.#tryLater(sandboxId, why));
-          throw error;
-        }
-      },
-      signal,
-    );
+    const add = () => this.#attachments.add(sandboxId, config, signal);
+    return await this.#attachments.alone(sandboxId, async () => {
+      try {
+        return await this.#attaching.run(add, signal);
+      } catch (error) {
+        await this.#attachments.remove(sandboxId).catch((why) => this.#tryLater(sandboxId, why));
+        throw error;
+      }
+    });
   }
 
   of(sandboxId: string): PodNetwork | undefined {
@@ -59,6 +65,10 @@ export class CniNetworks implements PodNetworks {
   async detach(sandboxId: string): Promise<void> {
     await this.#attachments.alone(sandboxId, () => this.#attachments.remove(sandboxId));
     this.#unfinished.delete(sandboxId);
+  }
+
+  async giveUp(sandboxId: string): Promise<void> {
+    await this.detach(sandboxId).catch((why) => this.#tryLater(sandboxId, why));
   }
 
   async readiness(): Promise<NetworkReadiness> {
@@ -76,7 +86,9 @@ export class CniNetworks implements PodNetworks {
     const [done, tooLate] = [new AbortController(), new AbortController()];
     const late = this.place.clock.sleep(RECOVERY_PATIENCE_MS, done.signal)
       .then(() => tooLate.abort(new CriError("DEADLINE_EXCEEDED", "Pods may come now.")), () => {});
-    this.#recovering = Promise.all(ids.map((id) => this.#recoverOne(id)))
+    this.#recovering = Promise.all(
+      ids.map((id) => this.#recoveries.run(() => this.#recoverOne(id))),
+    )
       // No pod may be attached or detached meanwhile (SPEC.md, section 3), and later some will be.
       .then(() => tooLate.signal.aborted ? undefined : this.#collectGarbage(tooLate.signal))
       .finally(() => done.abort());

@@ -75,6 +75,20 @@ Deno.test("a network that a failed attach() leaves is removed later", async () =
   assert(node.warnings.every((line) => line.includes("not as it must be yet")));
 });
 
+Deno.test("giveUp() removes a network, later when a plugin fails", async () => {
+  await using node = await NetworkTestNode.create();
+  await node.networks.attach("s1", POD, NEVER);
+  node.failures["DEL"] = { json: { code: 7, msg: "not now" }, times: 1 };
+  await node.networks.giveUp("s1");
+  assertEquals(node.remains, WHOLE);
+  await node.clock.sleeping(60_000);
+  node.clock.advance(60_000);
+  await until(() => node.remains.length === 0);
+  await node.networks.attach("s2", POD, NEVER);
+  await node.networks.giveUp("s2");
+  assertEquals(node.remains, []);
+});
+
 Deno.test("detach() asks again when a plugin fails, and gives up with its words", async () => {
   await using node = await NetworkTestNode.create();
   await node.networks.attach("s1", POD, NEVER);
@@ -92,6 +106,24 @@ Deno.test("detach() asks again when a plugin fails, and gives up with its words"
   await assertRejects(() => node.networks.detach("s1"), CriError, "at DEL with code 7: bad");
   assertEquals([node.networks.of("s1")?.addresses.length, node.remains], [2, WHOLE]);
   await node.networks.detach("s1");
+  assertEquals(node.remains, []);
+});
+
+Deno.test("pods come and go while a plugin hangs at the removal of many others", async () => {
+  await using node = await NetworkTestNode.create();
+  const hanging = [...Array(50).keys()].map((number) => `h${number}`);
+  const ids = [...hanging, "s1", "s2"];
+  for (const id of hanging) await node.networks.attach(id, POD, NEVER);
+  await node.networks.attach("s1", POD, NEVER);
+  const { promise, resolve } = Promise.withResolvers<void>();
+  node.hanging.set("DEL", promise);
+  const detached = hanging.map((id) => node.networks.detach(id));
+  await until(() => hanging.every((id) => node.calls.includes(`DEL ${id}`)));
+  await node.networks.attach("s2", POD, NEVER);
+  detached.push(node.networks.detach("s1"), node.networks.detach("s2"));
+  await until(() => ids.every((id) => node.calls.includes(`DEL ${id}`)));
+  resolve();
+  await Promise.all(detached);
   assertEquals(node.remains, []);
 });
 

@@ -44,6 +44,9 @@ export interface PodNetworks {
    */
   detach(sandboxId: string): Promise<void>;
 
+  /** As `detach`, for a sandbox that nobody will stop: what fails of it is logged, and tried again until it is done. */
+  giveUp(sandboxId: string): Promise<void>;
+
   /** Whether a pod can be attached now: a configuration, its plugins, and what they say of themselves (STATUS). */
   readiness(): Promise<NetworkReadiness>;
 

@@ -1,8 +1,10 @@
 import { CriError } from "../base/error.ts";
 import { shown } from "../base/shown.ts";
 import type { ContainerConfig, CreateContainerRequest } from "../cri/api.generated.ts";
+import { repoDigestOf } from "../images/listed_image.ts";
 import type { ContainerRecord, ImageRecord, SandboxRecord } from "../store/records.ts";
 import { configDigest } from "./config_digest.ts";
+import { askedImage } from "./container_status.ts";
 import { requireById } from "./lookup.ts";
 import { whyNoName } from "./names.ts";
 import { newId, type Runtime } from "./runtime.ts";
@@ -76,6 +78,7 @@ async function makeContainer(
   const request = { id, sandboxId, sandbox: sandbox.config, config, image, volumeImages };
   const workload = await adapter.prepareContainer(request);
   const volumeImageIds = [...volumeImages.values()].map(({ id }) => id);
+  const imageRepoDigest = repoDigestOf(image, askedImage(config));
   const record: ContainerRecord = {
     id,
     sandboxId,
@@ -85,6 +88,7 @@ async function makeContainer(
     },
     configDigest: digest,
     imageId: image.id,
+    ...(imageRepoDigest === undefined ? {} : { imageRepoDigest }),
     ...(volumeImageIds.length === 0 ? {} : { volumeImageIds }),
     createdAtMs: clock.now(),
     state: { phase: "created" },

@@ -1,6 +1,7 @@
 import { join } from "@std/path";
 import {
   type Container,
+  type ContainerConfig,
   type ContainerFilter,
   ContainerState,
   ContainerStatus,
@@ -46,6 +47,8 @@ export function containerStatus(runtime: Runtime, container: ContainerRecord): C
   const logDirectory = sandbox?.config.logDirectory ?? "";
   return ContainerStatus.fromPartial({
     ...listed(container),
+    // Which the kubelet shows as the image that runs, and which others can ask a registry for.
+    imageRef: container.imageRepoDigest ?? container.imageId,
     startedAt: toNanoseconds("startedAtMs" in state ? state.startedAtMs : undefined),
     finishedAt: toNanoseconds(state.phase === "exited" ? state.finishedAtMs : undefined),
     exitCode: state.phase === "exited" ? state.exitCode : 0,
@@ -54,7 +57,7 @@ export function containerStatus(runtime: Runtime, container: ContainerRecord): C
     mounts: config.mounts,
     logPath: config.logPath === "" ? "" : join(logDirectory, config.logPath),
     resources: config.linux?.resources === undefined ? {} : { linux: config.linux.resources },
-    stopSignal: config.stopSignal,
+    stopSignal: runtime.adapter.stopSignalOf(container),
     user: runtime.adapter.userOf?.(container),
   });
 }
@@ -74,20 +77,24 @@ export function listContainers(
     );
 }
 
+/** The name that the image was asked for by, where the kubelet passes its id on. */
+export function askedImage({ image }: Pick<ContainerConfig, "image">): string {
+  return image?.userSpecifiedImage || image?.image || "";
+}
+
 function listed(container: ContainerRecord): Container {
   const { config } = container;
-  const asked = config.image?.userSpecifiedImage || config.image?.image || "";
   return {
     id: container.id,
     podSandboxId: container.sandboxId,
     metadata: config.metadata,
-    image: config.image === undefined ? undefined : { ...config.image, image: asked },
-    // The kubelet compares this with Image.id of ImageStatus and PullImage's answer.
+    image: config.image === undefined ? undefined : { ...config.image, image: askedImage(config) },
     imageRef: container.imageId,
     state: CRI_STATES[container.state.phase],
     createdAt: toNanoseconds(container.createdAtMs),
     labels: config.labels,
     annotations: config.annotations,
+    // The kubelet compares this with Image.id of ImageStatus and PullImage's answer.
     imageId: container.imageId,
   };
 }

@@ -1,7 +1,13 @@
 import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { CriError } from "../base/error.ts";
-import { type ContainerConfig, ContainerFilter, ContainerState } from "../cri/api.generated.ts";
-import { IMAGE_ID } from "../store/test_store.ts";
+import {
+  type ContainerConfig,
+  ContainerFilter,
+  ContainerState,
+  ImageSpec,
+  Signal,
+} from "../cri/api.generated.ts";
+import { IMAGE_ID, imageRecord } from "../store/test_store.ts";
 import { createContainer } from "./container_create.ts";
 import { removeContainer } from "./container_remove.ts";
 import { startContainer } from "./container_start.ts";
@@ -222,6 +228,7 @@ Deno.test("containerStatusResponse() tells everything the kubelet reads", () =>
     assertEquals(ended?.finishedAt, created + 2_000_000n);
     assertEquals(ended?.image?.image, "multicri/docker-repository.perl");
     assertEquals([ended?.imageRef, ended?.imageId], [IMAGE_ID, IMAGE_ID]);
+    assertEquals(ended?.stopSignal, Signal.SIGNAL_SIGTERM);
     assertEquals(ended?.logPath, "/logs/main/0.log");
     assertEquals(ended?.metadata, { name: "main", attempt: 0 });
     assertEquals([ended?.labels, ended?.annotations], [{ l: "1" }, { a: "2" }]);
@@ -239,6 +246,31 @@ Deno.test("containerStatusResponse() shows what the adapter knows when verbose",
     const missing = () => containerStatusResponse(runtime, "missing", true);
     assertStringIncludes(assertThrows(missing, CriError).message, "'missing'");
   }));
+
+const DIGEST = `sha256:${"d".repeat(64)}`;
+const OTHER = `sha256:${"e".repeat(64)}`;
+
+for (
+  const [asked, imageRef] of [
+    ["one/perl:5", `one/perl@${DIGEST}`],
+    ["two/perl", `two/perl@${DIGEST}`],
+    [`two/perl@${OTHER}`, `two/perl@${OTHER}`],
+    ["three/perl", `one/perl@${DIGEST}`],
+  ] as const
+) {
+  Deno.test(`containerStatusResponse() tells the digest of an image asked for as ${asked}, also when it was removed`, () =>
+    withRuntime(async ({ runtime, store }) => {
+      const repoDigests = [`one/perl@${DIGEST}`, `two/perl@${DIGEST}`, `two/perl@${OTHER}`];
+      store.images.put(imageRecord({ repoDigests }));
+      const pod = await runPodSandbox(runtime, sandboxRequest(), NEVER);
+      const image = ImageSpec.fromPartial({ image: IMAGE_ID, userSpecifiedImage: asked });
+      const id = await createContainer(runtime, containerRequest(pod, { image }));
+      runtime.images.remove(IMAGE_ID);
+      const { status } = containerStatusResponse(runtime, id, false);
+      assertEquals([status?.imageRef, status?.imageId], [imageRef, IMAGE_ID]);
+      assertEquals(listContainers(runtime, undefined)[0]?.imageRef, IMAGE_ID);
+    }));
+}
 
 const { CONTAINER_CREATED, CONTAINER_RUNNING, CONTAINER_EXITED } = ContainerState;
 

@@ -42,6 +42,12 @@ class TestNetworks implements PodNetworks {
     await Promise.resolve();
   }
 
+  async giveUp(id: string): Promise<void> {
+    this.calls.push("give up");
+    this.attached.delete(id);
+    await Promise.resolve();
+  }
+
   readiness() {
     return Promise.resolve(this.ready);
   }
@@ -94,6 +100,25 @@ Deno.test("runPodSandbox() records nothing when the pod cannot be attached", () 
     networks.failure = failing();
     await assertRejects(() => runPodSandbox(runtime, sandboxRequest(), NEVER), CriError, "bridge");
     assertEquals(store.sandboxes.all(), []);
+  }));
+
+Deno.test("runPodSandbox() gives up the network of a pod that cannot be made", () =>
+  withNetworks(async ({ runtime, adapter, networks, store }) => {
+    adapter.failures.run = new Error("no room");
+    await assertRejects(() => runPodSandbox(runtime, sandboxRequest(), NEVER), Error, "no room");
+    assertEquals([networks.calls, store.sandboxes.all()], [["attach pod", "give up"], []]);
+  }));
+
+Deno.test("runPodSandbox() makes no network for a pod that is refused", () =>
+  withNetworks(async ({ runtime, adapter, networks }) => {
+    adapter.failures.check = new Error("no such thing");
+    await assertRejects(() => runPodSandbox(runtime, sandboxRequest(), NEVER), Error, "no such");
+    const onNode = runPodSandbox(runtime, ON_THE_NODE, NEVER);
+    await assertRejects(() => onNode, Error, "no such");
+    assertEquals([networks.calls, adapter.checked.map(({ ownNetwork }) => ownNetwork)], [
+      [],
+      [true, false],
+    ]);
   }));
 
 Deno.test("a pod on the node's network has neither network nor address of its own", () =>

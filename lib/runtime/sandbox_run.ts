@@ -84,9 +84,11 @@ async function runOnce(
         }; remove it or count the attempt up.`,
     );
   }
+  const ownNetworks = hasOwnNetwork(config) ? runtime.networks : undefined;
+  runtime.adapter.pods.check(config, ownNetworks !== undefined);
   const id = newId();
   // Without a record its network is removed again by the next server, should this one die now.
-  if (hasOwnNetwork(config)) await runtime.networks?.attach(id, config, signal);
+  await ownNetworks?.attach(id, config, signal);
   try {
     await runtime.adapter.pods.run(id, config);
     runtime.store.sandboxes.put({
@@ -97,9 +99,9 @@ async function runOnce(
       state: "ready",
     });
   } catch (error) {
-    // What fails of this, the next server does.
+    // What fails of this, the next server does. No client will ask for it again, as for a pod that it knows of.
     await runtime.adapter.pods.remove(id).catch(() => {});
-    await runtime.networks?.detach(id).catch(() => {});
+    await ownNetworks?.giveUp(id);
     throw error;
   }
   return id;

@@ -14,7 +14,9 @@ import { parseInvocation } from "../config/flags.ts";
 import {
   type ContainerConfig,
   CreateContainerRequest,
+  type PodSandboxConfig,
   RunPodSandboxRequest,
+  Signal,
 } from "../cri/api.generated.ts";
 import { ImageService } from "../images/image_service.ts";
 import type { Puller } from "../images/puller.ts";
@@ -37,12 +39,22 @@ export class TestAdapter implements Adapter {
   };
   readonly calls: string[] = [];
   readonly failures: Partial<
-    Record<"abandon" | "prepare" | "start" | "stop" | "update" | "open" | "remove", Error>
+    Record<
+      "abandon" | "check" | "open" | "prepare" | "remove" | "run" | "start" | "stop" | "update",
+      Error
+    >
   > = {};
+  /** What was told of pods that were checked. */
+  readonly checked: { ownNetwork: boolean }[] = [];
   readonly stoppedSandboxes: string[] = [];
   readonly removedSandboxes: string[] = [];
   readonly pods = {
-    run: () => Promise.resolve(),
+    check: (_: PodSandboxConfig, ownNetwork: boolean) => {
+      this.checked.push({ ownNetwork });
+      if (this.failures.check !== undefined) throw this.failures.check;
+    },
+    run: () =>
+      this.failures.run === undefined ? Promise.resolve() : Promise.reject(this.failures.run),
     stop: (id: string) => Promise.resolve(void this.stoppedSandboxes.push(id)),
     remove: (id: string) => Promise.resolve(void this.removedSandboxes.push(id)),
   };
@@ -129,6 +141,10 @@ export class TestAdapter implements Adapter {
   openPortForward(ids: readonly string[]): Promise<PortForwarder> {
     this.#called("open", `ports ${ids.join(" ")}`);
     return Promise.resolve(() => Promise.resolve());
+  }
+
+  stopSignalOf({ config }: ContainerRecord): Signal {
+    return config.stopSignal || Signal.SIGNAL_SIGTERM;
   }
 
   describeContainer(container: ContainerRecord): Record<string, unknown> {

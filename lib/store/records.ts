@@ -21,6 +21,8 @@ export interface ContainerRecord {
   readonly configDigest: string;
   /** The image's id, `sha256:…`. */
   readonly imageId: string;
+  /** `repository@sha256:…` of the image, kept because RemoveImage takes it from a used one; absent where it has none. */
+  readonly imageRepoDigest?: string;
   /** The ids of images that it has as volumes; absent without any. */
   readonly volumeImageIds?: readonly string[];
   readonly createdAtMs: number;

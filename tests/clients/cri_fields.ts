@@ -1,5 +1,10 @@
 /** What CRI's lists and statuses tell. */
-import { ContainerState, NamespaceMode, PodSandboxState } from "../../lib/cri/api.generated.ts";
+import {
+  ContainerState,
+  NamespaceMode,
+  PodSandboxState,
+  Signal,
+} from "../../lib/cri/api.generated.ts";
 import { type CriClient, IMAGE, type Pod } from "../cri_client.ts";
 import { type Expectation, UNKNOWN_ID } from "./cri_expectation.ts";
 
@@ -203,19 +208,32 @@ export const FIELD_EXPECTATIONS: readonly Expectation[] = [
     ],
   },
   {
-    name: "names a container's image by the image's id",
+    name: "tells by which signal a container ends that names none",
+    ask: async (cri) => {
+      const { stopSignal } = await cri.status(await cri.create(await cri.runPod(), SLEEP));
+      return Signal[stopSignal];
+    },
+    answer: "SIGNAL_SIGTERM",
+    containerd: { answer: "SIGNAL_RUNTIME_DEFAULT", reason: "It knows the field since 2.2." },
+  },
+  {
+    name:
+      "names a container's image by its id in lists, and in its status by its digest in the registry",
     ask: async (cri) => {
       const id = await cri.create(await cri.runPod(), SLEEP);
       const { image } = await cri.call("imageStatus", { image: { image: IMAGE } });
       const [item] = (await cri.call("listContainers", { filter: { id } })).containers;
       const status = await cri.status(id);
-      return [item, status].map((one) => [one?.imageRef === image?.id, one?.imageId === image?.id]);
+      return [
+        item?.imageRef === image?.id,
+        status.imageRef === image?.repoDigests[0],
+        [item, status].map((one) => one?.imageId === image?.id),
+      ];
     },
-    answer: [[true, true], [true, true]],
+    answer: [true, true, [true, true]],
     containerd: {
-      answer: [[true, false], [false, false]],
-      reason:
-        "containerd fills in no image_id, and as a status's image_ref the repository's digest.",
+      answer: [true, true, [false, false]],
+      reason: "containerd fills in no image_id.",
     },
   },
   ...([["exit 7", 7, "Error"], ["exit 0", 0, "Completed"], ["kill -9 $$", 137, "Error"]] as const)

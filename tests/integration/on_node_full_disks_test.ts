@@ -7,7 +7,8 @@ import {
 } from "../../lib/cri/api.generated.ts";
 import { type NodeServer, prepareNode } from "../../scripts/lab/node_server.ts";
 import type { CriClient } from "../cri_client.ts";
-import { lab, leftovers, onNode } from "../on_node.ts";
+import { onNodeNow } from "../node_leftovers.ts";
+import { lab, onNode } from "../on_node.ts";
 
 Deno.test.beforeAll(() => prepareNode(lab, () => {}));
 
@@ -64,7 +65,7 @@ async function inNode(script: string, ...args: string[]): Promise<string> {
 /** All that a pod or container that failed may have left. */
 async function left(server: NodeServer): Promise<string> {
   const networks = "ls /run/netns /run/on-node-leases 2>/dev/null || true";
-  return await leftovers(server) + await inNode(networks);
+  return await onNodeNow(server) + await inNode(networks);
 }
 
 /** The pods that are tried; the first has no process of its own. */

@@ -22,6 +22,12 @@ Deno.test("a container is asked to end by its own signal", () =>
     assertEquals((await client.status(id)).stopSignal, Signal.SIGNAL_SIGUSR2);
   }));
 
+Deno.test("a container that names no signal tells the one that it is asked to end by", () =>
+  onNode(async ({ client }) => {
+    const id = await client.create(await client.runPod(), "exit 0");
+    assertEquals((await client.status(id)).stopSignal, Signal.SIGNAL_SIGTERM);
+  }));
+
 Deno.test("a kubelet's limits of huge pages do not matter where the kernel has none", () =>
   onNode(async ({ client }) => {
     const pod = await client.runPod();
@@ -29,6 +35,30 @@ Deno.test("a kubelet's limits of huge pages do not matter where the kernel has n
     const id = await client.create(pod, "exit 3", { linux: { resources } });
     await client.call("startContainer", { containerId: id });
     assertEquals((await client.exited(id)).exitCode, 3);
+  }));
+
+Deno.test("a container swaps nothing whose memory is limited, also after an update", () =>
+  onNode(async ({ client }) => {
+    // Version 1 counts memory and swap together, version 2 swap alone.
+    const script =
+      'file=/sys/fs/cgroup/memory; [ -e "$file" ] || { cat /sys/fs/cgroup/memory.swap.max; exit; }; ' +
+      'echo $(($(cat "$file/memory.memsw.limit_in_bytes") - $(cat "$file/memory.limit_in_bytes")))';
+    const resources = { memoryLimitInBytes: 64n << 20n };
+    const id = await client.create(await client.runPod(), "exec sleep 600", {
+      linux: { resources },
+    });
+    await client.call("startContainer", { containerId: id });
+    const swap = async () => {
+      const cmd = ["sh", "-c", script];
+      const { stdout } = await client.call("execSync", { containerId: id, cmd, timeout: 30n });
+      return new TextDecoder().decode(stdout);
+    };
+    assertEquals(await swap(), "0\n");
+    for (const mebibytes of [96n, 48n]) {
+      const linux = { memoryLimitInBytes: mebibytes << 20n };
+      await client.call("updateContainerResources", { containerId: id, linux });
+      assertEquals(await swap(), "0\n");
+    }
   }));
 
 Deno.test("a container's writable layer is measured", () =>

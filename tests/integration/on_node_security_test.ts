@@ -235,3 +235,16 @@ Deno.test("everybody in a network of the pod's own may listen at low ports and p
     await node.stop();
   }
 });
+Deno.test("pods with the node's IPC see its queues of messages, others their own", () =>
+  onNode(async ({ client }) => {
+    const queue = `/dev/mqueue/${crypto.randomUUID()}`;
+    const sees = async (ipc: NamespaceMode, script: string) => {
+      const securityContext = { namespaceOptions: { ipc } };
+      const pod = await client.runPod(client.podConfig({ linux: { securityContext } }));
+      return await output(client, pod, script, securityContext);
+    };
+    await sees(NamespaceMode.NODE, `touch ${queue}`);
+    const look = `[ -d /dev/mqueue ] && [ -e ${queue} ] && echo seen`;
+    assertEquals(await sees(NamespaceMode.POD, look), "");
+    assertEquals(await sees(NamespaceMode.NODE, `${look}; rm ${queue}`), "seen\n");
+  }));

@@ -1,6 +1,6 @@
 import { join } from "@std/path";
 import { CriError, messageOf } from "../../base/error.ts";
-import type { ContainerUser } from "../../cri/api.generated.ts";
+import type { ContainerUser, Signal } from "../../cri/api.generated.ts";
 import type { ContainerRecord } from "../../store/records.ts";
 import { checkLogPath, logPathOf } from "../../logs/log_path.ts";
 import type { CommandRunner, PortForwarder, StreamsWanted } from "../../streaming/process.ts";
@@ -29,6 +29,7 @@ import { Pods } from "./pods.ts";
 import { portForwarder } from "./port_forward.ts";
 import type { NodeMeans } from "./means.ts";
 import { type NodeWorkload, prepareBundle, type PreparePlace } from "./prepare.ts";
+import { signalOf, stopSignal } from "./stop_signal.ts";
 import { NodeUsages } from "./usage.ts";
 
 /** Runs containers on this node, as root: their images are mounted by Apptainer, their bundles run by crun. */
@@ -192,6 +193,10 @@ export class SingularityAdapter implements Adapter {
         supplementalGroups: additionalGids.map(BigInt),
       },
     };
+  }
+
+  stopSignalOf({ config, workload }: ContainerRecord): Signal {
+    return signalOf(stopSignal(config.stopSignal, (workload as NodeWorkload).stopSignal));
   }
 
   describeContainer(container: ContainerRecord): Record<string, unknown> {

@@ -18,6 +18,9 @@ echo "oom: $(cat /proc/self/oom_score_adj)"
 echo "kernel: $(uname -r)"
 [ -e /sys/fs/cgroup/cgroup.controllers ] && echo "cgroup2: yes"
 grep -qsw hugetlb /sys/fs/cgroup/cgroup.controllers || [ -d /sys/fs/cgroup/hugetlb ] && echo "hugetlb: yes"
+for file in /sys/fs/cgroup/memory/memory.memsw.limit_in_bytes /sys/fs/cgroup/*/memory.swap.max; do
+  [ ! -e "$file" ] || { echo "swap: yes"; break; }
+done
 [ "$(cat /sys/module/apparmor/parameters/enabled 2>/dev/null)" = Y ] && echo "apparmor: yes"
 [ -e /sys/fs/selinux/enforce ] && echo "selinux: yes"
 true`;
@@ -46,6 +49,8 @@ export interface NodeFacts {
   hasAppArmor: boolean;
   /** Whether a cgroup can limit huge pages. */
   canLimitHugepages: boolean;
+  /** Whether it can limit memory and swap together. */
+  canLimitSwap: boolean;
   hasSelinux: boolean;
   machine: Machine;
   /** As uname(1) -r tells it. */
@@ -81,6 +86,7 @@ export class Node {
       hasUnifiedCgroups: value("cgroup2") === "yes",
       hasAppArmor: value("apparmor") === "yes",
       canLimitHugepages: value("hugetlb") === "yes",
+      canLimitSwap: value("swap") === "yes",
       hasSelinux: value("selinux") === "yes",
       machine: Deno.build.arch,
       kernel: value("kernel") ?? "",

@@ -13,6 +13,7 @@ import type { PodFiles } from "./bundle/mounts.ts";
 import { checkNamespaceModes, type PodNamespaces } from "./bundle/namespaces.ts";
 import { seccompChoice } from "./bundle/seccomp.ts";
 import { userNamespaceOf } from "./bundle/user_namespace.ts";
+import { checkHostPorts } from "./host_ports.ts";
 import type { NetworkOf } from "./means.ts";
 import type { Node } from "./node.ts";
 import pause from "./pause.pl" with { type: "text" };
@@ -115,6 +116,21 @@ export class Pods implements PodAdapter {
     private readonly cgroups: PodCgroups | undefined,
   ) {}
 
+  check(config: PodSandboxConfig, ownNetwork: boolean): void {
+    const options = config.linux?.securityContext?.namespaceOptions;
+    checkNamespaceModes(options);
+    userNamespaceOf(options);
+    checkOwnUser(config);
+    // Of its own it has no program, yet its containers will say the same.
+    seccompChoice(config.linux?.securityContext);
+    const ownIpc = options?.ipc !== NamespaceMode.NODE;
+    checkSysctls(config.linux?.sysctls ?? {}, { ipc: ownIpc, network: ownNetwork });
+    checkHostname(hostnameToSet(config));
+    checkCgroupParent(config.linux?.cgroupParent ?? "");
+    checkHostPorts(config, ownNetwork);
+    if (config.dnsConfig !== undefined) renderResolvConf(config.dnsConfig);
+  }
+
   async run(id: string, config: PodSandboxConfig): Promise<void> {
     const options = config.linux?.securityContext?.namespaceOptions;
     const folder = this.places.pod(id);
@@ -122,16 +138,7 @@ export class Pods implements PodAdapter {
     const ownIpc = options?.ipc !== NamespaceMode.NODE;
     const ownUts = options?.network !== NamespaceMode.NODE;
     const sysctls = config.linux?.sysctls ?? {};
-    checkNamespaceModes(options);
     const users = userNamespaceOf(options);
-    checkOwnUser(config);
-    // Of its own it has no program, yet its containers will say the same.
-    seccompChoice(config.linux?.securityContext);
-    checkSysctls(sysctls, { ipc: ownIpc, network: network !== "" });
-    const hostname = ownUts ? config.hostname : "";
-    checkHostname(hostname);
-    const cgroupParent = config.linux?.cgroupParent ?? "";
-    checkCgroupParent(cgroupParent);
     const kinds = [
       ...(ownIpc ? ["ipc"] : []),
       ...(ownUts ? ["uts"] : []),
@@ -139,12 +146,12 @@ export class Pods implements PodAdapter {
     ];
     await Deno.mkdir(folder, { recursive: true });
     await Deno.chmod(folder, 0o711);
-    await this.cgroups?.claim(id, cgroupParent);
+    await this.cgroups?.claim(id, config.linux?.cgroupParent ?? "");
     const files = await this.#etcFiles(config);
     const etcBytes = Object.values(files).reduce((sum, text) => sum + text.length, 0);
     const refused = await this.node.script(`make the pod ${config.metadata?.name}`, MAKE, [
       folder,
-      hostname,
+      hostnameToSet(config),
       network,
       kinds.join(" "),
       ownIpc ? String(SHM_BYTES) : "",
@@ -269,6 +276,12 @@ export class Pods implements PodAdapter {
     const onNode = linux?.securityContext?.namespaceOptions?.network === NamespaceMode.NODE;
     return onNode || hostname === "" ? this.nodeName : hostname;
   }
+}
+
+/** Empty for a pod that keeps the node's. */
+function hostnameToSet({ hostname, linux }: PodSandboxConfig): string {
+  const onNode = linux?.securityContext?.namespaceOptions?.network === NamespaceMode.NODE;
+  return onNode ? "" : hostname;
 }
 
 /**

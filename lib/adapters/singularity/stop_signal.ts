@@ -11,10 +11,19 @@ export function stopSignal(ofPod: Signal, ofImage: string): string {
   return /^(SIG)?[A-Z0-9]+([+-]\d+)?$/.test(ofImage) ? ofImage : "SIGTERM";
 }
 
-/** By name, those that programs are asked to end with (signal(7)). */
-const NUMBERS: Readonly<Record<string, number>> = {
-  ...{ SIGHUP: 1, SIGINT: 2, SIGQUIT: 3, SIGUSR1: 10, SIGUSR2: 12, SIGTERM: 15, SIGWINCH: 28 },
-};
+/** By their numbers from 1 on (signal(7), as on x86 and ARM). */
+const NAMES = [
+  ...["HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2"],
+  ...["PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG"],
+  ...["XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS"],
+];
+
+/** What clients call a signal that `stopSignal` has returned; RUNTIME_DEFAULT where the CRI has no word for it. */
+export function signalOf(name: string): Signal {
+  const short = /^\d+$/.test(name) ? NAMES[Number(name) - 1] ?? "" : name.replace(/^SIG/, "");
+  const word = `SIGNAL_SIG${short.replace("+", "PLUS").replace("-", "MINUS")}`;
+  return Signal[word as keyof typeof Signal] ?? Signal.SIGNAL_RUNTIME_DEFAULT;
+}
 
 /**
  * $1 the process, $2 the signal's number, $3 how many looks; ends when the process handles the signal, is gone, or is no
@@ -36,7 +45,7 @@ const MAX_LOOKS = 50;
  * the kernel does not deliver what it does not handle (pid_namespaces(7)).
  */
 export async function awaitHandler(node: Node, pid: string, signal: string): Promise<void> {
-  const number = NUMBERS[signal.startsWith("SIG") ? signal : `SIG${signal}`];
-  if (number === undefined || !/^\d+$/.test(pid)) return;
+  const number = NAMES.indexOf(signal.replace(/^SIG/, "")) + 1;
+  if (number === 0 || !/^\d+$/.test(pid)) return;
   await node.script("look at a program", AWAIT_HANDLER, [pid, String(number), String(MAX_LOOKS)]);
 }

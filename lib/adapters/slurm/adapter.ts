@@ -3,6 +3,7 @@ import { type CriCode, CriError, messageOf } from "../../base/error.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Clusters } from "../../config/clusters.ts";
 import type { Config } from "../../config/flags.ts";
+import { Signal } from "../../cri/api.generated.ts";
 import { loginName } from "../../executors/ssh/login.ts";
 import type { ClusterSessions } from "../../executors/ssh/sessions.ts";
 import { beginStart, markRunning, undoStart } from "../../store/container_state.ts";
@@ -70,6 +71,7 @@ export class SlurmAdapter implements Adapter {
     this.#active = new ActiveContainers(config, clusters, store, sessions, clock, log);
     const { places } = this.#active;
     this.pods = {
+      check: () => {},
       // What they share on the cluster comes with the first container.
       run: () => Promise.resolve(),
       stop: (id) => places.end(id),
@@ -227,6 +229,11 @@ export class SlurmAdapter implements Adapter {
 
   async openPortForward(ids: readonly string[], signal: AbortSignal): Promise<PortForwarder> {
     return await openPortForward(this.#active, this.store, this.clock, ids, signal);
+  }
+
+  /** Whatever is asked for: it is what the batch script passes on (`terminateScript`). */
+  stopSignalOf(): Signal {
+    return Signal.SIGNAL_SIGTERM;
   }
 
   describeContainer(container: ContainerRecord): Record<string, unknown> {

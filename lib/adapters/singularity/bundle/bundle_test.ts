@@ -18,6 +18,7 @@ const FACTS = {
   mayLowerOomScore: true,
   hasUnifiedCgroups: false,
   canLimitHugepages: true,
+  canLimitSwap: true,
   hasAppArmor: true,
   hasSelinux: false,
   machine: "x86_64" as const,

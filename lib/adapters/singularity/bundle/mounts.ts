@@ -2,7 +2,6 @@ import {
   type LinuxContainerSecurityContext,
   type Mount,
   MountPropagation,
-  NamespaceMode,
 } from "../../../cri/api.generated.ts";
 import { askedMount, type FoundMount } from "./asked_mount.ts";
 import type { OciMount } from "./oci_spec.ts";
@@ -44,7 +43,6 @@ export function mountsOf(
 /** What the kernel shows of itself; only a privileged container may change it. */
 function kernelMounts(context: LinuxContainerSecurityContext | undefined): OciMount[] {
   const mode = context?.privileged ? "rw" : "ro";
-  const ipc = context?.namespaceOptions?.ipc === NamespaceMode.NODE;
   return [
     { destination: "/proc", type: "proc", source: "proc", options: [...SAFE] },
     {
@@ -59,9 +57,8 @@ function kernelMounts(context: LinuxContainerSecurityContext | undefined): OciMo
       source: "devpts",
       options: ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
     },
-    ...(ipc
-      ? []
-      : [{ destination: "/dev/mqueue", type: "mqueue", source: "mqueue", options: [...SAFE] }]),
+    // Of the IPC namespace that it is in, which may be the node's.
+    { destination: "/dev/mqueue", type: "mqueue", source: "mqueue", options: [...SAFE] },
     { destination: "/sys", type: "sysfs", source: "sysfs", options: [...SAFE, mode] },
     {
       destination: "/sys/fs/cgroup",

@@ -24,15 +24,16 @@ const MAX_LIST_CHARACTERS = 4095;
 
 /**
  * The limits of a container's cgroup; what the pod leaves out is left to the kernel.
- * @param facts Whether a cgroup can limit huge pages: a kubelet sends limits for every container, most of them 0, and
- * other runtimes leave them out too where the kernel has none.
+ * @param facts What the kernel has controllers for. A kubelet sends limits of huge pages for every container, most
+ * of them 0, and other runtimes leave limits out too that cannot be. Nor may a container swap, as with them, whose memory
+ * is limited and of whose swap nothing is said.
  * @throws CriError INVALID_ARGUMENT for what no kernel takes.
  */
 export function resourcesOf(
   resources: LinuxContainerResources | undefined,
-  { canLimitHugepages, hasUnifiedCgroups }: Pick<
+  { canLimitHugepages, canLimitSwap, hasUnifiedCgroups }: Pick<
     NodeFacts,
-    "canLimitHugepages" | "hasUnifiedCgroups"
+    "canLimitHugepages" | "canLimitSwap" | "hasUnifiedCgroups"
   >,
 ): Pick<OciResources, "cpu" | "memory" | "hugepageLimits" | "unified"> {
   if (resources === undefined) return {};
@@ -51,9 +52,11 @@ export function resourcesOf(
     ...(cpusetCpus !== "" ? { cpus: cpusetCpus } : {}),
     ...(cpusetMems !== "" ? { mems: cpusetMems } : {}),
   };
+  // The kernel's files and the runtime-spec count memory and swap together.
+  const withSwap = memorySwapLimitInBytes > 0n ? memorySwapLimitInBytes : memoryLimitInBytes;
   const memory = {
     ...(memoryLimitInBytes > 0n ? { limit: bytes(memoryLimitInBytes) } : {}),
-    ...(memorySwapLimitInBytes > 0n ? { swap: bytes(memorySwapLimitInBytes) } : {}),
+    ...(canLimitSwap && withSwap > 0n ? { swap: bytes(withSwap) } : {}),
   };
   return {
     ...(Object.keys(cpu).length > 0 ? { cpu } : {}),

@@ -3,7 +3,7 @@ import { messageOf } from "../../../base/error.ts";
 import { type DeepPartial, LinuxContainerResources } from "../../../cri/api.generated.ts";
 import { oomScoreOf, resourcesOf } from "./resources.ts";
 
-const FACTS = { canLimitHugepages: true, hasUnifiedCgroups: true };
+const FACTS = { canLimitHugepages: true, canLimitSwap: true, hasUnifiedCgroups: true };
 
 function limits(resources: DeepPartial<LinuxContainerResources>, facts = FACTS) {
   return resourcesOf(LinuxContainerResources.fromPartial(resources), facts);
@@ -118,6 +118,22 @@ Deno.test("resourcesOf() refuses settings of version 2 where cgroups are of vers
   const error = assertThrows(() => limits(unified("pids.max"), facts));
   assertMatch(messageOf(error), /"pids.max" of its cgroup: this node has cgroups of version 1/);
 });
+
+for (
+  const [limit, swap, canLimitSwap, memory] of [
+    [64n, 0n, true, { limit: 64, swap: 64 }],
+    [64n, 96n, true, { limit: 64, swap: 96 }],
+    [64n, 0n, false, { limit: 64 }],
+    [64n, 96n, false, { limit: 64 }],
+    [0n, 0n, true, undefined],
+  ] as const
+) {
+  const can = canLimitSwap ? "can" : "cannot";
+  Deno.test(`resourcesOf() limits memory to ${limit} and with swap to ${swap} where the kernel ${can} limit that`, () => {
+    const asked = { memoryLimitInBytes: limit, memorySwapLimitInBytes: swap };
+    assertEquals(limits(asked, { ...FACTS, canLimitSwap }).memory, memory);
+  });
+}
 
 for (
   const [asked, oomScore, mayLowerOomScore, score] of [

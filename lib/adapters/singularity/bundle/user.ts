@@ -54,8 +54,17 @@ export function resolveUser(
   return { uid, gid, additionalGids: [...new Set([gid, ...asked, ...imageGroups])] };
 }
 
-/** @throws CriError INVALID_ARGUMENT for a group without a user (api.proto), and an id that the kernel does not have. */
+/**
+ * @throws CriError INVALID_ARGUMENT for a group without a user, a user by number and by name (api.proto), and an id that
+ * the kernel does not have.
+ */
 function chosenUser(context: LinuxContainerSecurityContext | undefined, imageUser: string): string {
+  if (context?.runAsUser !== undefined && context.runAsUsername !== "") {
+    throw new CriError(
+      "INVALID_ARGUMENT",
+      "Cannot run the container with both run_as_user and run_as_username: only one of them must be set.",
+    );
+  }
   if (context?.runAsUser !== undefined) return String(toNumber(context.runAsUser.value));
   if (context !== undefined && context.runAsUsername !== "") return context.runAsUsername;
   if (context?.runAsGroup !== undefined) {

@@ -71,6 +71,7 @@ const REFUSED: [context: Context, imageUser: string, words: string][] = [
   [{}, "eve", 'as the user "eve"'],
   [{}, "ann:nobody", 'as the group "nobody"'],
   [{ runAsGroup: { value: 5n } }, "", "run_as_group alone"],
+  [{ runAsUser: { value: 5n }, runAsUsername: "ann" }, "", "both run_as_user and run_as_username"],
   [{ runAsUser: { value: 5n }, supplementalGroups: [-1n] }, "", "the id -1"],
 ];
 
