@@ -14,6 +14,7 @@ import type {
 } from "../adapter.ts";
 import { attach } from "./attach.ts";
 import { resourcesOf } from "./bundle/resources.ts";
+import { changeResources, pidIn } from "./container_files.ts";
 import { Containers } from "./containers.ts";
 import { execStream, execSync, type NodeCommand } from "./exec.ts";
 import { ImageRoots } from "./image_roots.ts";
@@ -119,7 +120,7 @@ export class SingularityAdapter implements Adapter {
     if (container.state.phase === "running") {
       await this.#runtime.update(container.id, resources);
     } else {
-      await this.#containers.changeResources(container.id, resources);
+      await changeResources(this.place.places.container(container.id).bundle, resources);
     }
   }
 
@@ -190,7 +191,7 @@ export class SingularityAdapter implements Adapter {
     const { bundle } = this.place.places.container(container.id);
     return {
       // Where other runtimes have it, for nsenter(1) and the like.
-      ...(container.state.phase === "running" ? { pid: this.#containers.pidOf(container.id) } : {}),
+      ...(container.state.phase === "running" ? { pid: pidIn(bundle) } : {}),
       singularity: { ...container.workload as NodeWorkload, bundle },
     };
   }

@@ -7,7 +7,7 @@ import { MAX_EXEC_OUTPUT_BYTES, refuseNul } from "../steps/frames.ts";
 import nodeProgram from "../steps/node.pl" with { type: "text" };
 import stepProgram from "../steps/step.pl" with { type: "text" };
 import terminalProgram from "../steps/terminal.pl" with { type: "text" };
-import type { OciSpec } from "./bundle/oci_spec.ts";
+import { readSpec } from "./container_files.ts";
 import execProgram from "./exec_in_container.pl" with { type: "text" };
 import type { OciRuntime } from "./oci_runtime.ts";
 import runProgram from "./run_program.pl" with { type: "text" };
@@ -41,7 +41,8 @@ export async function execSync(
     if (frame.kind === "stdout") stdout.push(frame.bytes);
     else if (frame.kind === "stderr") stderr.push(frame.bytes);
   });
-  return { stdout: concat(stdout), stderr: concat(stderr), exitCode: exitCodeOf(end, command) };
+  const exitCode = await exitCodeOf(end, runtime, command);
+  return { stdout: concat(stdout), stderr: concat(stderr), exitCode };
 }
 
 /** Runs a command with a client's streams; resolves with its exit code. @throws CriError as `execSync`. */
@@ -58,7 +59,7 @@ export async function execStream(
     if (frame.kind === "stdout") return streams.stdout(frame.bytes);
     if (frame.kind === "stderr") return streams.stderr(frame.bytes);
   });
-  return exitCodeOf(end, command);
+  return await exitCodeOf(end, runtime, command);
 }
 
 async function runCommand(
@@ -71,7 +72,7 @@ async function runCommand(
   take: Parameters<typeof runNodeStep>[3],
 ): Promise<NodeStepEnd> {
   refuseNul(argv);
-  const spec: OciSpec = JSON.parse(await Deno.readTextFile(join(bundle, "config.json")));
+  const spec = await readSpec(bundle);
   const files = join(bundle, `exec-${crypto.randomUUID()}`);
   const socket = runtime.newSocketPath();
   const process = { ...spec.process, terminal: stdio === "tty", args: argv };
@@ -105,7 +106,11 @@ async function runCommand(
 }
 
 /** @throws CriError for every end without an exit code. */
-function exitCodeOf(end: NodeStepEnd, { containerId, argv, timeoutMs }: NodeCommand): number {
+async function exitCodeOf(
+  end: NodeStepEnd,
+  runtime: OciRuntime,
+  { containerId, argv, timeoutMs }: NodeCommand,
+): Promise<number> {
   switch (end.kind) {
     case "exited":
       return end.code;
@@ -117,7 +122,11 @@ function exitCodeOf(end: NodeStepEnd, { containerId, argv, timeoutMs }: NodeComm
     case "refused":
       throw new CriError(
         end.why === "command" ? "INVALID_ARGUMENT" : "FAILED_PRECONDITION",
-        `Cannot run ${JSON.stringify(argv[0])} in the container ${containerId}: ${end.text}.`,
+        `Cannot run ${JSON.stringify(argv[0])} in the container ${containerId}: ${
+          await runtime.knows(containerId)
+            ? end.text
+            : "somebody removed what crun knows of it; stop and remove it"
+        }.`,
       );
   }
 }
