@@ -20,8 +20,6 @@ const NOTE_PREFIX = "multicri: ";
  * `open` cuts off what a crash left beyond that.
  */
 export class ContainerLog {
-  readonly #id: string;
-  readonly #path: string;
   readonly #positions: Table<LogPositionRecord>;
   readonly #clock: Clock;
   readonly #turn = new Mutex();
@@ -36,7 +34,7 @@ export class ContainerLog {
    */
   constructor(
     id: string,
-    path: string,
+    readonly path: string,
     positions: Table<LogPositionRecord>,
     clock: Clock,
     maxFileBytes = Infinity,
@@ -44,8 +42,6 @@ export class ContainerLog {
   ) {
     this.#podLogsDir = podLogsDir;
     this.#maxFileBytes = maxFileBytes;
-    this.#id = id;
-    this.#path = path;
     this.#positions = positions;
     this.#clock = clock;
     this.#position = positions.get(id) ??
@@ -59,7 +55,7 @@ export class ContainerLog {
 
   /** Whether the file has reached its bound. */
   get isFull(): boolean {
-    return this.#path !== "" && this.#position.fileBytes >= this.#maxFileBytes;
+    return this.path !== "" && this.#position.fileBytes >= this.#maxFileBytes;
   }
 
   /**
@@ -118,7 +114,7 @@ export class ContainerLog {
 
   /** Writes lines of a stream, or our own, as far as they fit; returns how many bytes of output they hold. */
   async #write(lines: FormattedLines, stream?: LogStream): Promise<number> {
-    const { textBytes, takenBytes } = this.#path === ""
+    const { textBytes, takenBytes } = this.path === ""
       ? { textBytes: 0, takenBytes: lines.takenBytes }
       : await this.#put(lines);
     this.#position = {
@@ -152,21 +148,21 @@ export class ContainerLog {
 
   /** Opens the file for a client that gets a sentence when that is impossible. */
   async #openFor(failure: string): Promise<void> {
-    if (this.#path === "") return;
+    if (this.path === "") return;
     await this.#open().catch((error) => {
-      throw new CriError("FAILED_PRECONDITION", `${failure} ${this.#path}: ${messageOf(error)}.`, {
+      throw new CriError("FAILED_PRECONDITION", `${failure} ${this.path}: ${messageOf(error)}.`, {
         cause: error,
       });
     });
   }
 
   async #open(): Promise<Deno.FsFile> {
-    if (this.#podLogsDir !== undefined) await refuseWayOut(this.#path, this.#podLogsDir);
-    await Deno.mkdir(dirname(this.#path), { recursive: true });
-    const file = await Deno.open(this.#path, { append: true, create: true });
+    if (this.#podLogsDir !== undefined) await refuseWayOut(this.path, this.#podLogsDir);
+    await Deno.mkdir(dirname(this.path), { recursive: true });
+    const file = await Deno.open(this.path, { append: true, create: true });
     try {
       // Whatever the umask: log shippers read by group, as with other runtimes.
-      await Deno.chmod(this.#path, LOG_MODE);
+      await Deno.chmod(this.path, LOG_MODE);
       const { size, ino } = await file.stat();
       const { fileBytes, fileInode } = this.#position;
       const ours = ino === fileInode;
@@ -190,7 +186,7 @@ export class ContainerLog {
   /** Cuts off what a crash left unrecorded in a log that was renamed away just before it. */
   async #cutRotated(): Promise<void> {
     const { fileBytes, fileInode } = this.#position;
-    const directory = dirname(this.#path);
+    const directory = dirname(this.path);
     for await (const { name, isFile } of Deno.readDir(directory)) {
       const path = join(directory, name);
       // Others remove old logs meanwhile.

@@ -125,6 +125,8 @@ export class Containers {
     await store.containers.waitFor(id, isSettled, signal);
     const container = store.containers.get(id);
     if (container?.state.phase !== "running") return;
+    const isGivenUp = await this.#programs.giveUpStart(id);
+    if (isGivenUp && await this.#endsWithin(id, KILL_WAIT_MS, signal)) return;
     if (graceMs > 0) {
       const asks = stopSignal(
         container.config.stopSignal,

@@ -79,10 +79,16 @@ export class OciRuntime {
   }
 }
 
+/** What a shell or Perl puts around the words of the programs that we wrote for it. */
+const OF_INTERPRETERS = /^sh: (?:line )?\d+: | at -e line \d+\.?$/gm;
+
 /** What a program said last, on one line, without a full stop. */
 export function lastWords({ stdout, stderr }: RunResult): string {
   const MAX_LENGTH_CHARS = 1000;
   const text = new TextDecoder().decode(stderr.length > 0 ? stderr : stdout);
-  const line = text.trim().replaceAll(/\s*\n\s*/g, "; ").replace(/\.$/, "");
+  const line = text.trim().replaceAll(OF_INTERPRETERS, "").replaceAll(/\s*\n\s*/g, "; ").replace(
+    /\.$/,
+    "",
+  );
   return line === "" ? "it did not say why" : line.slice(-MAX_LENGTH_CHARS);
 }

@@ -29,6 +29,11 @@ for try in 1 2 3 4 5; do
   sleep 0.05
 done`;
 
+/** Kills the process that the file $1 names and that is about the container $2; says so. */
+const GIVE_UP = `
+starter=$(cat -- "$1") && tr '\\0' '\\n' <"/proc/$starter/cmdline" 2>/dev/null | grep -qxF -- "$2" || exit 0
+kill -s KILL -- "$starter" && echo killed`;
+
 /** The programs of containers, also where somebody removed what crun knows of one; then its cgroups tell. */
 export class Programs {
   constructor(
@@ -42,6 +47,13 @@ export class Programs {
     const state = await this.runtime.state(id);
     if (state !== undefined) return state.status !== "stopped";
     return await this.node.script("look for a program", LIST, [id]) !== "";
+  }
+
+  /** Gives a start up that an earlier server began and that is still under way (supervise.pl); false when none is. */
+  async giveUpStart(id: string): Promise<boolean> {
+    const path = join(this.places.container(id).bundle, "starter");
+    if (await Deno.stat(path).then(() => false, () => true)) return false;
+    return await this.node.script("give up a start", GIVE_UP, [path, id]) !== "";
   }
 
   /** Asks a program to end; nothing when it has. @param signal As kill(1) names it. */

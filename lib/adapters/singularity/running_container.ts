@@ -60,7 +60,7 @@ export class RunningContainer {
     isEndTold = false,
   ) {
     this.#isEndTold = isEndTold;
-    this.#unwritten = new UnwrittenLog(id, logger, clock);
+    this.#unwritten = new UnwrittenLog(id, log.path, logger, clock);
     this.#supervisorSeenAtMs = clock.now();
     this.#fullLog = new FullLog(log, clock, note);
   }

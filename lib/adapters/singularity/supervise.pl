@@ -86,6 +86,10 @@ sub answer {
 }
 
 sub supervise {
+  my $starter = "$folder/starter";
+  open my $number, '>', $starter or die "who asked for it cannot be written down: $!\n";
+  print $number getppid;
+  close $number;
   sysopen my $frames, "$folder/input", $O_RDWR | $O_NONBLOCK or die "its pipe for input cannot be opened: $!\n"
     if $has_stdin || $has_tty;
   open $out, '>>', "$files.stdout" or die "its output cannot be written: $!\n";
@@ -120,6 +124,7 @@ sub supervise {
   close $list;
   await_program($program);
   $has_started = 1;
+  unlink $starter;
   answer("started $program");
   close $lifeline;
   tell_end(keep($program, $end, $frames, $sink, \%source, { out => $out, err => $err }, \%cgroups));
