@@ -18,8 +18,6 @@ const NOTE_PREFIX = "multicri: ";
  * `open` cuts off what a crash left beyond that.
  */
 export class ContainerLog {
-  readonly #id: string;
-  readonly #path: string;
   readonly #positions: Table<LogPositionRecord>;
   readonly #clock: Clock;
   readonly #turn = new Mutex();
@@ -34,7 +32,7 @@ export class ContainerLog {
    */
   constructor(
     id: string,
-    path: string,
+    readonly path: string,
     positions: Table<LogPositionRecord>,
     clock: Clock,
     maxFileBytes = Infinity,
@@ -42,8 +40,6 @@ export class ContainerLog {
   ) {
     this.#podLogsDir = podLogsDir;
     this.#maxFileBytes = maxFileBytes;
-    this.#id = id;
-    this.#path = path;
     this.#positions = positions;
     this.#clock = clock;
     this.#position = positions.get(id) ??
@@ -57,7 +53,7 @@ export class ContainerLog {
 
   /** Whether the file has reached its bound. */
   get isFull(): boolean {
-    return this.#path !== "" && this.#position.fileBytes >= this.#maxFileBytes;
+    return this.path !== "" && this.#position.fileBytes >= this.#maxFileBytes;
   }
 
   /**
@@ -137,14 +133,14 @@ export class ContainerLog {
       ...this.#position,
       stdoutBytes: this.#position.stdoutBytes + taken.stdout,
       stderrBytes: this.#position.stderrBytes + taken.stderr,
-      fileBytes: this.#position.fileBytes + (this.#path === "" ? 0 : textBytes),
+      fileBytes: this.#position.fileBytes + (this.path === "" ? 0 : textBytes),
     };
     this.#positions.put(this.#position);
   }
 
   /** Appends whole lines to the file, as many as the disk takes. @throws Error when it takes none. */
   async #write({ text, extent, within }: LogText): Promise<Extent> {
-    if (this.#path === "") return extent;
+    if (this.path === "") return extent;
     // What is written into a file that somebody removed is seen by nobody.
     if ((await this.#file?.stat())?.nlink === 0) this.#close();
     const file = this.#file ?? await this.#open();
@@ -164,21 +160,21 @@ export class ContainerLog {
 
   /** Opens the file for a client that gets a sentence when that is impossible. */
   async #openFor(failure: string): Promise<void> {
-    if (this.#path === "") return;
+    if (this.path === "") return;
     await this.#open().catch((error) => {
-      throw new CriError("FAILED_PRECONDITION", `${failure} ${this.#path}: ${messageOf(error)}.`, {
+      throw new CriError("FAILED_PRECONDITION", `${failure} ${this.path}: ${messageOf(error)}.`, {
         cause: error,
       });
     });
   }
 
   async #open(): Promise<Deno.FsFile> {
-    if (this.#podLogsDir !== undefined) await refuseWayOut(this.#path, this.#podLogsDir);
-    await makeFoldersOf(this.#path, this.#podLogsDir);
-    const file = await Deno.open(this.#path, { append: true, create: true });
+    if (this.#podLogsDir !== undefined) await refuseWayOut(this.path, this.#podLogsDir);
+    await makeFoldersOf(this.path, this.#podLogsDir);
+    const file = await Deno.open(this.path, { append: true, create: true });
     try {
       // Whatever the umask: log shippers read by group, as with other runtimes.
-      await Deno.chmod(this.#path, LOG_MODE);
+      await Deno.chmod(this.path, LOG_MODE);
       const { size, ino } = await file.stat();
       const { fileBytes, fileInode } = this.#position;
       const ours = ino === fileInode;
@@ -202,7 +198,7 @@ export class ContainerLog {
   /** Cuts off what a crash left unrecorded in a log that was renamed away just before it. */
   async #cutRotated(): Promise<void> {
     const { fileBytes, fileInode } = this.#position;
-    const directory = dirname(this.#path);
+    const directory = dirname(this.path);
     for await (const { name, isFile } of Deno.readDir(directory)) {
       const path = join(directory, name);
       // Others remove old logs meanwhile.

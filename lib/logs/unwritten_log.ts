@@ -10,12 +10,16 @@ export class UnwrittenLog {
   /** When it was tried last; undefined while it can be written. */
   #triedAtMs: number | undefined;
   #isLossSaid = false;
+  readonly #logger: Logger;
 
   constructor(
-    private readonly containerId: string,
-    private readonly log: Logger,
+    containerId: string,
+    path: string,
+    logger: Logger,
     private readonly clock: Clock,
-  ) {}
+  ) {
+    this.#logger = logger.with({ container: containerId, path });
+  }
 
   /** Whether the last try failed. */
   get isUnwritten(): boolean {
@@ -31,10 +35,9 @@ export class UnwrittenLog {
 
   failed(error: unknown): void {
     if (!this.isUnwritten) {
-      this.log.warning(
+      this.#logger.warning(
         "Cannot copy a container's output into its log; it is kept and tried again",
         {
-          container: this.containerId,
           error: messageOf(error),
         },
       );
@@ -45,17 +48,16 @@ export class UnwrittenLog {
   written(): void {
     if (!this.isUnwritten) return;
     this.#triedAtMs = undefined;
-    this.log.warning("A container's output is copied into its log again, and nothing is missing", {
-      container: this.containerId,
-    });
+    this.#logger.warning(
+      "A container's output is copied into its log again, and nothing is missing",
+    );
   }
 
   /** Nobody will try again. */
   lost(stdoutBytes: number, stderrBytes: number): void {
     if (this.#isLossSaid) return;
     this.#isLossSaid = true;
-    this.log.warning("Output is lost that a container's log could not take", {
-      container: this.containerId,
+    this.#logger.warning("Output is lost that a container's log could not take", {
       stdoutBytes,
       stderrBytes,
     });

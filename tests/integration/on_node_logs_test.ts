@@ -67,13 +67,15 @@ Deno.test("what a full disk takes of a log are whole lines, and the rest comes w
     assertEquals([await said(FAILED), await said("Output is lost")], [2, 0]);
   }));
 
-Deno.test("a log is rotated while its disk is full, and nothing is lost or written twice", () =>
-  withSmallLog(async ({ client, pod, giveRoom, said }) => {
+Deno.test("a log is rotated while its disk is full and the server is away, and nothing is lost or written twice", () =>
+  withSmallLog(async ({ server, client, pod, giveRoom, said }) => {
     const id = await client.create(pod, `seq ${LINES}; sleep 1000`);
     await client.call("startContainer", { containerId: id });
     await until(async () => await said(FAILED) === 1);
     const path = `${pod.config.logDirectory}/main.log`;
+    await server.stop();
     await run('mv -- "$1" "$1.1"', path);
+    await server.start();
     await client.call("reopenContainerLog", { containerId: id });
     await giveRoom();
     await until(async () => await said(WHOLE) === 1);

@@ -89,15 +89,20 @@ Deno.test("a container whose supervisor is killed ends, and can be stopped and r
     const stopped = await client.runContainer("trap '' TERM; while :; do sleep 1; done");
     await killSupervisor(stopped.id);
     await client.call("stopContainer", { containerId: stopped.id, timeout: 1n });
-    const ending = await client.runContainer("sleep 1");
-    await killSupervisor(ending.id);
+    const watched = await client.runContainer("sleep 1000");
+    await killSupervisor(watched.id);
     const unseen = await client.runContainer("sleep 1");
     await server.kill();
     await killSupervisor(unseen.id);
     await server.start();
-    for (const { id } of [stopped, ending, unseen]) {
+    const ends = [[stopped, 137, "Error"], [watched, 137, "Error"], [
+      unseen,
+      255,
+      "Unknown",
+    ]] as const;
+    for (const [{ id }, code, why] of ends) {
       const { exitCode, reason } = await client.exited(id);
-      assertEquals([exitCode, reason], [255, "Unknown"]);
+      assertEquals([exitCode, reason], [code, why]);
       await client.call("removeContainer", { containerId: id });
     }
   }));
@@ -109,7 +114,7 @@ Deno.test("a container whose files are removed ends, and its supervisor with it"
     assertEquals((await lab.exec("knode", ["sh", "-c", removed])).code, 0);
     await client.call("stopContainer", { containerId: id, timeout: 0n });
     const { exitCode, reason } = await client.exited(id);
-    assertEquals([exitCode, reason], [255, "Unknown"]);
+    assertEquals([exitCode, reason], [137, "Error"]);
   }));
 
 Deno.test("a pod whose first process is killed goes out of service when a container cannot be started in it", () =>

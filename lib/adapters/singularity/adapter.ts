@@ -16,6 +16,7 @@ import type {
 import { attach } from "./attach.ts";
 import { checkPath } from "./bundle/paths.ts";
 import { resourcesOf } from "./bundle/resources.ts";
+import { changeResources, pidIn } from "./container_files.ts";
 import { Containers } from "./containers.ts";
 import { execStream, execSync, type NodeCommand } from "./exec.ts";
 import { ImageRoots } from "./image_roots.ts";
@@ -130,7 +131,7 @@ export class SingularityAdapter implements Adapter {
         await this.#runtime.update(container.id, resources);
       });
     } else {
-      await this.#containers.changeResources(container.id, resources);
+      await changeResources(this.place.places.container(container.id).bundle, resources);
     }
   }
 
@@ -203,7 +204,7 @@ export class SingularityAdapter implements Adapter {
     const { bundle } = this.place.places.container(container.id);
     return {
       // Where other runtimes have it, for nsenter(1) and the like.
-      ...(container.state.phase === "running" ? { pid: this.#containers.pidOf(container.id) } : {}),
+      ...(container.state.phase === "running" ? { pid: pidIn(bundle) } : {}),
       singularity: { ...container.workload as NodeWorkload, bundle },
     };
   }

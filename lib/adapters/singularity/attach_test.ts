@@ -26,7 +26,7 @@ for (const hasPipe of [true, false]) {
       new Node(createLocalExecutor()),
       clock,
       createLogger({ threshold: "error", write: () => {} }),
-      () => Promise.resolve(true),
+      { isRunning: () => Promise.resolve(true), kill: () => Promise.resolve() },
       () => Promise.resolve(),
       () => {},
     );

@@ -35,3 +35,23 @@ sub count_kills {
   my ($count) = $text =~ /^oom_kill (\d+)/m;
   return $count // 0;
 }
+
+# The folders of the container's cgroups in every hierarchy ($root: where they are mounted), also in those that count nothing
+# and keep processes only.
+sub every_folder {
+  my ($root, %folder) = @_;
+  return values %folder if exists $folder{unified} || !%folder;
+  my ($path) = map { substr $_, length $root } values %folder;
+  $path =~ s{^/[^/]+}{};
+  opendir my $list, $root or return;
+  return grep { -d } map { "$root/$_$path" } grep { !/^\./ } readdir $list;
+}
+
+# Kills what is in a cgroup, and removes it once nothing is. Processes of other namespaces are listed as 0.
+sub end_cgroup {
+  my ($folder) = @_;
+  opendir my $list, $folder or return;
+  end_cgroup("$folder/$_") for grep { !/^\.\.?$/ && -d "$folder/$_" && !-l "$folder/$_" } readdir $list;
+  kill 'KILL', grep { $_ > 0 } split ' ', slurp("$folder/cgroup.procs") // '';
+  rmdir $folder;
+}

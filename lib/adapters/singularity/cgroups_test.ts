@@ -145,3 +145,27 @@ for (const [what, kind, name, text, count] of KILLS) {
       assertEquals(await perl(program, [kind, root]), count);
     }));
 }
+
+Deno.test("every_folder() finds a cgroup in each hierarchy of version 1, also in those that count nothing", () =>
+  withRoot({
+    [`memory/multicri/${ID}/cgroup.procs`]: "",
+    [`systemd/multicri/${ID}/cgroup.procs`]: "",
+    "pids/other/cgroup.procs": "",
+  }, async (root) => {
+    const program =
+      "my ($root, $at) = @ARGV; print join ' ', sort(every_folder($root, memory => $at));";
+    const found = await perl(program, [root, `${root}/memory/multicri/${ID}`]);
+    assertEquals(found, `${root}/memory/multicri/${ID} ${root}/systemd/multicri/${ID}`);
+  }));
+
+Deno.test("end_cgroup() kills what is in a cgroup and in those below it, and no process 0", () =>
+  withRoot({ "group/cgroup.procs": "0\n", "group/below/other": "" }, async (root) => {
+    const program = `my ($root) = @ARGV;
+my $child = fork // die;
+if (!$child) { sleep 1000; exit }
+open my $list, '>', "$root/group/below/cgroup.procs"; print $list "0\\n$child\\n"; close $list;
+end_cgroup("$root/group");
+waitpid $child, 0;
+print $? & 127;`;
+    assertEquals(await perl(program, [root]), "9");
+  }));

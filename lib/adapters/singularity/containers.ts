@@ -13,14 +13,21 @@ import {
   undoStart,
 } from "../../store/container_state.ts";
 import type { ContainerRecord } from "../../store/records.ts";
-import type { OciResources, OciSpec } from "./bundle/oci_spec.ts";
+import { pidIn, readSpec, removeOutput } from "./container_files.ts";
 import type { NodeMeans } from "./means.ts";
 import type { OciRuntime } from "./oci_runtime.ts";
 import { sizeOf } from "./output.ts";
 import { type NodeWorkload, type PreparePlace, removeBundle } from "./prepare.ts";
-import { isSupervised, RunningContainer } from "./running_container.ts";
+import { removeUnknown } from "./left_containers.ts";
+import { Programs } from "./programs.ts";
+import {
+  endedInOrder,
+  isSupervised,
+  RunningContainer,
+  untilUnsupervised,
+} from "./running_container.ts";
 import { awaitHandler, stopSignal } from "./stop_signal.ts";
-import { hasInput, startSupervised } from "./supervisor.ts";
+import { hasInput, startFailure, startSupervised } from "./supervisor.ts";
 
 /** So long a program may take until it handles the signal that is to end it. */
 const YOUNG_MS = 3_000;
@@ -33,13 +40,17 @@ const LATE_START_MS = 2_000;
 export class Containers {
   /** Those that run, and ended ones whose output is not all in their logs. */
   readonly #followed = new Map<string, RunningContainer>();
+  /** Of starts that are under way: how they are given up. */
+  readonly #starts = new Map<string, AbortController>();
   readonly #watcher: Deno.FsWatcher;
+  readonly #programs: Programs;
 
   constructor(
     private readonly means: NodeMeans,
     private readonly place: PreparePlace,
     private readonly runtime: OciRuntime,
   ) {
+    this.#programs = new Programs(runtime, place.node, place.places);
     this.#watcher = Deno.watchFs(place.places.folders.files, { recursive: false });
     this.#watch().catch((error) => {
       means.log.error("Output is looked for by the clock alone", { error: messageOf(error) });
@@ -62,14 +73,27 @@ export class Containers {
 
   /** @throws CriError as `Adapter.startContainer`. */
   async start(id: string): Promise<void> {
+    const given = new AbortController();
+    this.#starts.set(id, given);
+    try {
+      // Not begun without a record of it: another server could not tell.
+      this.means.store.containers.update(
+        id,
+        (record) => ({ ...record, state: beginStart(record.state) }),
+      );
+      await this.#start(this.record(id), given.signal);
+    } finally {
+      this.#starts.delete(id);
+    }
+  }
+
+  async #start(container: ContainerRecord, signal: AbortSignal): Promise<void> {
     const { store, clock, executor } = this.means;
-    // Not begun without a record of it: another server could not tell.
-    store.containers.update(id, (record) => ({ ...record, state: beginStart(record.state) }));
-    const container = this.record(id);
-    const { config } = container;
+    const { id, config } = container;
     const running = this.#follower(container);
     const files = this.place.places.container(id);
     try {
+      await readSpec(files.bundle);
       await running.log.prepare();
       if (hasInput(config)) {
         await this.place.node.script("make a pipe", 'rm -f -- "$1"; mkfifo -m 600 -- "$1"', [
@@ -83,8 +107,12 @@ export class Containers {
     }
     try {
       const { cgroupsPath } = container.workload as NodeWorkload;
-      await startSupervised(executor, this.runtime, id, files, config, cgroupsPath);
-    } catch (error) {
+      await startSupervised(executor, this.runtime, id, files, config, cgroupsPath, signal);
+    } catch (thrown) {
+      const error = signal.aborted
+        ? new CriError("FAILED_PRECONDITION", startFailure(id, "it was stopped before it began"))
+        : thrown;
+      await untilUnsupervised(files.files, clock);
       await running.close();
       this.#change(id, (state) =>
         markExited(state, {
@@ -103,22 +131,30 @@ export class Containers {
   /** Ends a container: its signal, and SIGKILL after the grace. Resolves when the record says exited. */
   async stop(id: string, graceMs: number, signal: AbortSignal): Promise<void> {
     const { store } = this.means;
+    this.#starts.get(id)?.abort();
     const isSettled = ({ state }: ContainerRecord) => state.phase !== "starting";
     await store.containers.waitFor(id, isSettled, signal);
     const container = store.containers.get(id);
     if (container?.state.phase !== "running") return;
+    const isGivenUp = await this.#programs.giveUpStart(id);
+    if (isGivenUp && await this.#endsWithin(id, KILL_WAIT_MS, signal)) return;
     if (graceMs > 0) {
       const asks = stopSignal(
         container.config.stopSignal,
         (container.workload as NodeWorkload).stopSignal,
       );
       if (this.means.clock.now() - container.state.startedAtMs < YOUNG_MS) {
-        await awaitHandler(this.place.node, String(this.pidOf(id)), asks);
+        await awaitHandler(
+          this.place.node,
+          String(pidIn(this.place.places.container(id).bundle)),
+          asks,
+        );
       }
-      await this.runtime.kill(id, asks);
+      await this.#programs.ask(id, asks);
       if (await this.#endsWithin(id, graceMs, signal)) return;
     }
-    await this.runtime.kill(id, "SIGKILL");
+    this.#followed.get(id)?.expectKill();
+    await this.#programs.kill(id);
     if (await this.#endsWithin(id, KILL_WAIT_MS, signal)) return;
     throw new CriError(
       "UNAVAILABLE",
@@ -131,18 +167,10 @@ export class Containers {
     const { id } = container;
     await this.#followed.get(id)?.giveUp();
     this.#followed.delete(id);
-    const hasEnded = await this.#hasEnd(id);
-    if (!hasEnded) await this.runtime.delete(id);
-    await removeBundle(this.place, id, imagesOf(container), hasEnded);
-    await this.#removeFiles(id);
-  }
-
-  /** Gives a container that was not started other limits. */
-  async changeResources(id: string, resources: OciResources): Promise<void> {
-    const path = join(this.place.places.container(id).bundle, "config.json");
-    const spec: OciSpec = JSON.parse(await Deno.readTextFile(path));
-    spec.linux.resources = { devices: spec.linux.resources.devices ?? [], ...resources };
-    await Deno.writeTextFile(path, JSON.stringify(spec), { mode: 0o600 });
+    const isTidy = await endedInOrder(id, this.place.places.container(id).files);
+    if (!isTidy) await this.runtime.delete(id);
+    await removeBundle(this.place, id, imagesOf(container), isTidy);
+    await removeOutput(this.place.places.container(id));
   }
 
   /** The files that list the cgroups of running containers, by their ids. */
@@ -150,18 +178,6 @@ export class Containers {
     const { places } = this.place;
     const running = [...this.#followed.values()].filter(({ hasEnded }) => !hasEnded);
     return new Map(running.map(({ id }) => [id, join(places.container(id).bundle, "cgroups")]));
-  }
-
-  /** The process id of a container's program on the node, as crun wrote it; 0 when it is gone. */
-  pidOf(id: string): number {
-    try {
-      return Number(
-        Deno.readTextFileSync(join(this.place.places.container(id).bundle, "pid")),
-      );
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return 0;
-      throw error;
-    }
   }
 
   /** Takes up what runs, and removes what has no record. */
@@ -181,20 +197,7 @@ export class Containers {
     for (const container of late) {
       if (!await this.#takeUp(container)) this.#change(container.id, undoStart);
     }
-    const { bundles, layers, files } = this.place.places.folders;
-    const left = new Set([...await this.runtime.list()]);
-    for (const folder of [bundles, layers, files]) {
-      for await (const { name } of Deno.readDir(folder)) {
-        left.add(basename(name).split(".")[0] ?? "");
-      }
-    }
-    for (const id of left) {
-      if (store.containers.get(id) !== undefined) continue;
-      log.info("Removing what is left of a container without a record", { container: id });
-      await this.runtime.delete(id);
-      await removeBundle(this.place, id, []);
-      await this.#removeFiles(id);
-    }
+    await removeUnknown(this.place, this.runtime, log);
     await this.place.imageRoots.removeUnused();
     await clock.sleep(0);
   }
@@ -260,7 +263,7 @@ export class Containers {
       this.place.node,
       clock,
       log,
-      async () => await this.runtime.isRunning(id),
+      this.#programs,
       async (message) => jobLogLines ? await containerLog.note(message) : undefined,
       (end) => this.#change(id, (state) => markExited(state, end)),
       state.phase === "exited",
@@ -284,15 +287,6 @@ export class Containers {
   async #hasEnd(id: string): Promise<boolean> {
     const path = `${this.place.places.container(id).files}.exit`;
     return await Deno.stat(path).then(() => true, () => false);
-  }
-
-  async #removeFiles(id: string): Promise<void> {
-    const { files } = this.place.places.container(id);
-    for (const kind of ["stdout", "stderr", "turns", "exit", "exit.new"]) {
-      await Deno.remove(`${files}.${kind}`).catch((error) => {
-        if (!(error instanceof Deno.errors.NotFound)) throw error;
-      });
-    }
   }
 
   /** Wakes whoever follows a container whose file has changed. */

@@ -8,7 +8,7 @@ import { checkCommand, MAX_EXEC_OUTPUT_BYTES } from "../steps/frames.ts";
 import nodeProgram from "../steps/node.pl" with { type: "text" };
 import stepProgram from "../steps/step.pl" with { type: "text" };
 import terminalProgram from "../steps/terminal.pl" with { type: "text" };
-import type { OciSpec } from "./bundle/oci_spec.ts";
+import { readSpec } from "./container_files.ts";
 import execProgram from "./exec_in_container.pl" with { type: "text" };
 import type { OciRuntime } from "./oci_runtime.ts";
 import runProgram from "./run_program.pl" with { type: "text" };
@@ -42,7 +42,8 @@ export async function execSync(
     if (frame.kind === "stdout") stdout.push(frame.bytes);
     else if (frame.kind === "stderr") stderr.push(frame.bytes);
   });
-  return { stdout: concat(stdout), stderr: concat(stderr), exitCode: exitCodeOf(end, command) };
+  const exitCode = await exitCodeOf(end, runtime, command);
+  return { stdout: concat(stdout), stderr: concat(stderr), exitCode };
 }
 
 /** Runs a command with a client's streams; resolves with its exit code. @throws CriError as `execSync`. */
@@ -59,7 +60,7 @@ export async function execStream(
     if (frame.kind === "stdout") return streams.stdout(frame.bytes);
     if (frame.kind === "stderr") return streams.stderr(frame.bytes);
   });
-  return exitCodeOf(end, command);
+  return await exitCodeOf(end, runtime, command);
 }
 
 async function runCommand(
@@ -72,7 +73,7 @@ async function runCommand(
   take: Parameters<typeof runNodeStep>[3],
 ): Promise<NodeStepEnd> {
   checkCommand(argv);
-  const spec: OciSpec = JSON.parse(await Deno.readTextFile(join(bundle, "config.json")));
+  const spec = await readSpec(bundle);
   const files = join(bundle, `exec-${crypto.randomUUID()}`);
   const socket = runtime.newSocketPath();
   const terminal = stdio === "tty";
@@ -113,7 +114,11 @@ function withTerm(env: readonly string[]): readonly string[] {
 }
 
 /** @throws CriError for every end without an exit code. */
-function exitCodeOf(end: NodeStepEnd, { containerId, argv, timeoutMs }: NodeCommand): number {
+async function exitCodeOf(
+  end: NodeStepEnd,
+  runtime: OciRuntime,
+  { containerId, argv, timeoutMs }: NodeCommand,
+): Promise<number> {
   switch (end.kind) {
     case "exited":
       return end.code;
@@ -125,7 +130,11 @@ function exitCodeOf(end: NodeStepEnd, { containerId, argv, timeoutMs }: NodeComm
     case "refused":
       throw new CriError(
         end.why === "command" ? "INVALID_ARGUMENT" : "FAILED_PRECONDITION",
-        `Cannot run ${shown(argv[0] ?? "")} in the container ${containerId}: ${end.text}.`,
+        `Cannot run ${shown(argv[0] ?? "")} in the container ${containerId}: ${
+          await runtime.knows(containerId)
+            ? end.text
+            : "somebody removed what crun knows of it; stop and remove it"
+        }.`,
       );
   }
 }

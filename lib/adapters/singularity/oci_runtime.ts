@@ -39,15 +39,14 @@ export class OciRuntime {
     return JSON.parse(new TextDecoder().decode(result.stdout)) as OciState;
   }
 
-  /** Whether the container's first process lives. */
-  async isRunning(id: string): Promise<boolean> {
-    const state = await this.state(id);
-    return state !== undefined && state.status !== "stopped";
+  /** Whether its record of a container is there; one that began is missing only when somebody removed it. */
+  async knows(id: string): Promise<boolean> {
+    return await Deno.stat(join(this.stateDir, "crun", id)).then(() => true, () => false);
   }
 
-  /** Sends a signal to the first process, or with `all` to each; nothing when it has ended. */
-  async kill(id: string, signal: string, all = false): Promise<void> {
-    await this.#run(["kill", ...(all ? ["--all"] : []), id, signal]);
+  /** Sends a signal to the first process; false when there is none, or crun does not know of it. */
+  async kill(id: string, signal: string): Promise<boolean> {
+    return (await this.#run(["kill", id, signal])).code === 0;
   }
 
   /** Kills what is left of a container and forgets it; nothing when it is gone. */
@@ -80,10 +79,16 @@ export class OciRuntime {
   }
 }
 
+/** What a shell or Perl puts around the words of the programs that we wrote for it. */
+const OF_INTERPRETERS = /^sh: (?:line )?\d+: | at -e line \d+\.?$/gm;
+
 /** What a program said last, on one line, without a full stop. */
 export function lastWords({ stdout, stderr }: RunResult): string {
   const MAX_LENGTH_CHARS = 1000;
   const text = new TextDecoder().decode(stderr.length > 0 ? stderr : stdout);
-  const line = text.trim().replaceAll(/\s*\n\s*/g, "; ").replace(/\.$/, "");
+  const line = text.trim().replaceAll(OF_INTERPRETERS, "").replaceAll(/\s*\n\s*/g, "; ").replace(
+    /\.$/,
+    "",
+  );
   return line === "" ? "it did not say why" : line.slice(-MAX_LENGTH_CHARS);
 }

@@ -4,9 +4,11 @@ import type { ContainerLog } from "../../logs/container_log.ts";
 import type { LogStream } from "../../logs/turns.ts";
 import { FullLog } from "../../logs/full_log.ts";
 import { UnwrittenLog } from "../../logs/unwritten_log.ts";
-import type { ContainerEnd } from "../../store/container_state.ts";
+import { type ContainerEnd, START_ERROR_REASON } from "../../store/container_state.ts";
 import { Output } from "./output.ts";
 import type { Node } from "./node.ts";
+import type { Programs } from "./programs.ts";
+import { startFailure } from "./supervisor.ts";
 
 /** How late output and ends are seen when the kernel does not tell of them. */
 const LOOK_INTERVAL_MS = 2_000;
@@ -16,8 +18,13 @@ const COPIED_BYTES = 16 * 1024 * 1024;
 const GIVE_BACK = 'fallocate --punch-hole --offset 0 --length "$2" -- "$1" 2>/dev/null || true';
 /** Between looks at a container that writes without pause. */
 const SHORTEST_PAUSE_MS = 10;
+/** A start that is given up is over at once, unless the kernel holds a process of it. */
+const GIVE_UP_WAIT_MS = 10_000;
+const GIVE_UP_LOOK_MS = 20;
 /** Of a container whose end nobody saw, as other runtimes have it. */
 const UNSEEN_EXIT_CODE = 255;
+/** Of one that SIGKILL ended. */
+const KILLED_EXIT_CODE = 137;
 
 /**
  * A container whose supervisor runs: its output goes into its log until its end is written down, and longer where the log
@@ -35,6 +42,7 @@ export class RunningContainer {
   #supervisorSeenAtMs: number;
   #end: ContainerEnd | undefined;
   #isEndTold: boolean;
+  #isKilled = false;
   #loop: Promise<void> | undefined;
 
   constructor(
@@ -45,8 +53,8 @@ export class RunningContainer {
     private readonly node: Node,
     private readonly clock: Clock,
     logger: Logger,
-    /** Whether its program runs, which costs a process. */
-    private readonly hasProgram: () => Promise<boolean>,
+    /** What is done with its program when nobody watches over it; each costs a process. */
+    private readonly programs: Pick<Programs, "isRunning" | "kill">,
     /** Writes a line of our own into the log. */
     note: (message: string) => Promise<void>,
     private readonly ended: (end: ContainerEnd) => void,
@@ -55,7 +63,7 @@ export class RunningContainer {
   ) {
     this.#isEndTold = isEndTold;
     this.#output = new Output(files, log);
-    this.#unwritten = new UnwrittenLog(id, logger, clock);
+    this.#unwritten = new UnwrittenLog(id, log.path, logger, clock);
     this.#supervisorSeenAtMs = clock.now();
     this.#fullLog = new FullLog(log, clock, note);
   }
@@ -101,6 +109,11 @@ export class RunningContainer {
     await this.log.close();
   }
 
+  /** Its program is about to be killed: should nobody see its end, that is how it ended. */
+  expectKill(): void {
+    this.#isKilled = true;
+  }
+
   /** Looks no more, for good: what its log does not take now is lost, which is said. */
   async giveUp(): Promise<void> {
     await this.close();
@@ -131,7 +144,7 @@ export class RunningContainer {
   /** True when it has ended and all of its output is copied that its log will take. */
   async #look(): Promise<boolean> {
     const isNew = this.#end === undefined;
-    this.#end ??= await readEnd(this.files) ?? await this.#unseenEnd();
+    this.#end ??= await readEnd(this.id, this.files) ?? await this.#unseenEnd();
     const isLeft = await this.#copy(isNew && this.#end !== undefined);
     if (this.#end === undefined) {
       for (const kind of ["stdout", "stderr", "turns"] as const) await this.#giveBack(kind);
@@ -166,16 +179,31 @@ export class RunningContainer {
   }
 
   /**
-   * How it ended when its supervisor was killed, who alone would know; undefined while the program runs. That is looked
-   * at now and then only.
+   * How it ended when its supervisor was killed, who alone would know; undefined before. That is looked at now and then
+   * only. A program that goes on is killed, as with other runtimes: nobody would have its output.
    */
   async #unseenEnd(): Promise<ContainerEnd | undefined> {
     const now = this.clock.now();
     if (now - this.#supervisorSeenAtMs < LOOK_INTERVAL_MS) return undefined;
     this.#supervisorSeenAtMs = now;
-    if (await isSupervised(this.files) || await this.hasProgram()) return undefined;
+    if (await isSupervised(this.files)) return undefined;
     // It writes the end down last.
-    return await readEnd(this.files) ?? {
+    const end = await readEnd(this.id, this.files);
+    if (end !== undefined) return end;
+    if (await this.programs.isRunning(this.id)) {
+      this.expectKill();
+      await this.programs.kill(this.id);
+      return undefined;
+    }
+    if (this.#isKilled) {
+      return {
+        finishedAtMs: now,
+        exitCode: KILLED_EXIT_CODE,
+        reason: "Error",
+        message: "Nobody watched over it any more, and it was killed.",
+      };
+    }
+    return {
       finishedAtMs: now,
       exitCode: UNSEEN_EXIT_CODE,
       reason: "Unknown",
@@ -205,19 +233,35 @@ export async function isSupervised(files: string): Promise<boolean> {
   }
 }
 
+/** Waits until the supervisor of a start that failed has ended what it had begun, or cannot. */
+export async function untilUnsupervised(files: string, clock: Clock): Promise<void> {
+  const untilMs = clock.now() + GIVE_UP_WAIT_MS;
+  while (clock.now() < untilMs && await isSupervised(files)) await clock.sleep(GIVE_UP_LOOK_MS);
+}
+
+/** Whether its supervisor has seen its end, and so removed what crun and the kernel knew of it. */
+export async function endedInOrder(id: string, files: string): Promise<boolean> {
+  const end = await readEnd(id, files);
+  return end !== undefined && end.reason !== START_ERROR_REASON;
+}
+
 /** How a container ended, as its supervisor wrote it down; undefined before. */
-async function readEnd(files: string): Promise<ContainerEnd | undefined> {
+async function readEnd(id: string, files: string): Promise<ContainerEnd | undefined> {
   const path = `${files}.exit`;
   const text = await Deno.readTextFile(path).catch((error) => {
     if (error instanceof Deno.errors.NotFound) return undefined;
     throw error;
   });
   if (text === undefined) return undefined;
-  const [, code = "255", killed = "0"] = /^(\d+) ([01])/.exec(text) ?? [];
+  const [, code = "255", killed = "0", why] = /^(\d+) ([01])(?: (.*))?$/s.exec(text) ?? [];
   const { mtime } = await Deno.stat(path);
   const exitCode = Number(code);
+  const finishedAtMs = mtime?.getTime() ?? 0;
+  if (why !== undefined) {
+    return { finishedAtMs, exitCode, reason: START_ERROR_REASON, message: startFailure(id, why) };
+  }
   return {
-    finishedAtMs: mtime?.getTime() ?? 0,
+    finishedAtMs,
     exitCode,
     // As other runtimes call them.
     reason: killed === "1" ? "OOMKilled" : exitCode === 0 ? "Completed" : "Error",

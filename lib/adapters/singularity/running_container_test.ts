@@ -54,7 +54,10 @@ async function following(
     new Node(createLocalExecutor()),
     clock,
     createLogger({ threshold: "warning", write: (line) => lines.push(line) }),
-    () => Promise.resolve(hasProgram),
+    {
+      isRunning: () => Promise.resolve(hasProgram),
+      kill: () => Promise.resolve(void (hasProgram = false)),
+    },
     (message) => Promise.resolve(void notes.push(message)),
     ended.resolve,
   );
@@ -85,7 +88,7 @@ const UNSEEN: [
     false,
     255,
   ],
-  ["waits for its program when its supervisor is gone", false, true, undefined],
+  ["kills its program when its supervisor is gone", false, true, 137],
   ["waits for its supervisor when its program is gone", true, false, undefined],
 ];
 
@@ -93,6 +96,10 @@ for (const [what, isSupervised, hasProgram, code] of UNSEEN) {
   Deno.test(`RunningContainer ${what}`, () =>
     following({ isSupervised, hasProgram }, async ({ look, pass }) => {
       await pass();
+      if (code === 137) {
+        assertEquals(await look(), undefined);
+        await pass();
+      }
       assertEquals((await look())?.exitCode, code);
     }));
 }

@@ -4,14 +4,15 @@
 # argv: the beginning of the paths of the container's files; 1 or 0 for each of: it has stdin, its stdin ends with the
 # first client that ends it, it has a terminal; the folder in which crun leaves its files; where a socket can be made
 # for the terminal; where the container's cgroup lies, or nothing when a manager of cgroups decides; the container's id,
-# and crun's words before the verb.
+# and crun's words before the verb: its name, `--root`, the folder of what it knows, and others.
 #
-# It answers on stdout: `started PID`, or `failed WHY`. The files:
+# It answers on stdout: `started PID`, or `failed WHY`. A start is given up when this process is killed that was asked for
+# it, or when it takes too long. The files:
 #   .stdout, .stderr   what the program wrote; .stdout is locked as long as this program lives (flock(2))
 #   .turns             in which order: each time when it goes from one to the other, the letter of the one that is left
 #                      (o or e), seven bytes of 0, and how long that is by then (64 bit, little-endian)
 #   .exit              `CODE KILLED`, when it has ended and all of its output is written: 128 + n when signal n ended
-#                      it, and whether memory was the reason
+#                      it, and whether memory was the reason; `128 0 WHY` when it could not be started
 # In the folder `input` is a pipe for frames as in step.pl (i, e and w), whole and one at a time, from anybody, and it
 # leaves `cgroups`: lines with a controller, as cgroups.pl calls them, and the folder of its cgroup.
 my ($files, $has_stdin, $stdin_once, $has_tty, $folder, $socket, $cgroup, $id, @crun) = @ARGV;
@@ -25,6 +26,10 @@ my $MAX_WAITING_BYTES = 64 << 20;
 my $FULL_PAUSE_S = 0.1;
 # Between tries to write its end down.
 my $UNWRITTEN_PAUSE_S = 1;
+# A loaded node may need much longer than the usual tenth of a second for a start. A kubelet waits for two minutes.
+my $START_S = 90;
+# How often, and how many times, it is tried to end what is left of a container: for a second.
+my ($LEFT_PAUSE_S, $LEFT_TRIES) = (0.02, 50);
 # Where they are mounted.
 my $CGROUPS = '/sys/fs/cgroup';
 # Of lseek(2).
@@ -34,15 +39,23 @@ my $LOCK_EX = 2;
 
 close_inherited();
 my ($answer, $to_answer) = pipe_pair();
+# It tells that our caller is gone.
+my ($lifeline, $held) = pipe_pair();
 my $own = fork // die "no process can be made: $!\n";
 if ($own != 0) {
   close $to_answer;
+  close $lifeline;
+  # Whoever ends the server means no start that is under way.
+  $SIG{$_} = 'IGNORE' for qw(TERM INT HUP);
   local $/;
   print readline $answer;
   exit 0;
 }
 close $answer;
+close $held;
 leave_streams();
+# Open until this program ends, and with it the lock on the output.
+my ($exit, $out, $has_started);
 my ($setns, $prctl, $setsid) = @{ $CALLS{ machine() } || answer("failed this machine type is not known") };
 syscall($setsid);
 $0 = "multicri: container $id";
@@ -50,7 +63,11 @@ $SIG{$_} = 'IGNORE' for qw(TERM INT HUP QUIT USR1 USR2 PIPE);
 become_subreaper() or answer("failed no subreaper can be made: $!");
 eval { supervise(); 1 } or do {
   my $why = $@;
+  end_children();
   system { $crun[0] } @crun, 'delete', '--force', $id;
+  $why =~ s/\s+$//;
+  # Whoever asked for it may be gone, and be followed by one that asks how it ended.
+  tell_end("128 0 $why") if defined $exit && !$has_started;
   answer("failed $why");
 };
 exit 0;
@@ -71,18 +88,18 @@ sub answer {
 }
 
 sub supervise {
+  my $starter = "$folder/starter";
+  open my $number, '>', $starter or die "who asked for it cannot be written down: $!\n";
+  print $number getppid;
+  close $number;
   sysopen my $frames, "$folder/input", $O_RDWR | $O_NONBLOCK or die "its pipe for input cannot be opened: $!\n"
     if $has_stdin || $has_tty;
-  open my $out, '>>', "$files.stdout" or die "$files.stdout cannot be written: $!\n";
+  open $out, '>>', "$files.stdout" or die "$files.stdout cannot be written: $!\n";
   flock $out, $LOCK_EX or die "its output cannot be locked: $!\n";
-<<<<<<< HEAD
-  open my $err, '>>', "$files.stderr" or die "its output cannot be written: $!\n";
-  open my $turns, '>>', "$files.turns" or die "its output cannot be written: $!\n";
-=======
   open my $err, '>>', "$files.stderr" or die "$files.stderr cannot be written: $!\n";
->>>>>>> work-c
+  open my $turns, '>>', "$files.turns" or die "$files.turns cannot be written: $!\n";
   # The disk may be full when it ends: what tells that has its room from now on.
-  open my $exit, '+>', "$files.exit.new" or die "$files.exit.new cannot be written: $!\n";
+  open $exit, '+>', "$files.exit.new" or die "$files.exit.new cannot be written: $!\n";
   write_down($exit, '255 0') or die "$files.exit.new cannot be written: $!\n";
   open my $null, '+<', '/dev/null' or die "/dev/null cannot be opened: $!\n";
   my ($stdin, $stdout, $stderr, $sink, %source, $console) = ($null, $null, $null);
@@ -96,8 +113,7 @@ sub supervise {
     ($stdin, $sink) = pipe_pair() if $has_stdin;
   }
   unlink "$folder/log";
-  waitpid start_crun($stdin, $stdout, $stderr, @crun, @run, $id), 0;
-  die last_words("$folder/log") . "\n" if $? != 0;
+  await_crun(start_crun($stdin, $stdout, $stderr, @crun, @run, $id));
   my $terminal = $has_tty ? take_handed_over($console, $socket) : undef;
   if ($has_tty) {
     $source{out} = $sink = $terminal // die "its terminal was not handed over\n";
@@ -110,9 +126,58 @@ sub supervise {
   print $list map { "$_ $cgroups{$_}\n" } sort keys %cgroups;
   close $list or die "$folder/cgroups cannot be written: $!\n";
   await_program($program);
+  $has_started = 1;
+  unlink $starter;
   answer("started $program");
-  my $status = keep($program, $end, $frames, $sink, \%source, { out => $out, err => $err }, $turns, open_kills(%cgroups));
-  until (write_down($exit, $status) && rename "$files.exit.new", "$files.exit") {
+  close $lifeline;
+  tell_end(keep($program, $end, $frames, $sink, \%source, { out => $out, err => $err }, $turns, \%cgroups));
+}
+
+# Waits until crun has started the program, which a hook or a file system can hold for ever.
+sub await_crun {
+  my ($crun) = @_;
+  my $end = end_of($crun) // die "crun cannot be watched: $!\n";
+  my $until = now() + $START_S;
+  my $ready;
+  while (1) {
+    my $left = $until - now();
+    die "crun did not start it within $START_S s\n" if $left <= 0;
+    $ready = '';
+    vec($ready, fileno $_, 1) = 1 for $end, $lifeline;
+    last if select($ready, undef, undef, $left) > 0;
+  }
+  die "its start was given up\n" if !vec($ready, fileno $end, 1);
+  waitpid $crun, 0;
+  die last_words("$folder/log") . "\n" if $? != 0;
+}
+
+# Ends crun and what it began; whatever loses its parent becomes ours, so that there is no other way out.
+sub end_children {
+  for (my $left = $LEFT_TRIES; $left > 0; $left--) {
+    kill 'KILL', grep { (slurp("/proc/$_/stat") // '') =~ /^.*\) \S $$ /s } map { m{(\d+)$} } glob '/proc/[0-9]*';
+    my $ended;
+    do { $ended = waitpid -1, $WNOHANG } while $ended > 0;
+    return if $ended < 0;
+    sleep_for($LEFT_PAUSE_S);
+  }
+}
+
+# Ends what the program left behind in its cgroup; that is crun's to do, unless somebody removed what it knows.
+sub end_left {
+  my ($cgroups) = @_;
+  my $is_known = -e "$crun[2]/$id";
+  system { $crun[0] } @crun, 'delete', '--force', $id;
+  return if $is_known;
+  my @folders = every_folder($CGROUPS, %$cgroups);
+  for (my $left = $LEFT_TRIES; $left > 0 && grep { -d } @folders; $left--) {
+    end_cgroup($_) for @folders;
+    sleep_for($LEFT_PAUSE_S);
+  }
+}
+
+sub tell_end {
+  my ($text) = @_;
+  until (write_down($exit, $text) && rename "$files.exit.new", "$files.exit") {
     # Somebody who removed the container's files waits for no end.
     last if !-e "$files.exit.new";
     sleep_for($UNWRITTEN_PAUSE_S);
@@ -127,7 +192,8 @@ sub write_down {
 
 # Passes bytes on until the program has ended and its output was written; returns what `.exit` holds.
 sub keep {
-  my ($program, $end, $frames, $sink, $source, $file, $turns, $kills) = @_;
+  my ($program, $end, $frames, $sink, $source, $file, $turns, $cgroups) = @_;
+  my $kills = open_kills(%$cgroups);
   my ($unread, $to_pass, $kill_count, $status, $drained_at) = ('', '', 0);
   my $turn = 'out';
   # Of version 2 the file is watched: a manager may remove the cgroup as soon as the program has ended.
@@ -177,8 +243,7 @@ sub keep {
       $look_at_kills->();
       $status = "$code " . ($kill_count > 0 ? 1 : 0);
       undef $kills;
-      # What it left behind in its cgroup ends with it.
-      system { $crun[0] } @crun, 'delete', '--force', $id;
+      end_left($cgroups);
       $drained_at = now() + $DRAIN_S;
     }
     sysread $frames, $unread, $ATOMIC_BYTES, length $unread if defined $frames && vec($readers, fileno $frames, 1);

@@ -11,13 +11,13 @@ import superviseProgram from "./supervise.pl" with { type: "text" };
 
 const PROGRAM = nodeProgram + terminalProgram + runProgram + cgroupsProgram + superviseProgram;
 
-/** A loaded node may need much longer than the usual tenth of a second. */
-const START_TIMEOUT_MS = 90_000;
+/** Longer than the supervisor itself waits (`$START_S`). */
+const START_TIMEOUT_MS = 100_000;
 
 /**
  * Starts a container under a supervisor that outlives this process (`supervise.pl` tells how), and resolves when its
- * program runs.
- * @throws CriError FAILED_PRECONDITION in crun's words when it does not.
+ * program runs. When `signal` aborts, the supervisor gives the start up, and ends what was begun.
+ * @throws CriError FAILED_PRECONDITION in crun's words when it does not; CANCELLED when `signal` aborted.
  */
 export async function startSupervised(
   executor: Executor,
@@ -26,6 +26,7 @@ export async function startSupervised(
   place: ContainerPlace,
   { stdin, stdinOnce, tty }: Pick<ContainerConfig, "stdin" | "stdinOnce" | "tty">,
   cgroupsPath: string,
+  signal: AbortSignal,
 ): Promise<void> {
   const result = await executor.run(
     [
@@ -41,12 +42,17 @@ export async function startSupervised(
       id,
       ...runtime.words,
     ],
-    { timeoutMs: START_TIMEOUT_MS },
+    { timeoutMs: START_TIMEOUT_MS, signal },
   );
   const answer = new TextDecoder().decode(result.stdout);
   if (answer.startsWith("started ")) return;
   const why = answer.startsWith("failed ") ? answer.slice("failed ".length) : lastWords(result);
-  throw new CriError("FAILED_PRECONDITION", `Cannot start the container ${id}: ${why}.`);
+  throw new CriError("FAILED_PRECONDITION", startFailure(id, why));
+}
+
+/** The sentence about a start that failed. */
+export function startFailure(id: string, why: string): string {
+  return `Cannot start the container ${id}: ${why}.`;
 }
 
 /** Whether the container's program can be sent something while it runs. */

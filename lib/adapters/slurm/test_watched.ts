@@ -24,6 +24,8 @@ export const LONG_MS = 6_000;
 export class Watched {
   readonly clock = new TestClock(NOW_MS);
   readonly notes: string[] = [];
+  /** Warnings and errors of the server's log, without times and fields. */
+  readonly said: string[] = [];
   readonly ended: string[] = [];
   readonly usages = new JobUsages(10_000, this.clock);
   readonly watch: JobWatch;
@@ -47,7 +49,10 @@ export class Watched {
       ({ id }, message) => Promise.resolve(void this.notes.push(`${id}: ${message}`)),
       (id) => this.ended.push(id),
       this.clock,
-      createLogger({ threshold: "error", write: () => {} }),
+      createLogger({
+        threshold: "warning",
+        write: (line) => this.said.push(line.replace(/^\S+ \w+ (.*?) container=.*$/s, "$1")),
+      }),
     );
   }
 

@@ -178,7 +178,7 @@ async function copyOutput(place: WatchPlace, job: WatchedJob): Promise<boolean> 
   const now = place.clock.now();
   const certain = now - (job.openedAtMs ?? -Infinity) >= CERTAIN_INTERVAL_MS;
   job.copying = false;
-  job.unwritten ??= new UnwrittenLog(job.containerId, place.log, place.clock);
+  job.unwritten ??= new UnwrittenLog(job.containerId, job.log.path, place.log, place.clock);
   const final = job.end !== undefined;
   const { session } = place.account;
   if (job.unwritten.rests && !final) return true;

@@ -125,12 +125,30 @@ for (const program of ["squeue", "scontrol"]) {
   });
 }
 
-watchTest("ends a job whose log cannot be written", async (watched) => {
+const UNWRITTEN = "Cannot copy a container's output into its log; it is kept and tried again";
+
+watchTest("ends a job whose log cannot be written, and says what is lost", async (watched) => {
   await Deno.mkdir(watched.records.path("c1.log"));
   await watched.write("stdout", "lost\n");
   await watched.write("status/exit", exit(5));
   await watched.pass();
   assertEquals(watched.end(), [5, "Error"]);
+  assertEquals(watched.said, [UNWRITTEN, "Output is lost that a container's log could not take"]);
+});
+
+watchTest("copies what a log could not take for a while, and says so once", async (watched) => {
+  const path = watched.records.path("c1.log");
+  await Deno.mkdir(path);
+  await watched.write("status/start", START);
+  await watched.write("stdout", "one\n");
+  for (let looks = 0; looks < 3; looks++) await watched.pass(500);
+  assertEquals(watched.said, [UNWRITTEN]);
+  await Deno.remove(path);
+  await watched.pass(2_000);
+  assertEquals((await Deno.readTextFile(path)).match(/one$/gm), ["one"]);
+  assertEquals(watched.said.slice(1), [
+    "A container's output is copied into its log again, and nothing is missing",
+  ]);
 });
 
 watchTest(
