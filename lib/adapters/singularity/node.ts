@@ -20,9 +20,13 @@ grep -qsw hugetlb /sys/fs/cgroup/cgroup.controllers || [ -d /sys/fs/cgroup/huget
 [ -e /sys/fs/selinux/enforce ] && echo "selinux: yes"
 true`;
 const FIND_PATHS = `for path; do realpath -ez -- "$path" 2>/dev/null || printf '\\0'; done`;
+/**
+ * Links are followed where they were asked for, and nowhere below: /dev/stdin leads to whatever this process has. What
+ * containers have of their own, and what udev and other container managers keep, are no devices of the node.
+ */
 const FIND_DEVICES =
-  `find -L "$@" -maxdepth 2 \\( -type c -o -type b \\) ! -path '/dev/pts/*' ! -path '/dev/shm/*' ` +
-  `! -path /dev/console -exec stat -L -c '%f %t %T %u %g %n' {} +`;
+  `find -H "$@" \\( -path /dev/pts -o -path /dev/shm -o -path /dev/mqueue -o -path '/dev/.*' \\) -prune ` +
+  `-o \\( -type c -o -type b \\) ! -path /dev/console -exec stat -L -c '%f %t %T %u %g %n' {} +`;
 
 /** What this node is and has, as far as containers depend on it. */
 export interface NodeFacts {
