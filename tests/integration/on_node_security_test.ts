@@ -135,6 +135,32 @@ Deno.test("an ephemeral container sees the processes of its target, and of its o
     }
   }));
 
+Deno.test("a privileged container has the node's devices, and its own input and descriptors in /dev", () =>
+  onNode(async ({ client }) => {
+    const inNode = (script: string) => lab.exec("knode", ["sh", "-euc", script]);
+    const { code, stderr } = await inNode(`rm -rf /dev/far
+mkdir -p /dev/far/deep && mknod /dev/far/deep/null c 1 3 && ln -s deep/null /dev/far/link`);
+    assertEquals(code, 0, stderr);
+    try {
+      const securityContext = { privileged: true };
+      const pod = await client.runPod(client.podConfig({ linux: { securityContext } }));
+      const script = `echo typed | cat /dev/stdin
+[ -L /dev/stdin ] && [ -L /dev/fd ] && [ -e /dev/fd/0 ] && [ -c /dev/far/deep/null ] && echo all
+[ -e /dev/far/link ] && echo followed
+ls /dev/loop0`;
+      const seen = await output(client, pod, script, securityContext);
+      assertEquals(seen, "typed\nall\n/dev/loop0\n");
+      const asked = { hostPath: "/dev/far/link", containerPath: "/dev/mine", permissions: "rw" };
+      const give = { devices: [asked] };
+      assertEquals(
+        await output(client, pod, "echo >/dev/mine && ls /dev/mine", {}, give),
+        "/dev/mine\n",
+      );
+    } finally {
+      await inNode("rm -r /dev/far");
+    }
+  }));
+
 Deno.test("mounts are read-only as far as they are asked to be", () =>
   onNode(async ({ client }) => {
     const outer = "/run/on-node-mounts";
