@@ -97,6 +97,16 @@ export class Store implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    const tables = [
+      this.sandboxes,
+      this.containers,
+      this.logPositions,
+      this.jobTags,
+      this.networkAttachments,
+      this.nodeSettings,
+      this.images,
+    ];
+    for (const table of tables) table.writeWaiting();
     for (const database of this.#databases) database.close();
   }
 }
@@ -117,6 +127,8 @@ function openDatabase(path: string, synchronous: "FULL" | "NORMAL"): DatabaseSyn
       `Cannot open the records in ${path}: ${messageOf(error)}${
         /locked/.test(messageOf(error))
           ? ". Another multicri may be using them."
+          : /is full/.test(messageOf(error))
+          ? "; make room there."
           : "; move the file away to start without its records."
       }`,
       { cause: error },

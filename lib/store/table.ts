@@ -105,6 +105,13 @@ export class Table<R extends { readonly id: string }> {
     this.#notify({ kind: "deleted", before });
   }
 
+  /** Writes what has waited for room, as far as there is some. */
+  writeWaiting(): void {
+    for (const id of this.#unwritten) {
+      if (this.#writeRow(id, this.#records.get(id))) this.#unwritten.delete(id);
+    }
+  }
+
   /** Calls `listener` after each change; returns how to stop it. */
   onChange(listener: (change: TableChange<R>) => void): () => void {
     this.#listeners.add(listener);
@@ -138,10 +145,7 @@ export class Table<R extends { readonly id: string }> {
 
   /** Writes a row, or removes it, and those that have waited; false when there was no room for this one. */
   #write(id: string, record: R | undefined): boolean {
-    for (const waiting of this.#unwritten) {
-      if (waiting === id || !this.#writeRow(waiting, this.#records.get(waiting))) continue;
-      this.#unwritten.delete(waiting);
-    }
+    this.writeWaiting();
     const written = this.#writeRow(id, record);
     if (written) this.#unwritten.delete(id);
     return written;

@@ -130,7 +130,27 @@ const LIMITED = specOf([
   ),
 ], { volumes: [WORK_VOLUME], securityContext: { fsGroup: 2000, supplementalGroups: [3000] } });
 
-const PODS = { volumes: VOLUMES, probed: PROBED, streams: STREAMS, limited: LIMITED };
+const USERS = specOf([
+  container(
+    "main",
+    `awk '$1 == 0 && $2 >= 65536 && $3 == 65536 { print "users of its own" }' /proc/self/uid_map
+stat -Lc '%u:%g %a' / /bin /work /own/name /etc/hosts; cat /own/name; echo; tail -n 1 /etc/hosts | grep -o users
+: >/work/file && chown 5:6 /work/file && stat -c %u:%g /work/file; : >/dev/shm/x && echo why >/dev/termination-log
+httpd -p 127.0.0.1:80 -h /etc; exec sleep 600`,
+    { volumeMounts: [{ name: "own", mountPath: "/own" }, { name: "work", mountPath: "/work" }] },
+  ),
+], {
+  hostUsers: false,
+  volumes: [WORK_VOLUME, {
+    name: "own",
+    downwardAPI: {
+      defaultMode: 0o400,
+      items: [{ path: "name", fieldRef: { fieldPath: "metadata.labels['app']" } }],
+    },
+  }],
+});
+
+const PODS = { users: USERS, volumes: VOLUMES, probed: PROBED, streams: STREAMS, limited: LIMITED };
 const nameOf = (pod: keyof typeof PODS) => `${pod}-${RUN}`;
 
 const apply = (items: unknown[]) =>
@@ -231,6 +251,23 @@ Deno.test("a kubelet's limits, users and rights hold for a pod on the node", asy
     ],
     stderr: ["touch: /x: Read-only file system"],
   });
+});
+
+Deno.test("a kubelet's pod with users of its own works on the node as one without", async () => {
+  const name = nameOf("users");
+  await plane.kubectlOk(["wait", "--for=condition=Ready", `pod/${name}`, "--timeout=60s"]);
+  const look = `kubectl exec ${name} -- sh -c 'id -u; wc -c </own/name'
+$kubectl port-forward ${name} 18081:80 >/dev/null & forward=$!
+until exec 3<>/dev/tcp/127.0.0.1/18081; do sleep 0.1; done 2>/dev/null
+printf 'GET /hostname HTTP/1.0\\r\\n\\r\\n' >&3; tail -n 1 <&3
+kill "$forward"; kubectl logs ${name}`;
+  assertEquals((await bash(look)).trim().split("\n"), [
+    // What a command and a port of it say.
+    ...["0", "5", name],
+    "users of its own",
+    ...["0:0 755", "0:0 755", "0:0 777", "0:0 400", "0:0 644"],
+    ...["users", "users", "5:6"],
+  ]);
 });
 
 Deno.test("kubectl exec, attach, port-forward and logs reach a pod on the node", async () => {

@@ -19,6 +19,7 @@ import type { Node } from "./node.ts";
 import pause from "./pause.pl" with { type: "text" };
 import type { Places } from "./places.ts";
 import { checkCgroupParent, type PodCgroups } from "./pod_cgroups.ts";
+import { END_POD, FIND_PROCESSES, LOOK_AT_POD, MAKE_POD } from "./pod_scripts.ts";
 import startPause from "./start_pause.pl" with { type: "text" };
 import { checkSysctls, refusedSysctl } from "./sysctls.ts";
 
@@ -38,68 +39,9 @@ const SHM_BYTES = 64 * 1024 * 1024;
 const ETC_ROOM_BYTES = 1024 * 1024;
 
 /** What is mounted in a pod's folder, if the pod has it. */
-const MOUNTED: ReadonlySet<string> = new Set(["etc", "ipc", "pid", "shm", "uts"]);
+const MOUNTED: ReadonlySet<string> = new Set(["etc", "ipc", "pid", "shm", "sys", "uts"]);
 
-/**
- * Makes a pod's namespaces, each held by a mount of its file, the memory that its containers share, and its kernel
- * settings, the first of which that the kernel does not take it prints, and why. $1 the folder, $2 the host name or nothing, $3 its network or nothing, $4 the namespaces to make, $5 the
- * size of shared memory or nothing, $6 the program of the first process, $7 the one that starts it, $8
- * the size of its files in /etc; then settings as NAME=VALUE.
- */
-const MAKE = `
-folder=$1 hostname=$2 network=$3 kinds=$4 shm=$5 pause=$6 start=$7 etc=$8
-shift 8
-own_file_system() {
-  mkdir "$folder/$1"
-  mount -t tmpfs -o "nosuid,nodev,noexec,mode=$2,size=$3" "$1" "$folder/$1"
-}
-own_file_system etc 755 "$etc"
-[ -z "$shm" ] || own_file_system shm 1777 "$shm"
-set -- sh -euc '
-  [ -z "$1" ] || printf %s "$1" >/proc/sys/kernel/hostname
-  shift
-  for setting; do
-    name=\${setting%%=*}
-    file=/proc/sys/$(printf %s "$name" | tr . /)
-    [ -e "$file" ] || { echo "$name unknown"; break; }
-    { printf %s "\${setting#*=}" >"$file"; } 2>/dev/null || { echo "$name refused"; break; }
-  done' sh "$hostname" "$@"
-for kind in $kinds; do
-  : >"$folder/$kind"
-  case $kind in pid) ;; *) set -- "--$kind=$folder/$kind" "$@" ;; esac
-done
-set -- unshare "$@"
-[ -z "$network" ] || set -- nsenter "--net=$network" "$@"
-"$@"
-case " $kinds " in
-*" pid "*) perl -e "$start" "$folder" "$pause" ;;
-esac`;
-
-/**
- * Ends a pod's first process and lets go of its namespaces; what is not there does not matter. When no file tells which
- * the process is, its command line does. umount(8) takes a name that is no whole path for the source of a mount too,
- * which may be another pod's.
- */
-const END = `
-first=$(cat "$1/pause" 2>/dev/null) || true
-if [ -z "$first" ] || ! grep -qszxF -- "--pid=$1/pid" "/proc/$first/cmdline"; then
-  first=
-  if [ -e "$1/pid" ] || [ ! -e "$1" ]; then
-    files=$(printf %s "--pid=$1/pid" | grep -lszxF -f - /proc/[0-9]*/cmdline) || true
-    for file in $files; do file=\${file%/cmdline}; first="$first \${file#/proc/}"; done
-  fi
-fi
-for process in $first; do kill -9 "$process" 2>/dev/null || true; done
-for name in pid ipc uts shm etc; do umount -l -- "$1/$name" 2>/dev/null || true; done`;
-
-/** Says so when a pod that has processes of its own has lost the first of them, and all others with it. */
-const LOOK = `
-[ ! -e "$1/pid" ] || { [ -s "$1/pause" ] && grep -qsF -- "--pid=$1/pid" "/proc/$(cat "$1/pause")/cmdline"; } || echo lost`;
-
-/** The words of the command lines of all first processes of pods below the folder $1, whether it has them or not. */
-const FIND = `
-files=$(printf %s "--pid=$1/" | grep -lszF -f - /proc/[0-9]*/cmdline) || true
-for file in $files; do { tr '\\0' '\\n' <"$file"; } 2>/dev/null || true; done`;
+/** Of a pod, as `lib/runtime` makes it; a word of a command line may be another. */
 const ID = /^[0-9a-f]{64}$/;
 
 /** Pods on this node: namespaces and files that their containers share. */
@@ -149,7 +91,7 @@ export class Pods implements PodAdapter {
     await this.cgroups?.claim(id, config.linux?.cgroupParent ?? "");
     const files = await this.#etcFiles(config);
     const etcBytes = Object.values(files).reduce((sum, text) => sum + text.length, 0);
-    const refused = await this.node.script(`make the pod ${config.metadata?.name}`, MAKE, [
+    const refused = await this.node.script(`make the pod ${config.metadata?.name}`, MAKE_POD, [
       folder,
       hostnameToSet(config),
       network,
@@ -158,6 +100,7 @@ export class Pods implements PodAdapter {
       nodeProgram + pause,
       nodeProgram + startPause,
       String(etcBytes + ETC_ROOM_BYTES),
+      hasOwnSys(config) ? "sys" : "",
       ...(network === "" ? [] : OPEN_NETWORK),
       ...Object.entries(sysctls).map(([name, value]) => `${name}=${value}`),
     ]);
@@ -172,7 +115,7 @@ export class Pods implements PodAdapter {
 
   async stop(id: string): Promise<void> {
     if (this.#stopped.has(id)) return;
-    await this.node.script("end a pod", END, [this.places.pod(id)]);
+    await this.node.script("end a pod", END_POD, [this.places.pod(id)]);
     this.#stopped.add(id);
   }
 
@@ -200,7 +143,7 @@ export class Pods implements PodAdapter {
       for (const name of names.filter((name) => MOUNTED.has(name))) {
         if ((await Deno.lstat(join(folder, name))).dev === dev) return false;
       }
-      return await this.node.script("look at a pod", LOOK, [folder]) === "";
+      return await this.node.script("look at a pod", LOOK_AT_POD, [folder]) === "";
     } catch (error) {
       if (error instanceof Deno.errors.NotFound) return false;
       throw error;
@@ -224,9 +167,9 @@ export class Pods implements PodAdapter {
   async removeUnknown(known: ReadonlySet<string>): Promise<void> {
     const { pods } = this.places.folders;
     const folders = (await Array.fromAsync(Deno.readDir(pods))).map(({ name }) => name);
-    const words = (await this.node.script("look for pods' processes", FIND, [pods])).split("\n");
+    const words = (await this.node.script("look for pods' processes", FIND_PROCESSES, [pods]))
+      .split("\n");
     const [before, behind] = [`--pid=${pods}/`, "/pid"];
-    // A container may have such words in its command line too.
     const processes = words.filter((word) => word.startsWith(before) && word.endsWith(behind))
       .map((word) => word.slice(before.length, -behind.length)).filter((id) => ID.test(id));
     for (const id of new Set([...folders, ...processes])) {
@@ -255,6 +198,7 @@ export class Pods implements PodAdapter {
       hostname: join(folder, "etc/hostname"),
       resolvConf: join(folder, "etc/resolv.conf"),
       ...(ownIpc ? { shm: join(folder, "shm") } : {}),
+      ...(hasOwnSys(config) ? { sys: join(folder, "sys") } : {}),
     };
   }
 
@@ -311,6 +255,14 @@ function checkHostname(hostname: string): void {
 /** Whether the pod's containers share their processes, which is CRI's default (api.proto); a kubelet always says. */
 function sharesProcesses(options: NamespaceOption | undefined): boolean {
   return (options?.pid ?? NamespaceMode.POD) === NamespaceMode.POD;
+}
+
+/**
+ * Whether /sys is mounted for the pod: the root of a user namespace cannot, in a network that is not of that namespace,
+ * and would be given the node's, with all that is mounted in it.
+ */
+function hasOwnSys({ linux }: PodSandboxConfig): boolean {
+  return userNamespaceOf(linux?.securityContext?.namespaceOptions) !== undefined;
 }
 
 /** resolv.conf(5). @throws CriError INVALID_ARGUMENT for a word with a line break. */

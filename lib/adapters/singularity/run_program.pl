@@ -62,7 +62,7 @@ sub listen_for_terminal {
   unlink $path;
   my $socket;
   socket($socket, $AF_UNIX, $STREAM, 0) && bind($socket, pack 'S a108', $AF_UNIX, $path) && listen($socket, 1)
-    or die "no socket can be made for its terminal: $!\n";
+    or die "no socket can be made at $path for its terminal: $!\n";
   return $socket;
 }
 

@@ -13,6 +13,8 @@ export interface PodFiles {
   resolvConf: string;
   /** Absent where the node's own is used. */
   shm?: string;
+  /** What the kernel shows in /sys, where a container cannot mount that for itself. */
+  sys?: string;
 }
 
 /** For what holds no programs and no devices. */
@@ -33,7 +35,7 @@ export function mountsOf(
     bind("/etc/resolv.conf", files.resolvConf, etcMode),
     bind("/dev/shm", files.shm ?? "/dev/shm", "rw", SAFE),
   ];
-  const own = [...kernelMounts(context), ...ofPod]
+  const own = [...kernelMounts(context, files.sys), ...ofPod]
     .filter(({ destination }) => !taken.has(destination));
   // What lies deeper is mounted later, whatever the order of the request.
   const depth = ({ destination }: OciMount) => destination.split("/").length;
@@ -41,7 +43,10 @@ export function mountsOf(
 }
 
 /** What the kernel shows of itself; only a privileged container may change it. */
-function kernelMounts(context: LinuxContainerSecurityContext | undefined): OciMount[] {
+function kernelMounts(
+  context: LinuxContainerSecurityContext | undefined,
+  sys: string | undefined,
+): OciMount[] {
   const mode = context?.privileged ? "rw" : "ro";
   return [
     { destination: "/proc", type: "proc", source: "proc", options: [...SAFE] },
@@ -59,7 +64,9 @@ function kernelMounts(context: LinuxContainerSecurityContext | undefined): OciMo
     },
     // Of the IPC namespace that it is in, which may be the node's.
     { destination: "/dev/mqueue", type: "mqueue", source: "mqueue", options: [...SAFE] },
-    { destination: "/sys", type: "sysfs", source: "sysfs", options: [...SAFE, mode] },
+    sys === undefined
+      ? { destination: "/sys", type: "sysfs", source: "sysfs", options: [...SAFE, mode] }
+      : bind("/sys", sys, mode, SAFE),
     {
       destination: "/sys/fs/cgroup",
       type: "cgroup",

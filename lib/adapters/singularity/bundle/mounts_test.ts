@@ -52,6 +52,13 @@ Deno.test("mountsOf() lets only the privileged change what the kernel shows", ()
   assertEquals([options(false), options(true)], [["ro", "ro"], ["rw", "rw"]]);
 });
 
+Deno.test("mountsOf() binds what the kernel shows when the pod has it mounted", () => {
+  const sys = mountsOf(undefined, { ...FILES, sys: "/p/sys" }, [])
+    .filter(({ destination }) => destination === "/sys");
+  const options = ["rbind", "rprivate", "nosuid", "noexec", "nodev", "ro"];
+  assertEquals(sys, [{ destination: "/sys", type: "bind", source: "/p/sys", options }]);
+});
+
 Deno.test("mountsOf() mounts the pod's files in /etc read-only with a read-only root", () => {
   const options = (readonlyRootfs: boolean) =>
     mountsOf(LinuxContainerSecurityContext.fromPartial({ readonlyRootfs }), FILES, [])
