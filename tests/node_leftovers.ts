@@ -6,8 +6,8 @@ const SETTLE_MS = 10_000;
 const LOOK_MS = 50;
 
 /**
- * Prints what is left, a line each. $1, $2: the folders of the server; $3 its log. Cgroups and processes may be those of
- * other servers of the node, so they count if the log knows their container. crun keeps hidden files of its own.
+ * Prints what is left, a line each. $1, $2: the folders of the server; $3 its log. Cgroups and processes may be those
+ * of other servers of the node, so they count if the log knows their container. crun keeps hidden files of its own.
  */
 const LOOK = `
 for folder in "$1/containers" "$1/images" "$1/output" "$2/pods" "$2/containers" "$2/crun"; do

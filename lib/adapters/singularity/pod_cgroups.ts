@@ -12,19 +12,19 @@ const MAX_NAME_BYTES = 255;
 const MAX_PARENT_BYTES = 1024;
 /** Each stands once in every hierarchy; a kubelet within a container of another one takes ten. */
 const MAX_PARENT_NAMES = 32;
-/** Names of the kernel's own files in each cgroup (cgroup-v2.rst, Avoid Name Collisions; cgroup-v1); a slice is none. */
+/** Names of the kernel's own files in cgroups (cgroup-v2.rst, Avoid Name Collisions; cgroup-v1); a slice is none. */
 const KERNEL_FILE = new RegExp(
   "^(tasks|notify_on_release|release_agent|" +
-    "(blkio|cgroup|cpu|cpuacct|cpuset|devices|dmem|freezer|hugetlb|io|irq|memory|misc|net_cls|net_prio|perf_event|pids|" +
-    "rdma)\\..*(?<!\\.slice))$",
+    "(blkio|cgroup|cpu|cpuacct|cpuset|devices|dmem|freezer|hugetlb|io|irq|memory|misc|net_cls|" +
+    "net_prio|perf_event|pids|rdma)\\..*(?<!\\.slice))$",
 );
 
 /** Where hierarchies of cgroups are mounted. */
 const ROOT = "/sys/fs/cgroup";
 
 /**
- * Looks for the cgroups that the arguments behind the root $1 name in each hierarchy; prints a line for each: whether it
- * is there (1 or 0) and its path. Version 2 alone has its files in the root itself.
+ * Looks for the cgroups that the arguments behind the root $1 name in each hierarchy; prints a line for each: whether
+ * it is there (1 or 0) and its path. Version 2 alone has its files in the root itself.
  */
 const LOOK = `
 root=$1
@@ -49,8 +49,8 @@ done`;
 const REMOVE = 'for path; do rmdir -- "$path" 2>/dev/null || true; done';
 
 /**
- * The cgroups that pods name as their parents and that nobody has made: crun makes them for the first container, and the
- * last pod that has one takes it away. Which they are is written down in the pods' folders. A kubelet makes and
+ * The cgroups that pods name as their parents and that nobody has made: crun makes them for the first container, and
+ * the last pod that has one takes it away. Which they are is written down in the pods' folders. A kubelet makes and
  * removes its own.
  */
 export class PodCgroups {
@@ -64,7 +64,7 @@ export class PodCgroups {
     private readonly root = ROOT,
   ) {}
 
-  /** Remembers what is missing of the pod's cgroups before there are any of its containers; its folder must be there. */
+  /** Remembers what is missing of a pod's cgroups before there are any of its containers; its folder must be there. */
   async claim(podId: string, parent: string): Promise<void> {
     const wanted = ancestry(parent);
     if (wanted.length === 0) return;
@@ -126,7 +126,7 @@ function namesOf(parent: string): string[] {
   return parent.split("/").filter((name) => name !== "");
 }
 
-/** @throws CriError INVALID_ARGUMENT for a cgroup that no kernel can have, or that leads out of where those of pods are. */
+/** @throws CriError INVALID_ARGUMENT for a cgroup that no kernel can have, or that leads out of its file system. */
 export function checkCgroupParent(parent: string): void {
   const names = namesOf(parent);
   const encoder = new TextEncoder();

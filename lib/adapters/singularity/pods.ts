@@ -272,7 +272,8 @@ function renderResolvConf(
   if ([...servers, ...searches, ...options].some((word) => /[\s\p{Cc}]/u.test(word))) {
     throw new CriError(
       "INVALID_ARGUMENT",
-      "Cannot set the pod's DNS: servers, searches and options must not hold blanks, line breaks or other control characters.",
+      "Cannot set the pod's DNS: servers, searches and options must not hold blanks, line breaks or other control " +
+        "characters.",
     );
   }
   return [

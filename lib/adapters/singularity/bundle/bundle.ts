@@ -92,7 +92,7 @@ export function writeSpec(request: BundleRequest): OciSpec {
   };
 }
 
-/** Without empty ones, as other runtimes take them. @throws CriError INVALID_ARGUMENT for what is no path in a container. */
+/** Without empty ones, as other runtimes take them. @throws CriError INVALID_ARGUMENT for what is no path there. */
 function pathsOf(what: string, paths: readonly string[] = []): string[] {
   const given = paths.filter((path) => path !== "");
   for (const path of given) checkPathWithin(what, path);
