@@ -6,6 +6,7 @@ import type { CommandRunner, PortForwarder } from "../../streaming/process.ts";
 import type {
   Adapter,
   AdapterCondition,
+  AdapterFeatures,
   ContainerRequest,
   ContainerUsage,
   ExecResult,
@@ -16,6 +17,7 @@ import { attach } from "./attach.ts";
 import { resourcesOf } from "./bundle/resources.ts";
 import { Containers } from "./containers.ts";
 import { execStream, execSync, type NodeCommand } from "./exec.ts";
+import { nodeFeatures } from "./features.ts";
 import { ImageRoots } from "./image_roots.ts";
 import { LayerSizes } from "./layer_sizes.ts";
 import { Node } from "./node.ts";
@@ -32,18 +34,17 @@ import { NodeUsages } from "./usage.ts";
 /** Runs containers on this node, as root: their images are mounted by Apptainer, their bundles run by crun. */
 export class SingularityAdapter implements Adapter {
   readonly name = "singularity";
-  readonly features = {
-    recursiveReadOnlyMounts: true,
-    supplementalGroupsPolicy: true,
-    userNamespaces: true,
-  };
   readonly pods: Pods;
   readonly #runtime: OciRuntime;
   readonly #usages: NodeUsages;
   readonly #sizes: LayerSizes;
   readonly #containers: Containers;
 
-  private constructor(private readonly means: NodeMeans, private readonly place: PreparePlace) {
+  private constructor(
+    private readonly means: NodeMeans,
+    private readonly place: PreparePlace,
+    readonly features: AdapterFeatures,
+  ) {
     const { config, executor, store, clock, log, systemdCgroups } = means;
     this.pods = place.pods;
     this.#runtime = new OciRuntime(executor, config.stateDir, systemdCgroups);
@@ -66,15 +67,17 @@ export class SingularityAdapter implements Adapter {
       await Deno.mkdir(folder, { recursive: true });
       await Deno.chmod(folder, 0o711);
     }
-    return new SingularityAdapter(means, {
+    const facts = await node.facts();
+    const place = {
       node,
       places,
-      facts: await node.facts(),
+      facts,
       pods: new Pods(node, places, means.networkOf, means.nodeName),
       imageRoots: new ImageRoots(executor, node, places, means.clock, means.log),
       containers: store.containers,
       systemdCgroups,
-    });
+    };
+    return new SingularityAdapter(means, place, await nodeFeatures(executor, facts.kernel));
   }
 
   async prepareContainer(request: ContainerRequest): Promise<NodeWorkload> {
