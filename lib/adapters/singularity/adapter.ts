@@ -179,6 +179,12 @@ export class SingularityAdapter implements Adapter {
     return this.#sizes.of(id);
   }
 
+  layersUsage(): LayerUsage {
+    // Nobody waits for it, as in `measure`.
+    void this.#sizes.refresh();
+    return this.#sizes.total();
+  }
+
   userOf({ workload }: ContainerRecord): ContainerUser {
     const { uid, gid, additionalGids } = (workload as NodeWorkload).user;
     return {
