@@ -5,6 +5,7 @@ import {
   type DeepPartial,
   type LinuxContainerSecurityContext,
   type Mount,
+  MountPropagation,
   NamespaceMode,
   SecurityProfile_ProfileType,
 } from "../../lib/cri/api.generated.ts";
@@ -234,4 +235,29 @@ Deno.test("pods with the node's IPC see its queues of messages, others their own
     const look = `[ -d /dev/mqueue ] && [ -e ${queue} ] && echo seen`;
     assertEquals(await sees(NamespaceMode.POD, look), "");
     assertEquals(await sees(NamespaceMode.NODE, `${look}; rm ${queue}`), "seen\n");
+  }));
+
+Deno.test("a mount with propagation is refused whose source lies on a private mount of the node", () =>
+  onNode(async ({ client }) => {
+    const folder = "/run/private mount";
+    const make =
+      'mkdir -p "$1"; mount -t tmpfs tmpfs "$1"; mount --make-private "$1"; mkdir "$1/within"';
+    assertEquals((await lab.exec("knode", ["sh", "-euc", make, "sh", folder])).code, 0);
+    try {
+      const pod = await client.runPod();
+      const create = (propagation: MountPropagation) =>
+        output(client, pod, "echo mounted", {}, {
+          mounts: [{ hostPath: `${folder}/within`, containerPath: "/mnt", propagation }],
+        });
+      const { PROPAGATION_BIDIRECTIONAL, PROPAGATION_HOST_TO_CONTAINER } = MountPropagation;
+      for (const propagation of [PROPAGATION_BIDIRECTIONAL, PROPAGATION_HOST_TO_CONTAINER]) {
+        await assertRejects(() => create(propagation), Error, "must lie on a shared");
+      }
+      assertEquals(await create(MountPropagation.PROPAGATION_PRIVATE), "mounted\n");
+      await lab.exec("knode", ["mount", "--make-shared", folder]);
+      assertEquals(await create(PROPAGATION_BIDIRECTIONAL), "mounted\n");
+    } finally {
+      await lab.exec("knode", ["umount", "-l", folder]);
+      await lab.exec("knode", ["rmdir", folder]);
+    }
   }));
