@@ -235,6 +235,9 @@ export interface Adapter {
   /** What the container has written into its own layer, as far as it is known; absent where it has none on this node. */
   layerUsage?(id: string): LayerUsage | undefined;
 
+  /** What all containers together have written into such layers, as far as it is known; absent where there are none. */
+  layersUsage?(): LayerUsage;
+
   /** What `crictl inspect` shows beyond the CRI fields; no secrets. */
   describeContainer(container: ContainerRecord): Record<string, unknown>;
 

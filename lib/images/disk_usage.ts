@@ -14,19 +14,35 @@ export async function diskUsage(directory: string): Promise<DiskUsage> {
   return usage;
 }
 
-/** ImageFsInfo of the pool in `directory`: what lies in it, counted now. */
-export async function poolFsInfo(directory: string, nowMs: number): Promise<ImageFsInfoResponse> {
-  const usage = await diskUsage(directory);
-  const filesystem = {
-    timestamp: BigInt(nowMs) * 1_000_000n,
-    fsId: { mountpoint: directory },
-    usedBytes: { value: usage.bytes },
-    inodesUsed: { value: usage.inodes },
-  };
+/** What lies in a directory of its own, as ImageFsInfo tells it. */
+export interface MeasuredDirectory extends DiskUsage {
+  directory: string;
+  measuredAtMs: number;
+}
+
+/**
+ * ImageFsInfo of the pool in `directory`: what lies in it, counted now.
+ * @param layers What containers have written; absent where that lies on no disk of this node, and then it is the pool's.
+ */
+export async function poolFsInfo(
+  directory: string,
+  nowMs: number,
+  layers?: MeasuredDirectory,
+): Promise<ImageFsInfoResponse> {
+  const pool = { directory, measuredAtMs: nowMs, ...await diskUsage(directory) };
   return ImageFsInfoResponse.fromPartial({
-    imageFilesystems: [filesystem],
-    containerFilesystems: [filesystem],
+    imageFilesystems: [filesystem(pool)],
+    containerFilesystems: [filesystem(layers ?? pool)],
   });
+}
+
+function filesystem({ directory, measuredAtMs, bytes, inodes }: MeasuredDirectory) {
+  return {
+    timestamp: BigInt(measuredAtMs) * 1_000_000n,
+    fsId: { mountpoint: directory },
+    usedBytes: { value: bytes },
+    inodesUsed: { value: inodes },
+  };
 }
 
 async function measure(path: string, usage: DiskUsage): Promise<void> {

@@ -21,7 +21,7 @@ import {
   type VolumeImage,
 } from "../../wasm/core.ts";
 import { credentialsFor, whyNotSent } from "./credentials.ts";
-import { poolFsInfo } from "./disk_usage.ts";
+import { type MeasuredDirectory, poolFsInfo } from "./disk_usage.ts";
 import { findImage, hasDigest, isSifItself } from "./find_image.ts";
 import { listedImage, withoutTag } from "./listed_image.ts";
 import { recoverPool } from "./recover_pool.ts";
@@ -297,9 +297,9 @@ export class ImageService {
     }
   }
 
-  /** ImageFsInfo. */
-  fsInfo(): Promise<ImageFsInfoResponse> {
-    return poolFsInfo(this.directory, this.clock.now());
+  /** ImageFsInfo, with what containers have written into layers of this node, if they have any. */
+  fsInfo(layers?: MeasuredDirectory): Promise<ImageFsInfoResponse> {
+    return poolFsInfo(this.directory, this.clock.now(), layers);
   }
 
   #find(name: string): ImageRecord | undefined {

@@ -193,6 +193,18 @@ test("status() refuses a malformed name", async ({ images }) => {
   }
 });
 
+test("fsInfo() tells what containers have written where that lies on this node", async ({ images, directory }) => {
+  const layers = { directory: "/layers", measuredAtMs: 7, bytes: 8n, inodes: 9n };
+  const { imageFilesystems, containerFilesystems } = await images.fsInfo(layers);
+  assertEquals(imageFilesystems[0]?.fsId?.mountpoint, directory);
+  assertEquals(containerFilesystems, [{
+    timestamp: 7_000_000n,
+    fsId: { mountpoint: "/layers" },
+    usedBytes: { value: 8n },
+    inodesUsed: { value: 9n },
+  }]);
+});
+
 test("fsInfo() counts what lies in the pool", async ({ images, directory, pull }) => {
   await pull("perl");
   const { imageFilesystems, containerFilesystems } = await images.fsInfo();

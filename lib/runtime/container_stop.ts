@@ -2,8 +2,8 @@ import { CriError } from "../base/error.ts";
 import { findById } from "./lookup.ts";
 import type { Runtime } from "./runtime.ts";
 
-/** A grace period longer than this is cut: no cluster lets a job run so long after SIGTERM. */
-const MAX_GRACE_SECONDS = 24 * 3600;
+/** A grace period longer than this is cut: timers count milliseconds with 31 bits, which are 24.8 days. */
+const MAX_GRACE_SECONDS = 24 * 24 * 3600;
 
 /**
  * StopContainer with its timeout in seconds. api.proto: idempotent, no error when it is stopped or gone.

@@ -100,6 +100,16 @@ const BAD_REQUESTS: Record<string, Request> = {
     sandbox: { hostname: "h".repeat(65) },
     message: /the host name "h+": it must be of letters/,
   },
+  "another port of the node for one of its own": {
+    sandbox: { portMappings: [{ hostPort: 8080, containerPort: 80 }] },
+    message: /the host port 8080 for its port 80: without --enable-pod-network/,
+  },
+  "a user by number and by name": {
+    container: {
+      linux: { securityContext: { runAsUser: { value: 5n }, runAsUsername: "root" } },
+    },
+    message: /both run_as_user and run_as_username/,
+  },
   "a name server on two lines": {
     sandbox: { dnsConfig: { servers: ["10.0.0.1\noptions debug"], searches: [], options: [] } },
     message: /the pod's DNS: .* must not hold blanks, line breaks or other/,

@@ -80,6 +80,13 @@ echo written; sleep 60`;
     const used = Number(found.usedBytes.value);
     assert(used >= FILES * BYTES && used < FILES * BYTES * 1.2, `${used} bytes`);
     assertEquals(found.fsId?.mountpoint, `${server.rootDir}/containers`);
+    const { imageFilesystems, containerFilesystems } = await client.call("imageFsInfo");
+    const [images, layers] = [...imageFilesystems, ...containerFilesystems];
+    assertEquals([images?.fsId?.mountpoint !== found.fsId?.mountpoint, layers?.fsId], [
+      true,
+      found.fsId,
+    ]);
+    assertEquals([layers?.usedBytes, layers?.inodesUsed], [found.usedBytes, found.inodesUsed]);
     const { startedAt } = await client.status(id);
     assert(found.timestamp >= startedAt);
     const { stats } = await client.call("listContainerStats", { filter: { id } });

@@ -6,6 +6,7 @@ import {
   type LinuxContainerSecurityContext,
   type LinuxPodSandboxConfig,
   type Mount,
+  MountPropagation,
   NamespaceMode,
   SecurityProfile_ProfileType,
 } from "../../lib/cri/api.generated.ts";
@@ -41,11 +42,12 @@ async function output(
 const RANGE = [{ hostId: 1_000_000, containerId: 0, length: 65_536 }];
 const USERS = { usernsOptions: { mode: NamespaceMode.POD, uids: RANGE, gids: RANGE } };
 
-/** A program for the 80386 that ends with 42, as elf(5) has them: a header, a program header, three instructions. */
-function oldProgram(): Uint8Array {
+/** A program for the 80386, as elf(5) has them: a header, a program header, instructions. It ends with 42. */
+function oldProgram(
+  code = [0xb8, 1, 0, 0, 0, 0xbb, 42, 0, 0, 0, 0xcd, 0x80],
+): Uint8Array {
   const [EXECUTABLE, INTEL_80386, VERSION, LOADED, READ_AND_RUN] = [2, 3, 1, 1, 5];
   const [HEADER_BYTES, ENTRY_BYTES, BASE, PAGE_BYTES] = [52, 32, 0x08048000, 0x1000];
-  const code = [0xb8, 1, 0, 0, 0, 0xbb, 42, 0, 0, 0, 0xcd, 0x80];
   const begin = HEADER_BYTES + ENTRY_BYTES;
   const size = begin + code.length;
   const halves = (...numbers: number[]) => new Uint8Array(Uint16Array.from(numbers).buffer);
@@ -71,6 +73,46 @@ Deno.test({
         `echo ${oldProgram().toBase64()} | base64 -d >/old; chmod +x /old; /old; echo $?`;
       const seccomp = { profileType: RuntimeDefault };
       assertEquals(await output(client, pod, script, { seccomp }), "42\n");
+    }),
+});
+
+/** Calls number `call` with `first` and 1, and ends with the error, or 0. */
+function callingProgram(call: number, first: number): Uint8Array {
+  const word = (number: number) => new Uint8Array(Uint32Array.of(number).buffer);
+  const set = (register: number, number: number) => [0xb8 + register, ...word(number)];
+  const [EAX, ECX, EDX, EBX] = [0, 1, 2, 3];
+  const INTERRUPT = [0xcd, 0x80];
+  return oldProgram([
+    ...[...set(EAX, call), ...set(EBX, first), ...set(ECX, 1), ...set(EDX, 0), ...INTERRUPT],
+    // Not negative: no error.
+    ...[0x31, 0xdb, 0x85, 0xc0, 0x79, 0x04, 0x89, 0xc3, 0xf7, 0xdb],
+    ...[...set(EAX, 1), ...INTERRUPT],
+  ]);
+}
+
+Deno.test({
+  name: "the default seccomp profile looks at families of sockets and personalities",
+  ignore: Deno.build.arch !== "x86_64",
+  fn: () =>
+    onNode(async ({ client }) => {
+      const [PERSONALITY, SOCKET] = [136, 359];
+      const [AF_UNIX, AF_VSOCK, EPERM] = [1, 40, 1];
+      const pod = await client.runPod();
+      const calls = [
+        [SOCKET, AF_UNIX, 0],
+        [SOCKET, AF_VSOCK, EPERM],
+        [PERSONALITY, 0xffffffff, 0],
+        [PERSONALITY, 8, 0],
+        [PERSONALITY, 0x40000, EPERM],
+      ] as const;
+      const scripts = calls.map(([call, first], index) =>
+        `echo ${
+          callingProgram(call, first).toBase64()
+        } | base64 -d >/${index}; chmod +x /${index}; /${index}; echo $?`
+      );
+      const seccomp = { profileType: RuntimeDefault };
+      const ends = calls.map(([, , end]) => `${end}\n`).join("");
+      assertEquals(await output(client, pod, scripts.join("\n"), { seccomp }), ends);
     }),
 });
 
@@ -276,4 +318,29 @@ Deno.test("pods with the node's IPC see its queues of messages, others their own
     const look = `[ -d /dev/mqueue ] && [ -e ${queue} ] && echo seen`;
     assertEquals(await sees(NamespaceMode.POD, look), "");
     assertEquals(await sees(NamespaceMode.NODE, `${look}; rm ${queue}`), "seen\n");
+  }));
+
+Deno.test("a mount with propagation is refused whose source lies on a private mount of the node", () =>
+  onNode(async ({ client }) => {
+    const folder = "/run/private mount";
+    const make =
+      'mkdir -p "$1"; mount -t tmpfs tmpfs "$1"; mount --make-private "$1"; mkdir "$1/within"';
+    assertEquals((await lab.exec("knode", ["sh", "-euc", make, "sh", folder])).code, 0);
+    try {
+      const pod = await client.runPod();
+      const create = (propagation: MountPropagation) =>
+        output(client, pod, "echo mounted", {}, {
+          mounts: [{ hostPath: `${folder}/within`, containerPath: "/mnt", propagation }],
+        });
+      const { PROPAGATION_BIDIRECTIONAL, PROPAGATION_HOST_TO_CONTAINER } = MountPropagation;
+      for (const propagation of [PROPAGATION_BIDIRECTIONAL, PROPAGATION_HOST_TO_CONTAINER]) {
+        await assertRejects(() => create(propagation), Error, "must lie on a shared");
+      }
+      assertEquals(await create(MountPropagation.PROPAGATION_PRIVATE), "mounted\n");
+      await lab.exec("knode", ["mount", "--make-shared", folder]);
+      assertEquals(await create(PROPAGATION_BIDIRECTIONAL), "mounted\n");
+    } finally {
+      await lab.exec("knode", ["umount", "-l", folder]);
+      await lab.exec("knode", ["rmdir", folder]);
+    }
   }));

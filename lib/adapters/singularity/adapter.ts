@@ -7,6 +7,7 @@ import type { CommandRunner, PortForwarder, StreamsWanted } from "../../streamin
 import type {
   Adapter,
   AdapterCondition,
+  AdapterFeatures,
   ContainerRequest,
   ContainerUsage,
   ExecResult,
@@ -19,6 +20,7 @@ import { resourcesOf } from "./bundle/resources.ts";
 import { changeResources, pidIn } from "./container_files.ts";
 import { Containers } from "./containers.ts";
 import { execStream, execSync, type NodeCommand } from "./exec.ts";
+import { nodeFeatures } from "./features.ts";
 import { ImageRoots } from "./image_roots.ts";
 import { LayerSizes } from "./layer_sizes.ts";
 import { changeWhole } from "./limits.ts";
@@ -36,18 +38,17 @@ import { NodeUsages } from "./usage.ts";
 /** Runs containers on this node, as root: their images are mounted by Apptainer, their bundles run by crun. */
 export class SingularityAdapter implements Adapter {
   readonly name = "singularity";
-  readonly features = {
-    recursiveReadOnlyMounts: true,
-    supplementalGroupsPolicy: true,
-    userNamespaces: true,
-  };
   readonly pods: Pods;
   readonly #runtime: OciRuntime;
   readonly #usages: NodeUsages;
   readonly #sizes: LayerSizes;
   readonly #containers: Containers;
 
-  private constructor(private readonly means: NodeMeans, private readonly place: PreparePlace) {
+  private constructor(
+    private readonly means: NodeMeans,
+    private readonly place: PreparePlace,
+    readonly features: AdapterFeatures,
+  ) {
     const { config, executor, store, clock, log, systemdCgroups } = means;
     this.pods = place.pods;
     this.#runtime = new OciRuntime(executor, config.stateDir, systemdCgroups);
@@ -70,16 +71,18 @@ export class SingularityAdapter implements Adapter {
       await Deno.mkdir(folder, { recursive: true });
       await Deno.chmod(folder, 0o711);
     }
+    const facts = await node.facts();
     const cgroups = systemdCgroups ? undefined : new PodCgroups(node, places);
-    return new SingularityAdapter(means, {
+    const place = {
       node,
       places,
-      facts: await node.facts(),
+      facts,
       pods: new Pods(node, places, means.networkOf, means.nodeName, cgroups),
       imageRoots: new ImageRoots(executor, node, places, means.clock, means.log),
       containers: store.containers,
       systemdCgroups,
-    });
+    };
+    return new SingularityAdapter(means, place, await nodeFeatures(executor, facts.kernel));
   }
 
   async prepareContainer(request: ContainerRequest): Promise<NodeWorkload> {
@@ -183,6 +186,12 @@ export class SingularityAdapter implements Adapter {
 
   layerUsage(id: string): LayerUsage | undefined {
     return this.#sizes.of(id);
+  }
+
+  layersUsage(): LayerUsage {
+    // Nobody waits for it, as in `measure`.
+    void this.#sizes.refresh();
+    return this.#sizes.total();
   }
 
   userOf({ workload }: ContainerRecord): ContainerUser {

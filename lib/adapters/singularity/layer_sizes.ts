@@ -35,6 +35,18 @@ export class LayerSizes {
     return this.#told.get(id);
   }
 
+  /** What the last look has found of all together. */
+  total(): LayerUsage {
+    const all = [...this.#told.values()];
+    return {
+      directory: this.places.folders.layers,
+      measuredAtMs: all.reduce((last, { measuredAtMs }) => Math.max(last, measuredAtMs), 0) ||
+        this.clock.now(),
+      bytes: all.reduce((sum, { bytes }) => sum + bytes, 0n),
+      inodes: all.reduce((sum, { inodes }) => sum + inodes, 0n),
+    };
+  }
+
   forget(id: string): void {
     this.#told.delete(id);
   }

@@ -77,6 +77,9 @@ test("LayerSizes tells what the disk has, again after a while", async (place) =>
   assertEquals(files("a"), undefined);
   await sizes.refresh();
   assertEquals([files("a"), files("b"), files("none")], [2, 0, undefined]);
+  const total = sizes.total();
+  assertEquals([total.inodes, total.measuredAtMs], [4n, clock.now()]);
+  assertEquals(total.bytes, (sizes.of("a")?.bytes ?? 0n) + (sizes.of("b")?.bytes ?? 0n));
   const { bytes, measuredAtMs } = sizes.of("a") ?? {};
   assert(Number(bytes) >= 2 * FILE_BYTES && Number(bytes) < 3 * FILE_BYTES, String(bytes));
   assertEquals(measuredAtMs, clock.now());

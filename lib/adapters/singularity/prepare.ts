@@ -17,6 +17,7 @@ import type { ImageRoots } from "./image_roots.ts";
 import type { Node, NodeFacts } from "./node.ts";
 import type { Places } from "./places.ts";
 import type { Pods } from "./pods.ts";
+import { checkPropagation } from "./propagation.ts";
 import { readBelow } from "./root_files.ts";
 import nodeProgram from "../steps/node.pl" with { type: "text" };
 import shiftOwners from "./shift_owners.pl" with { type: "text" };
@@ -86,6 +87,7 @@ export async function prepareBundle(
   const { node, facts, pods, systemdCgroups } = place;
   const { bundle, layer } = place.places.container(id);
   const mounts = await findMounts(node, config);
+  await checkPropagation(node, mounts);
   const devices = await findDevices(node, config);
   const withCdiDevices = await cdiDevices(node, config);
   const choice = seccompChoice(config.linux?.securityContext);

@@ -63,6 +63,19 @@ const FORBIDDEN = [
   ...["sysfs", "uselib", "userfaultfd", "ustat", "vm86", "vm86old"],
 ];
 
+/** vsock(7) leads out of a virtual machine, to the services of the one that runs it. */
+const AF_VSOCK = 40;
+const VSOCK_RULES = [{
+  names: ["socket"],
+  action: "SCMP_ACT_ERRNO",
+  errnoRet: EPERM,
+  args: [{ index: 0, value: AF_VSOCK, op: "SCMP_CMP_EQ" }],
+}];
+
+/** What of personality(2) is harmless, PER_LINUX32 and UNAME26; all bits together ask for the present one. */
+const HARMLESS_PERSONALITY = 0x8 | 0x20000;
+const HIGHEST_BIT = 2 ** 31;
+
 /** What a container asks for; a privileged one has no filter. @throws CriError INVALID_ARGUMENT */
 export function seccompChoice(
   context:
@@ -123,6 +136,8 @@ export function defaultProfile(capabilities: readonly string[], machine: Machine
     syscalls: [
       { names: [...FORBIDDEN, ...guarded], action: "SCMP_ACT_ERRNO", errnoRet: EPERM },
       ...(mayMakeNamespaces ? [] : namespaceRules()),
+      ...VSOCK_RULES,
+      ...personalityRules(),
     ],
   };
 }
@@ -141,5 +156,25 @@ function namespaceRules(): unknown[] {
       args: [{ index: 0, value: flag, valueTwo: flag, op: "SCMP_CMP_MASKED_EQ" }],
     })),
     { names: ["clone3"], action: "SCMP_ACT_ERRNO", errnoRet: ENOSYS },
+  ];
+}
+
+/**
+ * Of personality(2) all is refused but what is harmless and the question for the present one. A rule can compare an
+ * argument but once, and one rule that fits is enough: without the highest bit any other that is not harmless is one too many, with
+ * it any that is missing.
+ */
+function personalityRules(): unknown[] {
+  const rule = (mask: number, value: number) => ({
+    names: ["personality"],
+    action: "SCMP_ACT_ERRNO",
+    errnoRet: EPERM,
+    args: [{ index: 0, value: mask, valueTwo: value, op: "SCMP_CMP_MASKED_EQ" }],
+  });
+  const bits = [...Array(31).keys()].map((bit) => 2 ** bit);
+  return [
+    ...bits.filter((bit) => (bit & HARMLESS_PERSONALITY) === 0)
+      .map((bit) => rule(HIGHEST_BIT + bit, bit)),
+    ...bits.map((bit) => rule(HIGHEST_BIT + bit, HIGHEST_BIT)),
   ];
 }

@@ -1,4 +1,5 @@
 import { CriError } from "../../../base/error.ts";
+import { isAtLeast } from "../kernel.ts";
 import { type Fields, fieldsOf, isGiven, listOf } from "./json_fields.ts";
 import { type Machine, MACHINES } from "./seccomp.ts";
 
@@ -69,13 +70,6 @@ function conditionsOf(
         throw new TypeError(`a rule has the condition ${JSON.stringify(name)}, which is not known`);
     }
   });
-}
-
-/** Compares versions as `6.1.0-13-amd64` and `4.8`: their first two numbers. */
-function isAtLeast(kernel: string, wanted: string): boolean {
-  const [major = 0, minor = 0] = kernel.split(/[^0-9]/).map(Number);
-  const [wantedMajor = 0, wantedMinor = 0] = wanted.split(/[^0-9]/).map(Number);
-  return major > wantedMajor || (major === wantedMajor && minor >= wantedMinor);
 }
 
 function syscallRule(rule: Fields): Fields {

@@ -58,3 +58,37 @@ Deno.test("defaultProfile() opens calls by capabilities, and some never", () => 
     assertEquals(usual.includes(call), false, call);
   }
 });
+
+/** Whether a profile refuses a call because of its first argument (seccomp_rule_add(3)). */
+function refusesArgument(profile: unknown, call: string, argument: number): boolean {
+  type Rule = { names: string[]; args?: { value: number; valueTwo?: number; op: string }[] };
+  const { syscalls } = profile as { syscalls: Rule[] };
+  return syscalls.filter(({ names }) => names.includes(call)).some(({ args = [] }) =>
+    args.every(({ value, valueTwo, op }) =>
+      op === "SCMP_CMP_EQ" ? argument === value : ((argument & value) >>> 0) === valueTwo
+    )
+  );
+}
+
+Deno.test("defaultProfile() opens no way to the machine below, whatever the capabilities", () => {
+  for (const capabilities of [[], ["CAP_SYS_ADMIN", "CAP_NET_ADMIN"]]) {
+    const profile = defaultProfile(capabilities, "x86_64");
+    const refuses = [1, 2, 10, 16, 40].filter((family) =>
+      refusesArgument(profile, "socket", family)
+    );
+    assertEquals(refuses, [40]);
+  }
+});
+
+Deno.test("defaultProfile() lets only harmless personalities be taken", () => {
+  const profile = defaultProfile([], "x86_64");
+  const refuses = (persona: number) => refusesArgument(profile, "personality", persona);
+  for (const persona of [0, 8, 0x20000, 0x20008, 0xffffffff]) {
+    assertEquals(refuses(persona), false, persona.toString(16));
+  }
+  // ADDR_NO_RANDOMIZE, READ_IMPLIES_EXEC, and neighbours of what is allowed.
+  const others = [1, 9, 0x40000, 0x400000, 0x40008, 0x20001, 0x80000000, 0xfffffffe, 0x7fffffff];
+  for (const persona of [...others, 0xfffffff7, 0xfffdffff]) {
+    assertEquals(refuses(persona), true, persona.toString(16));
+  }
+});
