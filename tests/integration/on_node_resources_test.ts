@@ -80,3 +80,13 @@ Deno.test("all that runs in a container is killed for memory as readily as it sa
       assertEquals(await logged(pod, "stdout"), `${score}\n`);
     }
   }));
+
+Deno.test("new limits for a container that has ended are no failure", () =>
+  onNode(async ({ client }) => {
+    const id = await client.create(await client.runPod(), "exit 4");
+    await client.call("startContainer", { containerId: id });
+    await client.exited(id);
+    const linux = { memoryLimitInBytes: 100_000_000n };
+    await client.call("updateContainerResources", { containerId: id, linux });
+    assertEquals((await client.status(id)).exitCode, 4);
+  }));
