@@ -22,6 +22,22 @@ Deno.test("a container is asked to end by its own signal", () =>
     assertEquals((await client.status(id)).stopSignal, Signal.SIGNAL_SIGUSR2);
   }));
 
+Deno.test("a container that is stopped twice is asked to end once, and killed after the shorter grace", () =>
+  onNode(async ({ client }) => {
+    const script = "trap 'echo asked' TERM; echo ready; while :; do sleep 0.1; done";
+    const { pod, id: containerId } = await client.runContainer(script);
+    const until = async (text: string) => {
+      while (await logged(pod, "stdout").catch(() => "") !== text) await delay(POLL_MS);
+    };
+    await until("ready\n");
+    const first = client.call("stopContainer", { containerId, timeout: 60n });
+    await until("ready\nasked\n");
+    await client.call("stopContainer", { containerId, timeout: 1n });
+    await first;
+    assertEquals((await client.status(containerId)).exitCode, 137);
+    assertEquals(await logged(pod, "stdout"), "ready\nasked\n");
+  }));
+
 Deno.test("a container that names no signal tells the one that it is asked to end by", () =>
   onNode(async ({ client }) => {
     const id = await client.create(await client.runPod(), "exit 0");

@@ -30,6 +30,8 @@ const LATE_START_MS = 2_000;
 /** The containers of this node: their starts, ends and files. */
 export class Containers {
   readonly #running = new Map<string, RunningContainer>();
+  /** Those that were asked to end: many programs take a second signal for "at once", so it comes once. */
+  readonly #asked = new Set<string>();
   readonly #watcher: Deno.FsWatcher;
 
   constructor(
@@ -102,10 +104,13 @@ export class Containers {
         container.config.stopSignal,
         (container.workload as NodeWorkload).stopSignal,
       );
-      if (this.means.clock.now() - container.state.startedAtMs < YOUNG_MS) {
-        await awaitHandler(this.place.node, String(this.pidOf(id)), asks);
+      if (!this.#asked.has(id)) {
+        this.#asked.add(id);
+        if (this.means.clock.now() - container.state.startedAtMs < YOUNG_MS) {
+          await awaitHandler(this.place.node, String(this.pidOf(id)), asks);
+        }
+        await this.runtime.kill(id, asks);
       }
-      await this.runtime.kill(id, asks);
       if (await this.#endsWithin(id, graceMs, signal)) return;
     }
     await this.runtime.kill(id, "SIGKILL");
@@ -121,6 +126,7 @@ export class Containers {
     const { id } = container;
     await this.#running.get(id)?.close();
     this.#running.delete(id);
+    this.#asked.delete(id);
     const hasEnded = await this.#hasEnd(id);
     if (!hasEnded) await this.runtime.delete(id);
     await removeBundle(this.place, id, imagesOf(container), hasEnded);
