@@ -1,4 +1,3 @@
-import { CriError } from "../base/error.ts";
 import {
   LinuxContainerResources,
   type UpdateContainerResourcesRequest,
@@ -11,9 +10,10 @@ export const ABANDON_ANNOTATION = "multicri.io/abandon";
 
 /**
  * UpdateContainerResources, as the kubelet's in-place resize of a pod asks for. Nothing is changed unless all is.
- * Before the start only the record changes: the start asks for what it says.
- * @throws CriError NOT_FOUND without the container, FAILED_PRECONDITION when it ended or the adapter cannot; the
- * kubelet then keeps the resize in progress and tries again (kuberuntime_manager.go).
+ * Before the start only the record changes: the start asks for what it says. After the end, also one that comes
+ * meanwhile, there is nothing to change, and that is no failure, as with containerd: a kubelet would repeat it.
+ * @throws CriError NOT_FOUND without the container, FAILED_PRECONDITION when the adapter cannot; the kubelet then keeps
+ * the resize in progress and tries again (kuberuntime_manager.go).
  */
 export async function updateContainerResources(
   runtime: Runtime,
@@ -23,18 +23,18 @@ export async function updateContainerResources(
   const { id } = requireById(containers, "container", containerId);
   await runtime.locks.runExclusive(id, async () => {
     const container = requireById(containers, "container", id);
-    if (container.state.phase === "exited") {
-      throw new CriError(
-        "FAILED_PRECONDITION",
-        `Cannot change the resources of the container ${id}: it has exited.`,
-      );
-    }
+    if (container.state.phase === "exited") return;
     if (annotations[ABANDON_ANNOTATION] === "true") {
       return await runtime.adapter.abandonContainer(id);
     }
     const before = container.config.linux?.resources;
     const after = combine(before, linux);
-    await runtime.adapter.updateResources(container, { before, after, annotations });
+    try {
+      await runtime.adapter.updateResources(container, { before, after, annotations });
+    } catch (error) {
+      if (containers.get(id)?.state.phase === "exited") return;
+      throw error;
+    }
     containers.update(id, (record) => ({
       ...record,
       config: {

@@ -184,7 +184,7 @@ export function runtimeHandlers(runtime: Runtime): Partial<CriHandlers> {
       await images.remove(request.image?.image ?? "");
       return {};
     },
-    imageFsInfo: async () => await images.fsInfo(adapter.layersUsage?.()),
+    imageFsInfo: async () => await images.fsInfo(runtime.adapter.layersUsage?.()),
   };
 }
 

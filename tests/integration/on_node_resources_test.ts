@@ -22,6 +22,22 @@ Deno.test("a container is asked to end by its own signal", () =>
     assertEquals((await client.status(id)).stopSignal, Signal.SIGNAL_SIGUSR2);
   }));
 
+Deno.test("a container that is stopped twice is asked to end once, and killed after the shorter grace", () =>
+  onNode(async ({ client }) => {
+    const script = "trap 'echo asked' TERM; echo ready; while :; do sleep 0.1; done";
+    const { pod, id: containerId } = await client.runContainer(script);
+    const until = async (text: string) => {
+      while (await logged(pod, "stdout").catch(() => "") !== text) await delay(POLL_MS);
+    };
+    await until("ready\n");
+    const first = client.call("stopContainer", { containerId, timeout: 60n });
+    await until("ready\nasked\n");
+    await client.call("stopContainer", { containerId, timeout: 1n });
+    await first;
+    assertEquals((await client.status(containerId)).exitCode, 137);
+    assertEquals(await logged(pod, "stdout"), "ready\nasked\n");
+  }));
+
 Deno.test("a container that names no signal tells the one that it is asked to end by", () =>
   onNode(async ({ client }) => {
     const id = await client.create(await client.runPod(), "exit 0");
@@ -91,4 +107,33 @@ echo written; sleep 60`;
     assert(found.timestamp >= startedAt);
     const { stats } = await client.call("listContainerStats", { filter: { id } });
     assertEquals(stats[0]?.writableLayer, found);
+  }));
+
+Deno.test("all that runs in a container is killed for memory as readily as it says, whatever protects the server", () =>
+  onNode(async ({ server, client }) => {
+    const SERVER_SCORE = 300;
+    const find = `pgrep -o -f "main.ts.*socket-path ${server.socketPath}"`;
+    const set = `echo ${SERVER_SCORE} >"/proc/$(${find})/oom_score_adj"`;
+    assertEquals((await lab.exec("knode", ["sh", "-euc", set])).code, 0);
+    const show = ["cat", "/proc/self/oom_score_adj"];
+    for (const score of [0, 1000]) {
+      const pod = await client.runPod();
+      const linux = { resources: { oomScoreAdj: BigInt(score) } };
+      const id = await client.create(pod, `${show.join(" ")}; exec sleep 60`, { linux });
+      await client.call("startContainer", { containerId: id });
+      const { stdout } = await client.call("execSync", { containerId: id, cmd: show });
+      assertEquals(new TextDecoder().decode(stdout), `${score}\n`);
+      await client.call("stopContainer", { containerId: id, timeout: 0n });
+      assertEquals(await logged(pod, "stdout"), `${score}\n`);
+    }
+  }));
+
+Deno.test("new limits for a container that has ended are no failure", () =>
+  onNode(async ({ client }) => {
+    const id = await client.create(await client.runPod(), "exit 4");
+    await client.call("startContainer", { containerId: id });
+    await client.exited(id);
+    const linux = { memoryLimitInBytes: 100_000_000n };
+    await client.call("updateContainerResources", { containerId: id, linux });
+    assertEquals((await client.status(id)).exitCode, 4);
   }));

@@ -42,6 +42,8 @@ export class Containers {
   readonly #followed = new Map<string, RunningContainer>();
   /** Of starts that are under way: how they are given up. */
   readonly #starts = new Map<string, AbortController>();
+  /** Those that were asked to end: many programs take a second signal for "at once", so it comes once. */
+  readonly #asked = new Set<string>();
   readonly #watcher: Deno.FsWatcher;
   readonly #programs: Programs;
 
@@ -143,14 +145,17 @@ export class Containers {
         container.config.stopSignal,
         (container.workload as NodeWorkload).stopSignal,
       );
-      if (this.means.clock.now() - container.state.startedAtMs < YOUNG_MS) {
-        await awaitHandler(
-          this.place.node,
-          String(pidIn(this.place.places.container(id).bundle)),
-          asks,
-        );
+      if (!this.#asked.has(id)) {
+        this.#asked.add(id);
+        if (this.means.clock.now() - container.state.startedAtMs < YOUNG_MS) {
+          await awaitHandler(
+            this.place.node,
+            String(pidIn(this.place.places.container(id).bundle)),
+            asks,
+          );
+        }
+        await this.#programs.ask(id, asks);
       }
-      await this.#programs.ask(id, asks);
       if (await this.#endsWithin(id, graceMs, signal)) return;
     }
     this.#followed.get(id)?.expectKill();
@@ -167,6 +172,7 @@ export class Containers {
     const { id } = container;
     await this.#followed.get(id)?.giveUp();
     this.#followed.delete(id);
+    this.#asked.delete(id);
     const isTidy = await endedInOrder(id, this.place.places.container(id).files);
     if (!isTidy) await this.runtime.delete(id);
     await removeBundle(this.place, id, imagesOf(container), isTidy);

@@ -92,6 +92,7 @@ async function runCommand(
           stdio === "none" ? MAX_EXEC_OUTPUT_BYTES : 0,
           files,
           socket,
+          spec.process.oomScoreAdj,
           containerId,
           ...runtime.words,
         ],

@@ -2,10 +2,13 @@
 # tells how it is asked and how it answers.
 #
 # $stdio: `none` for an empty stdin, `pipe` for one that is sent, `tty` for a terminal. $process: crun's file that says
-# what is run (--process), with the command's environment; it goes as soon as it was read. $folder: where our own
-# files of this command begin.
-my ($stdio, $timeout_ms, $max_output, $process, $socket, $id, @crun) = @request;
+# what is run (--process), with the command's environment; it goes as soon as it was read. $oom_score: how readily the
+# kernel kills the command for memory.
+my ($stdio, $timeout_ms, $max_output, $process, $socket, $oom_score, $id, @crun) = @request;
 
+# crun does that for a container's first program only; a command would be as protected as the server is. Where this
+# process may not lower its own, the container's could not be either.
+if (open my $own, '>', '/proc/self/oom_score_adj') { syswrite $own, $oom_score }
 become_subreaper() or fail('node', "no subreaper can be made: $!");
 my ($null, $stdin, $stdout, $stderr, $sink, %source, $console, $starting);
 open $null, '+<', '/dev/null' or fail('node', "/dev/null cannot be opened: $!");

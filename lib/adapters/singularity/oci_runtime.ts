@@ -54,11 +54,13 @@ export class OciRuntime {
     await this.#run(["delete", "--force", id]);
   }
 
-  /** Changes the limits of a running container. @throws CriError FAILED_PRECONDITION in crun's words. */
+  /** Changes the limits of a running container; nothing when it ends. @throws CriError FAILED_PRECONDITION in crun's words. */
   async update(id: string, resources: unknown): Promise<void> {
     const stdin = new TextEncoder().encode(JSON.stringify(resources));
     const result = await this.#run(["update", "--resources", "-", id], stdin);
-    if (result.code === 0) return;
+    if (result.code === 0 || (await this.state(id) ?? { status: "stopped" }).status === "stopped") {
+      return;
+    }
     throw new CriError(
       "FAILED_PRECONDITION",
       `Cannot change the resources of the container ${id}: ${lastWords(result)}.`,
