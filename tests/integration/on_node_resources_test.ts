@@ -31,6 +31,26 @@ Deno.test("a kubelet's limits of huge pages do not matter where the kernel has n
     assertEquals((await client.exited(id)).exitCode, 3);
   }));
 
+Deno.test("commands in a container are killed for memory as readily as its program", () =>
+  onNode(async ({ client }) => {
+    const pod = await client.runPod();
+    const tell = "cat /proc/self/oom_score_adj";
+    for (const score of [500, 1000]) {
+      const id = await client.create(pod, `${tell}; exec sleep 1000`, {
+        metadata: { name: `scored-${score}` },
+        logPath: `${score}.log`,
+        linux: { resources: { oomScoreAdj: BigInt(score) } },
+      });
+      await client.call("startContainer", { containerId: id });
+      const cmd = ["sh", "-c", tell];
+      const { stdout } = await client.call("execSync", { containerId: id, cmd, timeout: 0n });
+      assertEquals(new TextDecoder().decode(stdout), `${score}\n`);
+      while (await logged(pod, "stdout", `${score}.log`).catch(() => "") !== `${score}\n`) {
+        await delay(POLL_MS);
+      }
+    }
+  }));
+
 Deno.test("a container's writable layer is measured", () =>
   onNode(async ({ server, client }) => {
     const [FILES, BYTES] = [100, 40_000];

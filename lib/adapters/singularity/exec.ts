@@ -89,6 +89,7 @@ async function runCommand(
           timeoutMs,
           stdio === "none" ? MAX_EXEC_OUTPUT_BYTES : 0,
           files,
+          spec.process.oomScoreAdj ?? 0,
           socket,
           containerId,
           ...runtime.words,
