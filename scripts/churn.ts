@@ -33,9 +33,9 @@ async function main(containers: number, kills: number): Promise<number> {
 }
 
 if (import.meta.main) {
-  const [containers = DEFAULT_CONTAINERS, kills = DEFAULT_KILLS] = Deno.args.map(Number);
-  if (![containers, kills].every((number) => Number.isSafeInteger(number) && number >= 0)) {
+  if (Deno.args.length > 2 || !Deno.args.every((word) => /^\d{1,9}$/.test(word))) {
     throw new Error("deno task churn [CONTAINERS] [KILLS] takes two whole numbers.");
   }
+  const [containers = DEFAULT_CONTAINERS, kills = DEFAULT_KILLS] = Deno.args.map(Number);
   Deno.exit(await main(containers, kills));
 }
