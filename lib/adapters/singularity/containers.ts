@@ -15,7 +15,7 @@ import type { ContainerRecord } from "../../store/records.ts";
 import type { OciResources, OciSpec } from "./bundle/oci_spec.ts";
 import type { NodeMeans } from "./means.ts";
 import type { OciRuntime } from "./oci_runtime.ts";
-import { type NodeWorkload, type PreparePlace, removeBundle } from "./prepare.ts";
+import { type NodeWorkload, type PreparePlace, removeBundle, targetNamespace } from "./prepare.ts";
 import { isSupervised, RunningContainer } from "./running_container.ts";
 import { awaitHandler, stopSignal } from "./stop_signal.ts";
 import { hasInput, startSupervised } from "./supervisor.ts";
@@ -60,19 +60,16 @@ export class Containers {
     const { config } = container;
     const running = this.#follower(container);
     const files = this.place.places.container(id);
+    // Whatever fails is the end of the container: a kubelet would replace one that is only created at once, for ever.
     try {
+      // Its process id may be another's by now.
+      await targetNamespace(this.place, container);
       await running.log.prepare();
       if (hasInput(config)) {
         await this.place.node.script("make a pipe", 'rm -f -- "$1"; mkfifo -m 600 -- "$1"', [
           files.input,
         ]);
       }
-    } catch (error) {
-      await running.close();
-      this.#change(id, undoStart);
-      throw error;
-    }
-    try {
       const { cgroupsPath } = container.workload as NodeWorkload;
       await startSupervised(executor, this.runtime, id, files, config, cgroupsPath);
     } catch (error) {
