@@ -23,6 +23,9 @@ devices:
       hooks:
         - { hookName: createRuntime, path: /bin/sh, args: [sh, -c, "cat >${HOOKED}"] }
       additionalGids: [4242]
+  - name: two
+    containerEdits:
+      env: [TOY_TWO=two]
   - name: missing
     containerEdits:
       deviceNodes: [{ path: /dev/no-such-toy }]
@@ -54,6 +57,31 @@ touch /opt/toy/x 2>/dev/null || echo "not touched"; id -G`;
     assertEquals(await logged(pod, "stdout"), expected);
     const state = JSON.parse(await Deno.readTextFile(lab.path("knode", HOOKED)));
     assertEquals(state.id, id);
+  }));
+
+Deno.test("a container gets the devices that its annotations name, once", () =>
+  onNode(async ({ server, client }) => {
+    const pod = await client.runPod();
+    const id = await client.create(pod, 'echo "$TOY $TOY_TWO"; id -G', {
+      CDIDevices: [{ name: "lab.example/toy=one" }],
+      annotations: {
+        "cdi.k8s.io/plugin_1": "lab.example/toy=two,lab.example/toy=one",
+        "lab.example/other": "lab.example/toy=missing",
+      },
+    });
+    await client.call("startContainer", { containerId: id });
+    await client.exited(id);
+    assertEquals(await logged(pod, "stdout"), "one two\n0 4242\n");
+    const { hooks } = JSON.parse(
+      await Deno.readTextFile(lab.path("knode", `${server.stateDir}/containers/${id}/config.json`)),
+    );
+    assertEquals(hooks.createRuntime.length, 1);
+    const annotations = { "cdi.k8s.io/plugin_2": "toy" };
+    await assertRejects(
+      () => client.create(pod, "true", { annotations, metadata: { name: "bad" } }),
+      Error,
+      '"toy"',
+    );
   }));
 
 Deno.test("a device that is not described or not there is refused with a sentence", () =>

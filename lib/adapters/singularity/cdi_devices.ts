@@ -15,24 +15,37 @@ for folder; do
   done
 done`;
 
+/** Device plugins that know no CDI in the kubelet's API name devices so, parted by commas (CDI, SPEC.md). */
+const ANNOTATION_PREFIX = "cdi.k8s.io/";
+
 /**
  * What a container's CDI devices change in its configuration, from the files of the node as they are now.
  * @throws CriError FAILED_PRECONDITION for one that is not described. The change: when the node lacks its device node.
  */
 export async function cdiDevices(
   node: Node,
-  { CDIDevices }: Pick<ContainerConfig, "CDIDevices">,
+  config: Pick<ContainerConfig, "CDIDevices" | "annotations">,
 ): Promise<(spec: OciSpec) => OciSpec> {
-  if (CDIDevices.length === 0) return (spec) => spec;
+  const names = namesIn(config);
+  if (names.length === 0) return (spec) => spec;
   const lines = (await node.script("read descriptions of devices", READ, FOLDERS)).split("\n");
   const files: CdiFile[] = [];
   for (let index = 0; index + 1 < lines.length; index += 2) {
     const text = new TextDecoder().decode(Uint8Array.fromBase64(lines[index + 1] ?? ""));
     files.push({ path: lines[index] ?? "", text });
   }
-  const edits = editsOf(CDIDevices.map(({ name }) => name), files);
+  const edits = editsOf(names, files);
   const found = await node.devices(hostPaths(edits));
   return (spec) => withEdits(spec, edits, found);
+}
+
+/** The devices that a container asks for in either way, each once. */
+function namesIn(
+  { CDIDevices, annotations }: Pick<ContainerConfig, "CDIDevices" | "annotations">,
+): string[] {
+  const inAnnotations = Object.entries(annotations)
+    .flatMap(([key, value]) => key.startsWith(ANNOTATION_PREFIX) ? value.split(",") : []);
+  return [...new Set([...CDIDevices.map(({ name }) => name), ...inAnnotations])];
 }
 
 function hostPaths(edits: readonly CdiEdits[]): string[] {

@@ -17,7 +17,7 @@ import { pidIn, readSpec, removeOutput } from "./container_files.ts";
 import type { NodeMeans } from "./means.ts";
 import type { OciRuntime } from "./oci_runtime.ts";
 import { sizeOf } from "./output.ts";
-import { type NodeWorkload, type PreparePlace, removeBundle } from "./prepare.ts";
+import { type NodeWorkload, type PreparePlace, removeBundle, targetNamespace } from "./prepare.ts";
 import { removeUnknown } from "./left_containers.ts";
 import { Programs } from "./programs.ts";
 import {
@@ -94,20 +94,17 @@ export class Containers {
     const { id, config } = container;
     const running = this.#follower(container);
     const files = this.place.places.container(id);
+    // Whatever fails is the end of the container: a kubelet would replace one that is only created at once, for ever.
     try {
       await readSpec(files.bundle);
+      // Its process id may be another's by now.
+      await targetNamespace(this.place, container);
       await running.log.prepare();
       if (hasInput(config)) {
         await this.place.node.script("make a pipe", 'rm -f -- "$1"; mkfifo -m 600 -- "$1"', [
           files.input,
         ]);
       }
-    } catch (error) {
-      await running.close();
-      this.#change(id, undoStart);
-      throw error;
-    }
-    try {
       const { cgroupsPath } = container.workload as NodeWorkload;
       await startSupervised(executor, this.runtime, id, files, config, cgroupsPath, signal);
     } catch (thrown) {

@@ -207,9 +207,9 @@ async function findDevices(node: Node, { devices, linux }: ContainerConfig) {
  * The process namespace of the container that this one is to look into, if it is.
  * @throws CriError FAILED_PRECONDITION when that is no running container of the same pod (api.proto).
  */
-async function targetNamespace(
-  { containers, places }: PreparePlace,
-  { sandboxId, config: { linux } }: ContainerRequest,
+export async function targetNamespace(
+  { containers, places }: Pick<PreparePlace, "containers" | "places">,
+  { sandboxId, config: { linux } }: Pick<ContainerRequest, "sandboxId" | "config">,
 ): Promise<string | undefined> {
   const options = linux?.securityContext?.namespaceOptions;
   if (options?.pid !== NamespaceMode.TARGET) return undefined;
