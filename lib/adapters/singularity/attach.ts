@@ -28,9 +28,10 @@ export async function attach(
     stderr: await sizeOf(`${container.files}.stderr`),
   };
   const stopKeeping = container.keepFor(offsets);
-  const [over, left] = [new AbortController(), new AbortController()];
+  const [over, left, cut] = [new AbortController(), new AbortController(), new AbortController()];
   const onLeave = () => left.abort();
-  const passed = passInput({ ...input, streams, onLeave, clock }, signal, over.signal)
+  const gone = AbortSignal.any([signal, cut.signal]);
+  const passed = passInput({ ...input, streams, onLeave, clock }, gone, over.signal)
     // Its program may be gone already, with whom the pipe has no reader; that its end follows says enough.
     .catch(() => {});
   const awake = AbortSignal.any([signal, left.signal]);
@@ -47,13 +48,17 @@ export async function attach(
         offsets[stream] += piece.length;
         count += piece.length;
       }
-      if (hasLeft || ended && count === 0) return 0;
+      if (hasLeft || ended && count === 0) {
+        over.abort();
+        return 0;
+      }
       if (count === 0) await container.until(change, awake);
     }
     throw signal.reason;
   } finally {
     stopKeeping();
-    if (!signal.aborted) over.abort();
+    // A client that takes no output is gone too, which may be seen here first.
+    cut.abort();
     await streams.stdin.return?.();
     await streams.resizes.return?.();
     await passed;

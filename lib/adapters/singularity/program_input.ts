@@ -54,7 +54,7 @@ export async function passInput(
       // Nobody waits for a client that says nothing.
       const inOrder = await Promise.race([passed, aborted.then(() => false)]);
       if (!config.stdinOnce) onLeave();
-      else if (inOrder || !config.tty) await endInput(pipe, clock, gone, over);
+      else if (inOrder && !either.aborted || !config.tty) await endInput(pipe, clock, gone, over);
     }
     await aborted;
   } finally {
