@@ -230,6 +230,30 @@ done; cp /bin/true /data/inner 2>/dev/null && /data/inner/true 2>/dev/null && ec
     }
   }));
 
+Deno.test("a file of the image has its capabilities for mapped users too", () =>
+  onNode(async ({ server, client }) => {
+    const range = [{ hostId: 1_000_000, containerId: 0, length: 65_536 }];
+    const usernsOptions = { mode: NamespaceMode.POD, uids: range, gids: range };
+    // It holds the image's files, which can be changed until they are let go of.
+    await client.create(await client.runPod(), "true");
+    const give = `cd "$1"/images/*/rootfs && mkdir capable && cp bin/cat capable/cat &&
+setcap cap_net_raw,cap_chown+ep capable/cat`;
+    const { code, stderr } = await lab.exec("knode", ["sh", "-euc", give, "sh", server.rootDir]);
+    assertEquals(code, 0, stderr);
+    for (const namespaceOptions of [{}, { usernsOptions }]) {
+      const linux = { securityContext: { namespaceOptions } };
+      const pod = await client.runPod(client.podConfig({ linux }));
+      const runAsUser = { value: 1000n };
+      const script =
+        "/capable/cat /proc/self/status | grep CapEff; cat /proc/self/status | grep CapEff";
+      assertEquals(
+        await output(client, pod, script, { namespaceOptions, runAsUser }),
+        "CapEff:\t0000000000002001\nCapEff:\t0000000000000000\n",
+        JSON.stringify(namespaceOptions),
+      );
+    }
+  }));
+
 Deno.test("a volume with mapped ids belongs to the pod's users", () =>
   onNode(async ({ client }) => {
     const securityContext = { namespaceOptions: USERS };
