@@ -160,6 +160,7 @@ Deno.test("RunningContainer tells an end when a full log was rotated and the res
     async ({ container, files, records, look, pass }) => {
       await Deno.writeTextFile(`${files}.stdout`, "one\ntwo\n", { append: true });
       await pass();
+      assertEquals(await look(), undefined);
       await Deno.writeTextFile(`${files}.stdout`, "three\n", { append: true });
       await Deno.writeTextFile(`${files}.exit`, "0 0");
       await pass();
@@ -178,6 +179,7 @@ Deno.test("RunningContainer tells an end and what is left out when nobody rotate
   following({ logName: "c1.log", maxLogBytes: 10 }, async ({ files, notes, look, pass }) => {
     await Deno.writeTextFile(`${files}.stdout`, "one\ntwo\n", { append: true });
     await pass();
+    assertEquals(await look(), undefined);
     await Deno.writeTextFile(`${files}.stdout`, "three\n", { append: true });
     await Deno.writeTextFile(`${files}.exit`, "0 0");
     await pass();
