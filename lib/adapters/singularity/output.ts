@@ -66,9 +66,9 @@ export class Output {
         stderr: await this.#read("stderr", missing.stderr),
       };
       const turnsAt = this.#turnsAt;
-      const turns = await this.#turns(output, missing, final);
+      const { turns, isPart } = await this.#turns(output, missing, final);
       const taken = await this.log.appendTurns(output, turns);
-      if (taken.stdout + taken.stderr === 0 && this.#turnsAt === turnsAt) return;
+      if (!isPart && taken.stdout + taken.stderr === 0 && this.#turnsAt === turnsAt) return;
     }
   }
 
@@ -77,12 +77,12 @@ export class Output {
     return await readPiece(`${this.files}.${stream}`, this.log.consumedBytes(stream), bytes);
   }
 
-  /** In which order the pieces of output came that were read. */
+  /** In which order the pieces of output came that were read; a part of it when more must be read first. */
   async #turns(
     output: Record<LogStream, Uint8Array>,
     missing: Record<LogStream, number>,
     final: boolean,
-  ): Promise<Turn[]> {
+  ): Promise<{ turns: Turn[]; isPart: boolean }> {
     const turns: Turn[] = [];
     const piece = await readPiece(`${this.files}.turns`, this.#turnsAt);
     for (let at = 0; at + TURN_BYTES <= piece.length; at += TURN_BYTES) {
@@ -92,17 +92,21 @@ export class Output {
         if (turns.length === 0) this.#turnsAt += TURN_BYTES;
         continue;
       }
-      if (until > missing[stream]) break;
+      // One that is longer than its stream was torn by a full disk.
+      if (until > missing[stream] && until > await this.missingBytes(stream)) break;
       turns.push({ stream, until, final: false });
       // What follows waits until the rest was read.
-      if (until > output[stream].length) return turns;
+      if (until > output[stream].length) return { turns, isPart: true };
     }
-    if (piece.length === READ_BYTES) return turns;
-    for (const stream of ["stdout", "stderr"] as const) {
-      const until = output[stream].length;
-      turns.push({ stream, until, final: final && until === missing[stream] });
+    if (piece.length === READ_BYTES) return { turns, isPart: false };
+    // An unfinished line has its end with the program's.
+    for (const isEnd of final ? [false, true] : [false]) {
+      for (const stream of ["stdout", "stderr"] as const) {
+        const until = output[stream].length;
+        turns.push({ stream, until, final: isEnd && until === missing[stream] });
+      }
     }
-    return turns;
+    return { turns, isPart: false };
   }
 }
 

@@ -99,6 +99,33 @@ Deno.test("Output.copy() keeps the order of lines on both streams, by their ends
     ]);
   }));
 
+Deno.test("Output.copy() keeps the order of what is written while it looks", () =>
+  withOutput(async ({ write, copy, lines }) => {
+    await write("stdout", "out1\n");
+    const stat = Deno.stat;
+    let looks = 0;
+    Deno.stat = async (path) => {
+      const info = await stat(path);
+      if (++looks === 1) {
+        await write("stdout", "out2\n");
+        await write("stderr", "err1\n");
+        await write("stdout", "out3\n");
+      }
+      return info;
+    };
+    try {
+      await copy();
+    } finally {
+      Deno.stat = stat;
+    }
+    assertEquals(await lines(), [
+      "stdout F out1",
+      "stdout F out2",
+      "stderr F err1",
+      "stdout F out3",
+    ]);
+  }));
+
 Deno.test("Output.copy() copies all when turns are lost, torn, or their room was given back", () =>
   withOutput(async ({ write, writeTurns, copy, restart, output, lines }) => {
     // More than is read at once.
