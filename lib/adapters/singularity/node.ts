@@ -21,12 +21,15 @@ grep -qsw hugetlb /sys/fs/cgroup/cgroup.controllers || [ -d /sys/fs/cgroup/huget
 true`;
 const FIND_PATHS = `for path; do realpath -ez -- "$path" 2>/dev/null || printf '\\0'; done`;
 /**
- * Links are followed where they were asked for, and nowhere below: /dev/stdin leads to whatever this process has. What
- * containers have of their own, and what udev and other container managers keep, are no devices of the node.
+ * Device nodes: those that the arguments are or lead to, and those in folders, as deep as /dev/bus/usb/001/001 lies in
+ * /dev; without what each container has of its own, and programs of machines with containers leave there.
  */
-const FIND_DEVICES =
-  `find -H "$@" \\( -path /dev/pts -o -path /dev/shm -o -path /dev/mqueue -o -path '/dev/.*' \\) -prune ` +
-  `-o \\( -type c -o -type b \\) ! -path /dev/console -exec stat -L -c '%f %t %T %u %g %n' {} +`;
+const FIND_DEVICES = `
+format='%f %t %T %u %g %n'
+find -H "$@" -maxdepth 0 \\( -type c -o -type b \\) -exec stat -L -c "$format" {} +
+find -H "$@" -mindepth 1 -maxdepth 4 \\
+  -type d \\( -name pts -o -name shm -o -name fd -o -name mqueue -o -name '.*' \\) -prune -o \\
+  ! -name console \\( -type c -o -type b \\) -exec stat -c "$format" {} +`;
 
 /** What this node is and has, as far as containers depend on it. */
 export interface NodeFacts {
