@@ -109,25 +109,6 @@ echo written; sleep 60`;
     assertEquals(stats[0]?.writableLayer, found);
   }));
 
-Deno.test("all that runs in a container is killed for memory as readily as it says, whatever protects the server", () =>
-  onNode(async ({ server, client }) => {
-    const SERVER_SCORE = 300;
-    const find = `pgrep -o -f "main.ts.*socket-path ${server.socketPath}"`;
-    const set = `echo ${SERVER_SCORE} >"/proc/$(${find})/oom_score_adj"`;
-    assertEquals((await lab.exec("knode", ["sh", "-euc", set])).code, 0);
-    const show = ["cat", "/proc/self/oom_score_adj"];
-    for (const score of [0, 1000]) {
-      const pod = await client.runPod();
-      const linux = { resources: { oomScoreAdj: BigInt(score) } };
-      const id = await client.create(pod, `${show.join(" ")}; exec sleep 60`, { linux });
-      await client.call("startContainer", { containerId: id });
-      const { stdout } = await client.call("execSync", { containerId: id, cmd: show });
-      assertEquals(new TextDecoder().decode(stdout), `${score}\n`);
-      await client.call("stopContainer", { containerId: id, timeout: 0n });
-      assertEquals(await logged(pod, "stdout"), `${score}\n`);
-    }
-  }));
-
 Deno.test("new limits for a container that has ended are no failure", () =>
   onNode(async ({ client }) => {
     const id = await client.create(await client.runPod(), "exit 4");

@@ -3,12 +3,9 @@
 #
 # $stdio: `none` for an empty stdin, `pipe` for one that is sent, `tty` for a terminal. $process: crun's file that says
 # what is run (--process), with the command's environment; it goes as soon as it was read. $oom_score: how readily the
-# kernel kills the command for memory.
-my ($stdio, $timeout_ms, $max_output, $process, $socket, $oom_score, $id, @crun) = @request;
+# kernel kills it for memory.
+my ($stdio, $timeout_ms, $max_output, $process, $oom_score, $socket, $id, @crun) = @request;
 
-# crun does that for a container's first program only; a command would be as protected as the server is. Where this
-# process may not lower its own, the container's could not be either.
-if (open my $own, '>', '/proc/self/oom_score_adj') { syswrite $own, $oom_score }
 become_subreaper() or fail('node', "no subreaper can be made: $!");
 my ($null, $stdin, $stdout, $stderr, $sink, %source, $console, $starting);
 open $null, '+<', '/dev/null' or fail('node', "/dev/null cannot be opened: $!");
@@ -23,7 +20,12 @@ eval {
     ($source{e}, $stderr) = pipe_pair();
     ($stdin, $sink) = pipe_pair() if $stdio eq 'pipe';
   }
+  # crun sets that of a container alone; a command has its parent's (proc_pid_oom_score_adj(5)).
+  my $own_score = slurp('/proc/self/oom_score_adj');
+  set_oom_score($oom_score);
   $starting = start_crun($stdin, $stdout, $stderr, @crun, @exec, $id);
+  set_oom_score($own_score);
+  1;
 } or fail('node', "$@");
 my $runs = starts($starting);
 my $words = $runs ? '' : last_words("$process.log");
@@ -59,6 +61,13 @@ sub starts {
     give_up('t', '') if defined $deadline && now() >= $deadline;
   }
   return $? == 0;
+}
+
+# The kernel may forbid it (CAP_SYS_RESOURCE); the command runs all the same.
+sub set_oom_score {
+  my ($score) = @_;
+  open my $file, '>', '/proc/self/oom_score_adj' or return;
+  syswrite $file, $score;
 }
 
 sub give_up {

@@ -12,6 +12,9 @@ export interface OciState {
   pid: number;
 }
 
+/** It forgets a container soon after its end. */
+const ENDED: OciState = { status: "stopped", pid: 0 };
+
 /** crun(1), which runs OCI bundles, with its records in a folder of ours. */
 export class OciRuntime {
   /** What every command line of it begins with. */
@@ -58,9 +61,7 @@ export class OciRuntime {
   async update(id: string, resources: unknown): Promise<void> {
     const stdin = new TextEncoder().encode(JSON.stringify(resources));
     const result = await this.#run(["update", "--resources", "-", id], stdin);
-    if (result.code === 0 || (await this.state(id) ?? { status: "stopped" }).status === "stopped") {
-      return;
-    }
+    if (result.code === 0 || (await this.state(id) ?? ENDED).status === "stopped") return;
     throw new CriError(
       "FAILED_PRECONDITION",
       `Cannot change the resources of the container ${id}: ${lastWords(result)}.`,
