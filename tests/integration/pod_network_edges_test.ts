@@ -208,3 +208,14 @@ while [ ! -e ${TOY_DIR}/is-up ]; do sleep 0.05; done`,
   }
   await removeCleanly(pod);
 });
+
+Deno.test("a pod's namespace goes when somebody's first `ip netns add` has mounted it twice", async () => {
+  await node.sh("while umount /run/netns 2>/dev/null; do :; done");
+  const pod = await node.runPod();
+  const path = `/run/netns/multicri-${pod}`;
+  const mounts = async () => Number(await node.sh(`grep -c ' ${path} ' /proc/self/mountinfo`));
+  assertEquals(await mounts(), 1);
+  await node.sh("ip netns add somebody; ip netns delete somebody");
+  assertEquals(await mounts(), 2);
+  await removeCleanly(pod);
+});
