@@ -190,15 +190,24 @@ export class Attachments {
     const { network, attachment } = record.attachment as KeptAttachment;
     // Plugins fail at a path where there is nothing, as after a reboot, but not at none.
     const netnsPath = await this.place.namespaces.exists(record.id) ? record.netnsPath : "";
+    const chain = this.#chain(network);
+    const result = record.result as CniResult | undefined;
+    const gone = { ...attachment, netnsPath };
     for (let attempt = 1;; attempt++) {
       try {
-        const result = record.result as CniResult | undefined;
-        const gone = { ...attachment, netnsPath };
-        return await this.#chain(network).remove(gone, result, lockPath, signal);
+        return await chain.remove(gone, result, lockPath, signal);
       } catch (error) {
         const later = error instanceof CriError && error.code === "UNAVAILABLE";
-        if (!later || attempt === REMOVE_ATTEMPTS) throw error;
-        await this.place.clock.sleep(REMOVE_PAUSE_MS, signal);
+        if (later && attempt < REMOVE_ATTEMPTS) {
+          await this.place.clock.sleep(REMOVE_PAUSE_MS, signal);
+          continue;
+        }
+        // What a plugin cannot read of a pod it would never remove, nor any plugin before it in the chain.
+        const plain = chain.withoutWishes(gone);
+        if (plain === undefined) throw error;
+        return await chain.remove(plain, result, lockPath, signal).catch(() => {
+          throw error;
+        });
       }
     }
   }

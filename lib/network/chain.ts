@@ -111,6 +111,14 @@ export class Chain {
     }
   }
 
+  /** The attachment without what the pod asked for, where plugins are told of that; undefined where they are not. */
+  withoutWishes(attachment: PodAttachment): PodAttachment | undefined {
+    const told = this.network.plugins.some((plugin) =>
+      "runtimeConfig" in requestOf(this.network, plugin, attachment.capabilities)
+    );
+    return told ? { ...attachment, capabilities: {} } : undefined;
+  }
+
   /**
    * Whether every plugin is there and speaks the configuration's version.
    * @throws CriError FAILED_PRECONDITION, a sentence, when not; as `Plugins.run`.

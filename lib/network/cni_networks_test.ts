@@ -109,6 +109,25 @@ Deno.test("detach() asks again when a plugin fails, and gives up with its words"
   assertEquals(node.remains, []);
 });
 
+Deno.test("detach() asks once without what the pod asked for when a plugin fails for ever", async () => {
+  await using node = await NetworkTestNode.create();
+  const plugins = [{ type: "fake", capabilities: { dns: true } }];
+  await node.configure({ cniVersion: "1.1.0", name: "pods", plugins });
+  const dnsConfig = { servers: ["none"], searches: [], options: [] };
+  await node.networks.attach("s1", { ...POD, dnsConfig }, NEVER);
+  node.failures["DEL"] = { json: { code: 7, msg: "what is none?" }, times: 2 };
+  await assertRejects(() => node.networks.detach("s1"), CriError, "what is none?");
+  assertEquals(node.remains, WHOLE);
+  node.failures["DEL"].times = 1;
+  await node.networks.detach("s1");
+  assertEquals(node.requests.map((request) => "runtimeConfig" in request), [
+    true,
+    ...[true, false],
+    ...[true, false],
+  ]);
+  assertEquals(node.remains, []);
+});
+
 Deno.test("pods come and go while a plugin hangs at the removal of many others", async () => {
   await using node = await NetworkTestNode.create();
   const hanging = [...Array(50).keys()].map((number) => `h${number}`);

@@ -45,7 +45,10 @@ export async function updateContainerResources(
   });
 }
 
-/** What is not given, zero or empty (api.proto: "not specified"), stays as it was. */
+/**
+ * What is not given, zero or empty (api.proto: "not specified"), stays as it was; but a limit for memory comes without
+ * the earlier one for memory and swap together, as with containerd: that one may be lower, or allow to swap.
+ */
 function combine(
   before: LinuxContainerResources | undefined,
   change: LinuxContainerResources | undefined,
@@ -53,5 +56,6 @@ function combine(
   const given = Object.entries(change ?? {}).filter(([, value]) =>
     typeof value === "object" ? Object.keys(value).length > 0 : Boolean(value)
   );
-  return LinuxContainerResources.fromPartial({ ...before, ...Object.fromEntries(given) });
+  const swap = change?.memoryLimitInBytes ? { memorySwapLimitInBytes: 0n } : {};
+  return LinuxContainerResources.fromPartial({ ...before, ...swap, ...Object.fromEntries(given) });
 }

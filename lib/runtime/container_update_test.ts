@@ -60,6 +60,25 @@ Deno.test("updateContainerResources() changes what is given, and ContainerStatus
     assertEquals(linux?.resources?.cpusetCpus, "1");
   }));
 
+for (
+  const [what, change, after] of [
+    ["forgets the limit for swap when one for memory comes alone", { memoryLimitInBytes: 7n }, 0n],
+    ["takes the limit for swap that comes with one for memory", {
+      memoryLimitInBytes: 7n,
+      memorySwapLimitInBytes: 8n,
+    }, 8n],
+    ["keeps the limit for swap when none for memory comes", { cpuShares: 2n }, 6n],
+  ] as const
+) {
+  Deno.test(`updateContainerResources() ${what}`, () =>
+    withRuntime(async (test) => {
+      const id = await limited(test);
+      await update(test, { containerId: id, linux: { memorySwapLimitInBytes: 6n } });
+      await update(test, { containerId: id, linux: change });
+      assertEquals(test.adapter.changes.at(-1)?.after?.memorySwapLimitInBytes, after);
+    }));
+}
+
 Deno.test("updateContainerResources() changes nothing when the adapter cannot", () =>
   withRuntime(async (test) => {
     const id = await limited(test);

@@ -71,6 +71,28 @@ function comparable(request: Record<string, unknown>): unknown {
   return { ...rest, arguments: JSON.parse(JSON.stringify(runtimeConfig ?? {}, lowerCase)) };
 }
 
+Deno.test("a pod that containerd has run before the first one of multicri can be removed", async () => {
+  const node = await NetworkNode.start("cniolder");
+  try {
+    await pushCritestImages(node.lab, () => {});
+    await node.sh("while umount /run/netns 2>/dev/null; do :; done");
+    const containerd = await startContainerd(node.lab, () => {}, "containerd");
+    try {
+      const args = await node.runArgs();
+      const plainArgs = args.filter((arg) => arg !== "--runtime" && arg !== "multicri");
+      const older = await containerd.crictl.ok(plainArgs);
+      const ours = await node.runPod();
+      await containerd.crictl.ok(["rmp", "--force", older]);
+      await node.server.crictlOk(["rmp", "--force", ours]);
+      assertEquals(await node.sh("ls /run/netns"), "");
+    } finally {
+      await containerd.stop();
+    }
+  } finally {
+    await node.stop();
+  }
+});
+
 Deno.test("plugins are told the same of a pod by multicri as by containerd", async () => {
   const node = await NetworkNode.start("cnipeer", { binDir: RECORDERS });
   const network = node.bridgeNetwork();

@@ -56,9 +56,9 @@ touch /whole/x /part/small 2>&1; cat /file`;
       const id = await client.create(pod, script, {
         linux,
         mounts: [
-          { containerPath: "/whole", image },
+          { containerPath: "/whole", image, readonly: true },
           { containerPath: "/part", image, imageSubPath: "latest", readonly: true },
-          { containerPath: "/file", image, imageSubPath: "models/../models/small" },
+          { containerPath: "/file", image, imageSubPath: "models/../models/small", readonly: true },
         ],
       });
       // A removed image stays while it is a volume.
@@ -82,7 +82,7 @@ Deno.test("an image stays mounted for a container that has it as a volume when t
     const image = { image: await pull(client) };
     const pod = await client.runPod();
     const script = "until [ -e /go ]; do sleep 0.1; done; cat /v/models/small";
-    const mounts = [{ containerPath: "/v", image }];
+    const mounts = [{ containerPath: "/v", image, readonly: true }];
     const id = await client.create(pod, script, { mounts });
     await client.call("startContainer", { containerId: id });
     await client.call("removeImage", { image });
@@ -119,6 +119,10 @@ const REFUSED: Record<string, { mount: DeepPartial<Mount>; message: RegExp }> = 
     mount: { hostPath: "/etc" },
     message: /it must have no host path/,
   },
+  "an image to write into": {
+    mount: { readonly: false },
+    message: /it must be read-only, as images do not change/,
+  },
   "an image that was not pulled": {
     mount: { image: { image: "docker.io/lab/no-such:1" } },
     message: /Cannot use the image 'docker.io\/lab\/no-such:1': it is not here/,
@@ -130,7 +134,7 @@ Deno.test("image volumes that cannot be are refused with a sentence, and leave n
     const image = { image: await pull(client) };
     const pod = await client.runPod();
     for (const { mount, message } of Object.values(REFUSED)) {
-      const mounts = [{ containerPath: "/v", image, ...mount }];
+      const mounts = [{ containerPath: "/v", image, readonly: true, ...mount }];
       const error = await assertRejects(() => client.create(pod, "true", { mounts }), Error);
       assertMatch(error.message, message);
     }

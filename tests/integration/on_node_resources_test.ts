@@ -59,21 +59,27 @@ Deno.test("a container swaps nothing whose memory is limited, also after an upda
     const script =
       'file=/sys/fs/cgroup/memory; [ -e "$file" ] || { cat /sys/fs/cgroup/memory.swap.max; exit; }; ' +
       'echo $(($(cat "$file/memory.memsw.limit_in_bytes") - $(cat "$file/memory.limit_in_bytes")))';
-    const resources = { memoryLimitInBytes: 64n << 20n };
-    const id = await client.create(await client.runPod(), "exec sleep 600", {
-      linux: { resources },
+    const memory = (mebibytes: bigint) => ({ memoryLimitInBytes: mebibytes << 20n });
+    const both = (mebibytes: bigint) => ({
+      ...memory(mebibytes),
+      memorySwapLimitInBytes: mebibytes << 20n,
     });
-    await client.call("startContainer", { containerId: id });
-    const swap = async () => {
-      const cmd = ["sh", "-c", script];
-      const { stdout } = await client.call("execSync", { containerId: id, cmd, timeout: 30n });
-      return new TextDecoder().decode(stdout);
-    };
-    assertEquals(await swap(), "0\n");
-    for (const mebibytes of [96n, 48n]) {
-      const linux = { memoryLimitInBytes: mebibytes << 20n };
-      await client.call("updateContainerResources", { containerId: id, linux });
+    for (const resources of [memory(64n), both(64n)]) {
+      const id = await client.create(await client.runPod(), "exec sleep 600", {
+        linux: { resources },
+      });
+      await client.call("startContainer", { containerId: id });
+      const swap = async () => {
+        const cmd = ["sh", "-c", script];
+        const { stdout } = await client.call("execSync", { containerId: id, cmd, timeout: 30n });
+        return new TextDecoder().decode(stdout);
+      };
       assertEquals(await swap(), "0\n");
+      for (const linux of [memory(96n), memory(48n), both(80n), both(40n), memory(64n)]) {
+        await client.call("updateContainerResources", { containerId: id, linux });
+        assertEquals(await swap(), "0\n");
+      }
+      await client.call("stopContainer", { containerId: id, timeout: 0n });
     }
   }));
 

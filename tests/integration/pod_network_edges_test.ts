@@ -208,3 +208,35 @@ while [ ! -e ${TOY_DIR}/is-up ]; do sleep 0.05; done`,
   }
   await removeCleanly(pod);
 });
+
+Deno.test("a pod that a plugin cannot even remove for what it asks leaves nothing", async () => {
+  const plugins = [...network()["plugins"] as unknown[]];
+  plugins.splice(-1, 1, { type: "toy", capabilities: { dns: true } });
+  const script = `case $request in *runtimeConfig*) ${
+    refuse(100, "what is this?").trim()
+  };; esac\n`;
+  await node.configure({ ...network(), plugins });
+  try {
+    await withToy("ADD", script, () =>
+      withToy("DEL", script, async () => {
+        const args = await node.runArgs({ dns_config: { servers: ["192.0.2.53"] } });
+        const { code, stderr } = await node.server.crictl(args);
+        assertEquals(code, 1);
+        assertStringIncludes(stderr, "toy failed at ADD with code 100: what is this?");
+        assertEquals(await node.remains(), before);
+      }));
+  } finally {
+    await node.configure(network());
+  }
+});
+
+Deno.test("a pod's namespace goes when somebody's first `ip netns add` has mounted it twice", async () => {
+  await node.sh("while umount /run/netns 2>/dev/null; do :; done");
+  const pod = await node.runPod();
+  const path = `/run/netns/multicri-${pod}`;
+  const mounts = async () => Number(await node.sh(`grep -c ' ${path} ' /proc/self/mountinfo`));
+  assertEquals(await mounts(), 1);
+  await node.sh("ip netns add somebody; ip netns delete somebody");
+  assertEquals(await mounts(), 2);
+  await removeCleanly(pod);
+});

@@ -22,7 +22,7 @@ export async function openImageVolumes(
   /** Several mounts may show parts of one image. */
   const roots = new Map<string, string>();
   for (const mount of config.mounts) {
-    const { image, containerPath, hostPath, propagation, imageSubPath } = mount;
+    const { image, containerPath, hostPath, propagation, imageSubPath, readonly } = mount;
     const record = volumeImages.get(image?.image ?? "");
     if (image === undefined || record === undefined) continue;
     const refuse = (code: CriCode, why: string) =>
@@ -35,6 +35,10 @@ export async function openImageVolumes(
         "INVALID_ARGUMENT",
         "it must have no host path, and its propagation must be private.",
       );
+    }
+    // A kubelet always says so; whoever does not may count on writing.
+    if (!readonly) {
+      throw refuse("INVALID_ARGUMENT", "it must be read-only, as images do not change.");
     }
     const root = roots.get(record.id) ?? await open(record).catch((error) => {
       throw refuse(CriError.from(error).code, messageOf(error));
