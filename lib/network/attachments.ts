@@ -202,7 +202,9 @@ export class Attachments {
           await this.place.clock.sleep(REMOVE_PAUSE_MS, signal);
           continue;
         }
-        // What a plugin cannot read of a pod it would never remove, nor any plugin before it in the chain.
+        // What a plugin cannot read of a pod it would never remove, nor any plugin before it in the chain. One that read
+        // it when the pod came fails for another reason, and would leave what it made: portmap does without ports.
+        if (record.phase === "attached" || isInterrupted(error)) throw error;
         const plain = chain.withoutWishes(gone);
         if (plain === undefined) throw error;
         return await chain.remove(plain, result, lockPath, signal).catch(() => {
@@ -211,4 +213,9 @@ export class Attachments {
       }
     }
   }
+}
+
+/** Whether a plugin was given no time to end. */
+function isInterrupted(error: unknown): boolean {
+  return error instanceof CriError && ["CANCELLED", "DEADLINE_EXCEEDED"].includes(error.code);
 }
