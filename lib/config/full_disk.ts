@@ -15,16 +15,18 @@ export function namingFullDisk(thrown: unknown, directories: Directories): unkno
   const words = messageOf(thrown);
   if (!FULL.test(words)) return thrown;
   const { podLogsDir, resourcesCachePath, rootDir, stateDir } = directories;
-  const [flag, directory] = Object.entries({
+  const full = Object.entries({
     "--pod-logs-dir": podLogsDir,
     "--resources-cache-path": resourcesCachePath,
     "--root-dir": rootDir,
     "--state-dir": stateDir,
   })
-    .filter(([, path]) => words.includes(`${path}/`))
-    // One may lie in another.
-    .sort(([, a], [, b]) => b.length - a.length)[0] ?? [];
-  if (flag === undefined) return thrown;
+    .map(([flag, path]) => ({ flag, path, at: words.lastIndexOf(`${path}/`) }))
+    .filter(({ at }) => at >= 0)
+    // The cause stands last; and one may lie in another.
+    .sort((a, b) => b.at - a.at || b.path.length - a.path.length)[0];
+  if (full === undefined) return thrown;
+  const { flag, path: directory } = full;
   const task = words.startsWith("Cannot ")
     ? words.split(": ", 1)[0]
     : `Cannot write ${/'([^']+)'/.exec(words)?.[1] ?? directory}`;

@@ -36,6 +36,13 @@ const TOLD: Record<string, [thrown: Error, task: string, where: string]> = {
     "Cannot write /var/lib/multicri/images",
     "/var/lib/multicri/images (--resources-cache-path)",
   ],
+  "those of a log that the records of another directory held up": [
+    new Error(
+      "Cannot write the container's log /var/log/pods/a/0.log: Cannot write records into /run/multicri/logs.db: database or disk is full",
+    ),
+    "Cannot write the container's log /var/log/pods/a/0.log",
+    "/run/multicri (--state-dir)",
+  ],
   "a quota's": [
     new Error("Disk quota exceeded (os error 122): mkdir '/var/log/pods/a'"),
     "Cannot write /var/log/pods/a",

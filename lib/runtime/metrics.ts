@@ -1,3 +1,4 @@
+import { askedImage } from "./container_status.ts";
 import type { LayerUsage } from "../adapters/adapter.ts";
 import {
   type DeepPartial,
@@ -59,7 +60,7 @@ function containerMetrics(
   const labels = labelsOf(sandbox, {
     container: config.metadata?.name ?? "",
     id,
-    image: config.image?.userSpecifiedImage || config.image?.image || "",
+    image: askedImage(config),
     name: id,
   });
   const subject = { usage, layer, container };

@@ -106,7 +106,7 @@ Deno.test("CreateContainer refuses a log behind a link out of the logs' folder, 
     await assertRejects(
       () => client.create(pod, "true"),
       Error,
-      `Cannot write the log ${config.logDirectory}/main.log: ${config.logDirectory} is a link to ` +
+      `Cannot write the log "${config.logDirectory}/main.log": ${config.logDirectory} is a link to ` +
         `${elsewhere}, out of --pod-logs-dir (/var/log/pods).`,
     );
     await run(

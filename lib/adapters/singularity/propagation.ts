@@ -1,4 +1,5 @@
 import { CriError } from "../../base/error.ts";
+import { shown } from "../../base/shown.ts";
 import { MountPropagation } from "../../cri/api.generated.ts";
 import type { FoundMount } from "./bundle/asked_mount.ts";
 import type { Node } from "./node.ts";
@@ -40,8 +41,8 @@ export async function checkPropagation(
   if (bad === undefined) return;
   throw new CriError(
     "FAILED_PRECONDITION",
-    `Cannot mount ${JSON.stringify(bad.mount.hostPath)} at ${
-      JSON.stringify(bad.mount.containerPath)
+    `Cannot mount ${shown(bad.mount.hostPath)} at ${
+      shown(bad.mount.containerPath)
     } with propagation: on this node it must lie on ${bad.what} (mount --make-rshared).`,
   );
 }

@@ -89,9 +89,9 @@ sub answer {
 
 sub supervise {
   my $starter = "$folder/starter";
-  open my $number, '>', $starter or die "who asked for it cannot be written down: $!\n";
+  open my $number, '>', $starter or die "$starter cannot be written: $!\n";
   print $number getppid;
-  close $number;
+  close $number or die "$starter cannot be written: $!\n";
   sysopen my $frames, "$folder/input", $O_RDWR | $O_NONBLOCK or die "its pipe for input cannot be opened: $!\n"
     if $has_stdin || $has_tty;
   open $out, '>>', "$files.stdout" or die "$files.stdout cannot be written: $!\n";
@@ -99,8 +99,9 @@ sub supervise {
   open my $err, '>>', "$files.stderr" or die "$files.stderr cannot be written: $!\n";
   open my $turns, '>>', "$files.turns" or die "$files.turns cannot be written: $!\n";
   # The disk may be full when it ends: what tells that has its room from now on.
-  open $exit, '+>', "$files.exit.new" or die "$files.exit.new cannot be written: $!\n";
-  write_down($exit, '255 0') or die "$files.exit.new cannot be written: $!\n";
+  open my $roomy, '+>', "$files.exit.new" or die "$files.exit.new cannot be written: $!\n";
+  write_down($roomy, '255 0') or die "$files.exit.new cannot be written: $!\n";
+  $exit = $roomy;
   open my $null, '+<', '/dev/null' or die "/dev/null cannot be opened: $!\n";
   my ($stdin, $stdout, $stderr, $sink, %source, $console) = ($null, $null, $null);
   my @run = ('--log', "$folder/log", 'run', '--detach', '--bundle', $folder, '--pid-file', "$folder/pid");

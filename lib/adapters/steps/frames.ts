@@ -54,7 +54,7 @@ export function whyNoWord(word: string): string | undefined {
 export function checkCommand(argv: readonly string[]): void {
   const why = argv.map(whyNoWord).find((why) => why !== undefined);
   if (why === undefined) return;
-  throw new CriError("INVALID_ARGUMENT", `Cannot run a command: each of its words ${why}.`);
+  throw new CriError("INVALID_ARGUMENT", `Cannot run a command: a word of it ${why}.`);
 }
 
 /** A request as `step.pl` reads it. */

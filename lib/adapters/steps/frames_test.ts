@@ -70,8 +70,8 @@ Deno.test("checkCommand() refuses words that the kernel could not pass", () => {
   checkCommand(["sh", "", "x".repeat(131_071), "ä".repeat(65_535)]);
   for (
     const [word, why] of [
-      ["a\0b", "each of its words must not hold a null byte"],
-      ["x".repeat(131_072), "each of its words must have fewer than 131072 bytes, and has 131072"],
+      ["a\0b", "a word of it must not hold a null byte"],
+      ["x".repeat(131_072), "a word of it must have fewer than 131072 bytes, and has 131072"],
       ["ä".repeat(65_536), "must have fewer than 131072 bytes"],
     ] as const
   ) {
