@@ -23,7 +23,7 @@ const MAX_AT_ONCE = 8;
 /** Commands that are for no sandbox. */
 const QUESTIONS = "questions";
 
-/** Pod networks by CNI plugins, in namespaces that ip(8) makes. */
+/** Pod networks by CNI plugins. */
 export class CniNetworks implements PodNetworks {
   readonly #attachments: Attachments;
   readonly #readiness: Readiness;

@@ -1,5 +1,5 @@
 /** What containers on the node itself are given and use. */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { Signal } from "../../lib/cri/api.generated.ts";
 import { prepareNode } from "../../scripts/lab/node_server.ts";
@@ -53,7 +53,7 @@ Deno.test("a kubelet's limits of huge pages do not matter where the kernel has n
     assertEquals((await client.exited(id)).exitCode, 3);
   }));
 
-Deno.test("a container swaps nothing whose memory is limited, also after an update", () =>
+Deno.test("a container swaps nothing whose memory is limited, also after an update, unless it may", () =>
   onNode(async ({ client }) => {
     // Version 1 counts memory and swap together, version 2 swap alone.
     const script =
@@ -79,6 +79,9 @@ Deno.test("a container swaps nothing whose memory is limited, also after an upda
         await client.call("updateContainerResources", { containerId: id, linux });
         assertEquals(await swap(), "0\n");
       }
+      const linux = { memorySwapLimitInBytes: -1n };
+      await client.call("updateContainerResources", { containerId: id, linux });
+      assertMatch(await swap(), /^(max|\d{15,})\n$/);
       await client.call("stopContainer", { containerId: id, timeout: 0n });
     }
   }));

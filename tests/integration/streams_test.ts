@@ -222,7 +222,7 @@ Deno.test("a program on a terminal can be attached to, one client after the othe
       await last.stdin.write("bye\n");
       assertEquals(JSON.parse(await last.error.text()).status, "Success");
       assertEquals((await harness.exited(containerId)).status.exitCode, 9);
-      assertEquals((await harness.logs(containerId)).stdout.at(-1), "30 90\r");
+      assertEquals((await harness.logs(containerId)).stdout.at(-1), "30 90");
     },
   ));
 

@@ -85,6 +85,7 @@ export class Output {
   ): Promise<{ turns: Turn[]; isPart: boolean }> {
     const turns: Turn[] = [];
     const piece = await readPiece(`${this.files}.turns`, this.#turnsAt);
+    let isTorn = false;
     for (let at = 0; at + TURN_BYTES <= piece.length; at += TURN_BYTES) {
       const { stream, endBytes } = readTurn(piece.subarray(at, at + TURN_BYTES));
       const until = endBytes - this.log.consumedBytes(stream);
@@ -92,13 +93,14 @@ export class Output {
         if (turns.length === 0) this.#turnsAt += TURN_BYTES;
         continue;
       }
-      // One that is longer than its stream was torn by a full disk.
-      if (until > missing[stream] && until > await this.missingBytes(stream)) break;
+      // One that is longer than its stream was torn by a full disk; what is behind it tells nothing.
+      isTorn = until > missing[stream] && until > await this.missingBytes(stream);
+      if (isTorn) break;
       turns.push({ stream, until, final: false });
       // What follows waits until the rest was read.
       if (until > output[stream].length) return { turns, isPart: true };
     }
-    if (piece.length === READ_BYTES) return { turns, isPart: false };
+    if (piece.length === READ_BYTES && !isTorn) return { turns, isPart: false };
     // An unfinished line has its end with the program's.
     for (const isEnd of final ? [false, true] : [false]) {
       for (const stream of ["stdout", "stderr"] as const) {

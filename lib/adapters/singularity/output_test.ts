@@ -136,6 +136,7 @@ Deno.test("Output.copy() copies all when turns are lost, torn, or their room was
     await writeTurns(new TextEncoder().encode("odd"));
     await write("stdout", "two\n");
     await write("stderr", "three\n");
+    await writeTurns(new Uint8Array(2 * 1024 * 1024));
     await restart();
     await copy(true);
     assertEquals((await lines()).sort(), ["stderr F one", "stderr F three", "stdout F two"]);

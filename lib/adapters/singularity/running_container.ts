@@ -1,4 +1,5 @@
 import type { Clock } from "../../base/clock.ts";
+import { messageOf } from "../../base/error.ts";
 import type { Logger } from "../../base/log.ts";
 import type { ContainerLog } from "../../logs/container_log.ts";
 import type { LogStream } from "../../logs/turns.ts";
@@ -41,6 +42,7 @@ export class RunningContainer {
   readonly #unwritten: UnwrittenLog;
   #supervisorSeenAtMs: number;
   #end: ContainerEnd | undefined;
+  #isLookFailing = false;
   #isEndTold: boolean;
   #isKilled = false;
   #loop: Promise<void> | undefined;
@@ -52,7 +54,7 @@ export class RunningContainer {
     readonly log: ContainerLog,
     private readonly node: Node,
     private readonly clock: Clock,
-    logger: Logger,
+    private readonly logger: Logger,
     /** What is done with its program when nobody watches over it; each costs a process. */
     private readonly programs: Pick<Programs, "isRunning" | "kill">,
     /** Writes a line of our own into the log. */
@@ -133,12 +135,23 @@ export class RunningContainer {
       const change = this.change;
       try {
         if (await this.#look()) return await this.log.close();
+        this.#isLookFailing = false;
       } catch (error) {
-        this.#unwritten.failed(error);
+        this.#sayFailed(error);
       }
       await this.until(change, signal);
       await this.clock.sleep(SHORTEST_PAUSE_MS, signal).catch(() => {});
     }
+  }
+
+  /** Once until a look succeeds. */
+  #sayFailed(error: unknown): void {
+    if (this.#isLookFailing) return;
+    this.#isLookFailing = true;
+    this.logger.warning("Cannot look after a container; it is tried again", {
+      container: this.id,
+      error: messageOf(error),
+    });
   }
 
   /** True when it has ended and all of its output is copied that its log will take. */

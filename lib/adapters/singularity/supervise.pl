@@ -32,6 +32,8 @@ my $START_S = 90;
 my ($LEFT_PAUSE_S, $LEFT_TRIES) = (0.02, 50);
 # Where they are mounted.
 my $CGROUPS = '/sys/fs/cgroup';
+# Of one in `.turns`.
+my $TURN_BYTES = 16;
 # Of lseek(2).
 my $SEEK_DATA = 3;
 # Of flock(2).
@@ -231,7 +233,7 @@ sub keep {
       # A terminal that nobody has any more gives an error.
       if ($length) {
         # Before the bytes: who sees them can know their order.
-        write_all($turns, pack 'a x7 Q<', $turn, -s $file->{$turn}) if $name ne $turn;
+        write_turn($turns, $turn, -s $file->{$turn}) if $name ne $turn;
         $turn = $name;
         write_all($file->{$name}, $piece);
       }
@@ -267,6 +269,14 @@ sub keep {
       }
     }
   }
+}
+
+# One that a full disk tears must not shift those behind it.
+sub write_turn {
+  my ($turns, $name, $length) = @_;
+  write_all($turns, pack 'a x7 Q<', $name, $length);
+  my $torn = (-s $turns) % $TURN_BYTES;
+  truncate $turns, (-s $turns) - $torn if $torn;
 }
 
 # Whether the room of a part of the file can be given back: a file system that cannot would never have any again. There

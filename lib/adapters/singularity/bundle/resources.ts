@@ -4,7 +4,7 @@ import type { LinuxContainerResources } from "../../../cri/api.generated.ts";
 import type { NodeFacts } from "../node.ts";
 import type { OciResources } from "./oci_spec.ts";
 
-/** What an unlimited quota is called (cpu.cfs_quota_us). */
+/** What is unlimited (cpu.cfs_quota_us, memory.memsw.limit_in_bytes; runtime-spec, config-linux.md). */
 const UNLIMITED = -1;
 /** Within a second and a millisecond (scheduler/sched-bwc.rst), in microseconds. */
 const MAX_PERIOD_US = 1_000_000n;
@@ -52,11 +52,13 @@ export function resourcesOf(
     ...(cpusetCpus !== "" ? { cpus: cpusetCpus } : {}),
     ...(cpusetMems !== "" ? { mems: cpusetMems } : {}),
   };
+  const hasLimit = memoryLimitInBytes > 0n;
   // The kernel's files and the runtime-spec count memory and swap together.
-  const withSwap = memorySwapLimitInBytes > 0n ? memorySwapLimitInBytes : memoryLimitInBytes;
+  const withSwap = memorySwapLimitInBytes === 0n ? memoryLimitInBytes : memorySwapLimitInBytes;
   const memory = {
-    ...(memoryLimitInBytes > 0n ? { limit: bytes(memoryLimitInBytes) } : {}),
+    ...(hasLimit ? { limit: bytes(memoryLimitInBytes) } : {}),
     ...(canLimitSwap && withSwap > 0n ? { swap: bytes(withSwap) } : {}),
+    ...(canLimitSwap && hasLimit && withSwap < 0n ? { swap: UNLIMITED } : {}),
   };
   return {
     ...(Object.keys(cpu).length > 0 ? { cpu } : {}),

@@ -123,6 +123,7 @@ for (
   const [limit, swap, canLimitSwap, memory] of [
     [64n, 0n, true, { limit: 64, swap: 64 }],
     [64n, 96n, true, { limit: 64, swap: 96 }],
+    [64n, -1n, true, { limit: 64, swap: -1 }],
     [64n, 0n, false, { limit: 64 }],
     [64n, 96n, false, { limit: 64 }],
     [0n, 0n, true, undefined],
