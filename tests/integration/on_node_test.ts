@@ -28,6 +28,16 @@ Deno.test("containers run on, and nothing of them is lost, when the server is ki
     const script = "for i in $(seq 1 60); do echo line $i; sleep 0.05; done; exit 5";
     const lines = Array.from({ length: 60 }, (_, index) => `line ${index + 1}\n`).join("");
     const { pod, id } = await client.runContainer(script);
+    // What file systems and editors leave is nobody's container.
+    for (
+      const folder of [
+        `${server.stateDir}/containers`,
+        `${server.rootDir}/containers`,
+        `${server.rootDir}/output`,
+      ]
+    ) {
+      await lab.exec("knode", ["touch", `${folder}/.nfs0001`, `${folder}/.swp`]);
+    }
     for (let kills = 0; kills < 3; kills++) {
       await delay(200 + random.below(600));
       await server.kill();

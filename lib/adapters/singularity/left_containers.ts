@@ -2,12 +2,13 @@ import { basename } from "@std/path";
 import type { Logger } from "../../base/log.ts";
 import { removeOutput } from "./container_files.ts";
 import type { OciRuntime } from "./oci_runtime.ts";
+import { WORKLOAD_ID } from "./places.ts";
 import { type PreparePlace, removeBundle } from "./prepare.ts";
 
 /** Ends and removes what crun or a folder of ours knows of containers that have no record. */
 export async function removeUnknown(
-  place: PreparePlace,
-  runtime: OciRuntime,
+  place: Pick<PreparePlace, "node" | "places" | "imageRoots" | "containers">,
+  runtime: Pick<OciRuntime, "list" | "delete">,
   log: Logger,
 ): Promise<void> {
   const { places, containers } = place;
@@ -19,7 +20,8 @@ export async function removeUnknown(
     }
   }
   for (const id of left) {
-    if (containers.get(id) !== undefined) continue;
+    // A file system has names of its own (.nfs…, .snapshot); of an empty one the path would be that of all containers.
+    if (!WORKLOAD_ID.test(id) || containers.get(id) !== undefined) continue;
     log.info("Removing what is left of a container without a record", { container: id });
     await runtime.delete(id);
     await removeBundle(place, id, []);

@@ -1,5 +1,8 @@
 import { join } from "@std/path";
 
+/** Of a pod or a container, as `lib/runtime` makes it; what else is called is not ours. */
+export const WORKLOAD_ID = /^[0-9a-f]{64}$/;
+
 /** Where the files of one container lie. */
 export interface ContainerPlace {
   /** config.json, and what crun leaves; on /run, because it holds the environment. */

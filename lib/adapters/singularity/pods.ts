@@ -17,7 +17,7 @@ import { checkHostPorts } from "./host_ports.ts";
 import type { NetworkOf } from "./means.ts";
 import type { Node } from "./node.ts";
 import pause from "./pause.pl" with { type: "text" };
-import type { Places } from "./places.ts";
+import { type Places, WORKLOAD_ID } from "./places.ts";
 import { checkCgroupParent, type PodCgroups } from "./pod_cgroups.ts";
 import { END_POD, FIND_PROCESSES, LOOK_AT_POD, MAKE_POD } from "./pod_scripts.ts";
 import startPause from "./start_pause.pl" with { type: "text" };
@@ -40,9 +40,6 @@ const ETC_ROOM_BYTES = 1024 * 1024;
 
 /** What is mounted in a pod's folder, if the pod has it. */
 const MOUNTED: ReadonlySet<string> = new Set(["etc", "ipc", "pid", "shm", "sys", "uts"]);
-
-/** Of a pod, as `lib/runtime` makes it; a word of a command line may be another. */
-const ID = /^[0-9a-f]{64}$/;
 
 /** Pods on this node: namespaces and files that their containers share. */
 export class Pods implements PodAdapter {
@@ -171,7 +168,9 @@ export class Pods implements PodAdapter {
       .split("\n");
     const [before, behind] = [`--pid=${pods}/`, "/pid"];
     const processes = words.filter((word) => word.startsWith(before) && word.endsWith(behind))
-      .map((word) => word.slice(before.length, -behind.length)).filter((id) => ID.test(id));
+      .map((word) => word.slice(before.length, -behind.length)).filter((id) =>
+        WORKLOAD_ID.test(id)
+      );
     for (const id of new Set([...folders, ...processes])) {
       if (!known.has(id)) await this.remove(id);
     }
