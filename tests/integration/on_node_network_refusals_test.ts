@@ -1,5 +1,6 @@
 /** Networks and ports on the node itself that cannot be: the sentences, and that nothing is left. */
 import { assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { MAKE_POD } from "../../lib/adapters/singularity/pod_scripts.ts";
 import { SpdyClient } from "../../lib/streaming/test_spdy_client.ts";
 import { prepareNode } from "../../scripts/lab/node_server.ts";
 import { lab, onNode } from "../on_node.ts";
@@ -78,3 +79,28 @@ Deno.test("a connection to a port that nobody listens at is refused with a sente
     assertMatch(await error.text(), /Cannot connect to the port 9 of the pod: .*[Rr]efused/);
     assertEquals(await data.ended, "reset");
   }, { flags: ["--stream-addr", lab.address("knode")] }));
+
+Deno.test("a kernel setting that nobody asked for need not be taken, as on a node in a user namespace", async () => {
+  const folder = await lab.exec("knode", ["mktemp", "-d"]);
+  const path = folder.stdout.trim();
+  /** What is printed, and what the last of the settings is. */
+  const make = async (...settings: string[]) => {
+    const { code, stdout, stderr } = await lab.exec("knode", [
+      ...["unshare", "--user", "--map-root-user", "--mount", "--net", "sh", "-euc"],
+      `${MAKE_POD}; cat /proc/sys/net/ipv4/ip_default_ttl; umount "$folder/etc"; rmdir "$folder/etc"`,
+      ...["sh", path, "", "", "", "", "", "", "65536", "", ...settings],
+    ]);
+    assertEquals(code, 0, stderr);
+    return stdout;
+  };
+  try {
+    const beyond = "net.ipv4.ping_group_range=0 2147483647";
+    const unknown = "net.ipv4.no_such=1";
+    const last = "net.ipv4.ip_default_ttl=99";
+    assertEquals(await make(`-${beyond}`, `-${unknown}`, last), "99\n");
+    assertEquals(await make(beyond, last), "net.ipv4.ping_group_range refused\n64\n");
+    assertEquals(await make(unknown, last), "net.ipv4.no_such unknown\n64\n");
+  } finally {
+    await lab.exec("knode", ["rmdir", path]);
+  }
+});

@@ -1,7 +1,7 @@
 /** What containers on the node itself are given and use. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { Signal } from "../../lib/cri/api.generated.ts";
+import { NamespaceMode, Signal } from "../../lib/cri/api.generated.ts";
 import { prepareNode } from "../../scripts/lab/node_server.ts";
 import { lab, logged, onNode } from "../on_node.ts";
 
@@ -83,6 +83,25 @@ Deno.test("a container swaps nothing whose memory is limited, also after an upda
       await client.call("updateContainerResources", { containerId: id, linux });
       assertMatch(await swap(), /^(max|\d{15,})\n$/);
       await client.call("stopContainer", { containerId: id, timeout: 0n });
+    }
+  }));
+
+Deno.test("a program may open as many files as elsewhere, and raise that to what the node lets it", () =>
+  onNode(async ({ client }) => {
+    const most = (await lab.exec("knode", ["sh", "-c", "ulimit -Hn"])).stdout;
+    const script = `ulimit -Sn; ulimit -Hn; ulimit -Sn ${most.trim()}; ulimit -Sn`;
+    const cmd = ["sh", "-c", script];
+    const seen = `1024\n${most}${most}`;
+    const ids = [{ hostId: 1_000_000, containerId: 0, length: 65_536 }];
+    const usernsOptions = { mode: NamespaceMode.POD, uids: ids, gids: ids };
+    for (const namespaceOptions of [{}, { usernsOptions }]) {
+      const linux = { securityContext: { namespaceOptions } };
+      const pod = await client.runPod(client.podConfig({ linux }));
+      const id = await client.create(pod, `${script}; sleep 60`, { linux });
+      await client.call("startContainer", { containerId: id });
+      while (await logged(pod, "stdout").catch(() => "") !== seen) await delay(POLL_MS);
+      const { stdout } = await client.call("execSync", { containerId: id, cmd, timeout: 30n });
+      assertEquals(new TextDecoder().decode(stdout), seen);
     }
   }));
 

@@ -16,6 +16,7 @@ const FACTS = `
 grep -E '^Cap(Bnd|Eff):' /proc/self/status
 echo "oom: $(cat /proc/self/oom_score_adj)"
 echo "kernel: $(uname -r)"
+echo "files: $(ulimit -Hn)"
 [ -e /sys/fs/cgroup/cgroup.controllers ] && echo "cgroup2: yes"
 grep -qsw hugetlb /sys/fs/cgroup/cgroup.controllers || [ -d /sys/fs/cgroup/hugetlb ] && echo "hugetlb: yes"
 for file in /sys/fs/cgroup/memory/memory.memsw.limit_in_bytes /sys/fs/cgroup/*/memory.swap.max; do
@@ -55,6 +56,8 @@ export interface NodeFacts {
   machine: Machine;
   /** As uname(1) -r tells it. */
   kernel: string;
+  /** The most files that a process here may raise its limit of open ones to (RLIMIT_NOFILE, getrlimit(2)). */
+  mostOpenFiles: number;
 }
 
 /** What is asked of and done to this node by small shell programs, since /proc, /sys and mounts are beyond this process. */
@@ -90,6 +93,7 @@ export class Node {
       hasSelinux: value("selinux") === "yes",
       machine: Deno.build.arch,
       kernel: value("kernel") ?? "",
+      mostOpenFiles: Number(value("files")),
     };
   }
 

@@ -6,7 +6,8 @@
  *
  * $1 the folder, $2 the host name or nothing, $3 its network or nothing, $4 the namespaces to make, $5 the size of shared
  * memory or nothing, $6 the program of the first process, $7 the one that starts it, $8 the size of its files in /etc, $9
- * a word if it is to have what the kernel shows of its network in /sys, else nothing; then settings as NAME=VALUE.
+ * a word if it is to have what the kernel shows of its network in /sys, else nothing; then settings as NAME=VALUE, or as
+ * -NAME=VALUE if it does not matter whether the kernel takes them (as in sysctl.d(5)).
  */
 export const MAKE_POD = `
 folder=$1 hostname=$2 network=$3 kinds=$4 shm=$5 pause=$6 start=$7 etc=$8 sys=$9
@@ -25,10 +26,12 @@ set -- sh -euc '
   [ -z "$1" ] || printf %s "$1" >/proc/sys/kernel/hostname
   shift
   for setting; do
-    name=\${setting%%=*}
-    file=/proc/sys/$(printf %s "$name" | tr . /)
-    [ -e "$file" ] || { echo "$name unknown"; break; }
-    { printf %s "\${setting#*=}" >"$file"; } 2>/dev/null || { echo "$name refused"; break; }
+    name=\${setting%%=*} why=
+    file=/proc/sys/$(printf %s "\${name#-}" | tr . /)
+    [ -e "$file" ] || why=unknown
+    [ "$why" ] || { printf %s "\${setting#*=}" >"$file"; } 2>/dev/null || why=refused
+    [ "$why" ] || continue
+    case $name in -*) ;; *) echo "$name $why"; break ;; esac
   done' sh "$hostname" "$@"
 for kind in $kinds; do
   : >"$folder/$kind"

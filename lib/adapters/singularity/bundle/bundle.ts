@@ -24,6 +24,12 @@ const OCI_VERSION = "1.1.0";
 /** Of arguments and variables: a quarter of the usual limit of a stack is for them and their addresses (execve(2)). */
 const MAX_WORDS_BYTES = 2 * 1024 * 1024 - 128 * 1024;
 const DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/**
+ * What a program may open that has not raised its limit: as systemd has it, and so other runtimes. Deno raises its own to
+ * the most, which a container would have from it; programs that go through all descriptors, or make tables for them,
+ * then take long, and select(2) knows no more than these.
+ */
+const OPEN_FILES = 1024;
 /** Where containers' cgroups lie whose pod has no place for them. */
 export const CGROUP_PARENT = "/multicri";
 
@@ -142,6 +148,11 @@ function processOf(request: BundleRequest): OciProcess {
     capabilities: capabilitiesOf(context, facts.capabilities),
     noNewPrivileges: context?.noNewPrivs === true,
     oomScoreAdj: oomScoreOf(config.linux?.resources, facts),
+    rlimits: [{
+      type: "RLIMIT_NOFILE",
+      soft: Math.min(OPEN_FILES, facts.mostOpenFiles),
+      hard: facts.mostOpenFiles,
+    }],
     ...apparmorOf(context, facts),
   };
 }

@@ -23,6 +23,7 @@ const FACTS = {
   hasSelinux: false,
   machine: "x86_64" as const,
   kernel: "6.1.0",
+  mostOpenFiles: 20_000,
 };
 
 /** The config.json of a container in a pod that is privileged and has a cgroup of its own. */
@@ -119,5 +120,12 @@ const REFUSED: [config: Config, message: string][] = [
 for (const [config, message] of REFUSED) {
   Deno.test(`writeSpec() refuses a container, since ${message}`, () => {
     assertThrows(() => spec(config), CriError, message);
+  });
+}
+
+for (const [mostOpenFiles, soft] of [[20_000, 1024], [512, 512]] as const) {
+  Deno.test(`writeSpec() lets programs open ${soft} files at first when the node lets ${mostOpenFiles}`, () => {
+    const limit = { type: "RLIMIT_NOFILE" as const, soft, hard: mostOpenFiles };
+    assertEquals(spec({}, { mostOpenFiles }).process.rlimits, [limit]);
   });
 }

@@ -41,7 +41,15 @@ export interface OciProcess {
   capabilities: OciCapabilities;
   noNewPrivileges: boolean;
   oomScoreAdj?: number;
+  rlimits: OciRlimit[];
   apparmorProfile?: string;
+}
+
+/** As getrlimit(2) has them. */
+export interface OciRlimit {
+  type: "RLIMIT_NOFILE";
+  soft: number;
+  hard: number;
 }
 
 export interface OciUser {
