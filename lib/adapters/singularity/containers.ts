@@ -22,9 +22,9 @@ import { removeUnknown } from "./left_containers.ts";
 import { Programs } from "./programs.ts";
 import {
   endedInOrder,
+  endFailedStart,
   isSupervised,
   RunningContainer,
-  untilUnsupervised,
 } from "./running_container.ts";
 import { awaitHandler, stopSignal } from "./stop_signal.ts";
 import { hasInput, startFailure, startSupervised } from "./supervisor.ts";
@@ -90,7 +90,7 @@ export class Containers {
   }
 
   async #start(container: ContainerRecord, signal: AbortSignal): Promise<void> {
-    const { store, clock, executor } = this.means;
+    const { store, clock, executor, log } = this.means;
     const { id, config } = container;
     const running = this.#follower(container);
     const files = this.place.places.container(id);
@@ -111,7 +111,9 @@ export class Containers {
       const error = signal.aborted
         ? new CriError("FAILED_PRECONDITION", startFailure(id, "it was stopped before it began"))
         : thrown;
-      await untilUnsupervised(files.files, clock);
+      await endFailedStart(files.files, clock, () => this.#programs.kill(id)).catch((reason) => {
+        log.error("Cannot end a start that failed", { container: id, error: messageOf(reason) });
+      });
       await running.close();
       this.#change(id, (state) =>
         markExited(state, {
