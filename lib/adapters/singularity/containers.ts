@@ -140,21 +140,7 @@ export class Containers {
     const isGivenUp = await this.#programs.giveUpStart(id);
     if (isGivenUp && await this.#endsWithin(id, KILL_WAIT_MS, signal)) return;
     if (graceMs > 0) {
-      const asks = stopSignal(
-        container.config.stopSignal,
-        (container.workload as NodeWorkload).stopSignal,
-      );
-      if (!this.#asked.has(id)) {
-        this.#asked.add(id);
-        if (this.means.clock.now() - container.state.startedAtMs < YOUNG_MS) {
-          await awaitHandler(
-            this.place.node,
-            String(pidIn(this.place.places.container(id).bundle)),
-            asks,
-          );
-        }
-        await this.#programs.ask(id, asks);
-      }
+      await this.#ask(container, container.state.startedAtMs);
       if (await this.#endsWithin(id, graceMs, signal)) return;
     }
     this.#followed.get(id)?.expectKill();
@@ -164,6 +150,23 @@ export class Containers {
       "UNAVAILABLE",
       `Cannot see the end of the container ${id}: it was killed ${KILL_WAIT_MS} ms ago.`,
     );
+  }
+
+  /** Sends its signal to a container, once; one that could not be sent is sent by the next call. */
+  async #ask({ id, config, workload }: ContainerRecord, startedAtMs: number): Promise<void> {
+    if (this.#asked.has(id)) return;
+    this.#asked.add(id);
+    const asks = stopSignal(config.stopSignal, (workload as NodeWorkload).stopSignal);
+    try {
+      if (this.means.clock.now() - startedAtMs < YOUNG_MS) {
+        const pid = pidIn(this.place.places.container(id).bundle);
+        await awaitHandler(this.place.node, String(pid), asks);
+      }
+      await this.#programs.ask(id, asks);
+    } catch (error) {
+      this.#asked.delete(id);
+      throw error;
+    }
   }
 
   /** Removes what an ended or never started container left. */

@@ -3,8 +3,9 @@ import { join } from "@std/path";
 import type { Clock } from "../../base/clock.ts";
 import { CriError } from "../../base/error.ts";
 import { createLogger } from "../../base/log.ts";
+import { until } from "../../base/test_until.ts";
 import type { RunOptions, RunResult } from "../../executors/executor.ts";
-import type { ContainerState } from "../../store/container_state.ts";
+import { type ContainerState, markExited } from "../../store/container_state.ts";
 import type { Store } from "../../store/store.ts";
 import { containerRecord, TestStore } from "../../store/test_store.ts";
 import { Containers } from "./containers.ts";
@@ -13,6 +14,11 @@ import { Node } from "./node.ts";
 import { OciRuntime } from "./oci_runtime.ts";
 import { Places } from "./places.ts";
 import type { PreparePlace } from "./prepare.ts";
+
+/** Longer ago than a program counts as young. */
+const BEGUN_AT_MS = -60_000;
+
+const GRACE_MS = 30_000;
 
 interface TestContainers {
   containers: Containers;
@@ -45,13 +51,17 @@ async function withContainer(
     },
   };
   let nowMs = 0;
-  // Whoever sleeps for long waits for something that never comes.
+  // Time passes for those alone who wait for nothing else.
   const clock: Clock = {
     now: () => nowMs,
-    sleep: async (ms) => {
-      await new Promise((resolve) => setTimeout(resolve, 0));
-      nowMs += ms;
-    },
+    sleep: (ms, signal) =>
+      new Promise((resolve, reject) => {
+        if (signal !== undefined) {
+          return signal.addEventListener("abort", () => reject(signal.reason));
+        }
+        nowMs += ms;
+        resolve();
+      }),
   };
   const means = {
     config: { maxLogBytes: 0, jobLogLines: false, podLogsDir: "" },
@@ -107,5 +117,32 @@ Deno.test("Containers.stop() leaves nothing running when a start succeeds as it 
     assertEquals([events, phaseAtKill], [["kill c1 SIGKILL"], "starting"]);
     assertEquals(store.containers.get("c1")?.state.phase, "exited");
     await started;
+  });
+});
+
+Deno.test("Containers.stop() sends its signal once, and again when it could not be sent", async () => {
+  const sent: string[] = [];
+  let isLoaded = true;
+  const run = (argv: readonly string[]) => {
+    if (!argv.includes("kill")) return Promise.resolve();
+    sent.push(argv.at(-1) ?? "");
+    return isLoaded
+      ? Promise.reject(new CriError("DEADLINE_EXCEEDED", "It took too long."))
+      : Promise.resolve();
+  };
+  const running = { phase: "running", startedAtMs: BEGUN_AT_MS } as const;
+  await withContainer(running, run, async ({ containers, store }) => {
+    const stop = (signal: AbortSignal) => containers.stop("c1", GRACE_MS, signal);
+    const { signal } = new AbortController();
+    await assertRejects(() => stop(signal), CriError, "It took too long.");
+    isLoaded = false;
+    const stopped = [stop(signal), stop(signal)];
+    await until(() => sent.length > 1);
+    store.containers.settle("c1", (record) => ({
+      ...record,
+      state: markExited(record.state, { finishedAtMs: 0, exitCode: 0, reason: "", message: "" }),
+    }));
+    await Promise.all(stopped);
+    assertEquals(sent, ["SIGTERM", "SIGTERM"]);
   });
 });
