@@ -3,6 +3,7 @@ import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { NamespaceMode } from "../../lib/cri/api.generated.ts";
 import { prepareNode } from "../../scripts/lab/node_server.ts";
+import { randomSource, seedFor } from "../../wasm/test_random.ts";
 import { lab, onNode } from "../on_node.ts";
 
 const FILE = "/etc/cdi/lab-slow.yaml";
@@ -56,6 +57,27 @@ Deno.test("a start that hangs is given up when its container is stopped or remov
       if (verb === "removeContainer") continue;
       const { exitCode, reason } = await client.exited(id);
       assertEquals([exitCode, reason], [128, "StartError"]);
+    }
+  }));
+
+Deno.test("nothing of a container runs that was stopped at any moment of its start", () =>
+  onNode(async ({ client }) => {
+    const random = randomSource(seedFor("on_node_ends_test starts"));
+    // From before the first process of a start to after the last.
+    const [rounds, longestMs] = [50, 80];
+    const pod = await client.runPod();
+    const processes = `find /sys/fs/cgroup -name cgroup.procs -path "*$1*" -exec cat {} +`;
+    for (let round = 0; round < rounds; round++) {
+      const id = await client.create(pod, "exec sleep 1000", {
+        metadata: { name: `c${round}`, attempt: 0 },
+      });
+      const started = client.outcome("startContainer", { containerId: id });
+      await delay(random.below(longestMs));
+      await client.call("stopContainer", { containerId: id, timeout: 0n });
+      assertEquals((await sh(processes, id)).stdout, "", `round ${round}`);
+      assertEquals(await client.state(id), "CONTAINER_EXITED");
+      await started;
+      await client.call("removeContainer", { containerId: id });
     }
   }));
 

@@ -22,9 +22,9 @@ import { removeUnknown } from "./left_containers.ts";
 import { Programs } from "./programs.ts";
 import {
   endedInOrder,
+  endFailedStart,
   isSupervised,
   RunningContainer,
-  untilUnsupervised,
 } from "./running_container.ts";
 import { awaitHandler, stopSignal } from "./stop_signal.ts";
 import { hasInput, startFailure, startSupervised } from "./supervisor.ts";
@@ -90,7 +90,7 @@ export class Containers {
   }
 
   async #start(container: ContainerRecord, signal: AbortSignal): Promise<void> {
-    const { store, clock, executor } = this.means;
+    const { store, clock, executor, log } = this.means;
     const { id, config } = container;
     const running = this.#follower(container);
     const files = this.place.places.container(id);
@@ -111,7 +111,9 @@ export class Containers {
       const error = signal.aborted
         ? new CriError("FAILED_PRECONDITION", startFailure(id, "it was stopped before it began"))
         : thrown;
-      await untilUnsupervised(files.files, clock);
+      await endFailedStart(files.files, clock, () => this.#programs.kill(id)).catch((reason) => {
+        log.error("Cannot end a start that failed", { container: id, error: messageOf(reason) });
+      });
       await running.close();
       this.#change(id, (state) =>
         markExited(state, {
@@ -138,21 +140,7 @@ export class Containers {
     const isGivenUp = await this.#programs.giveUpStart(id);
     if (isGivenUp && await this.#endsWithin(id, KILL_WAIT_MS, signal)) return;
     if (graceMs > 0) {
-      const asks = stopSignal(
-        container.config.stopSignal,
-        (container.workload as NodeWorkload).stopSignal,
-      );
-      if (!this.#asked.has(id)) {
-        this.#asked.add(id);
-        if (this.means.clock.now() - container.state.startedAtMs < YOUNG_MS) {
-          await awaitHandler(
-            this.place.node,
-            String(pidIn(this.place.places.container(id).bundle)),
-            asks,
-          );
-        }
-        await this.#programs.ask(id, asks);
-      }
+      await this.#ask(container, container.state.startedAtMs);
       if (await this.#endsWithin(id, graceMs, signal)) return;
     }
     this.#followed.get(id)?.expectKill();
@@ -162,6 +150,23 @@ export class Containers {
       "UNAVAILABLE",
       `Cannot see the end of the container ${id}: it was killed ${KILL_WAIT_MS} ms ago.`,
     );
+  }
+
+  /** Sends its signal to a container, once; one that could not be sent is sent by the next call. */
+  async #ask({ id, config, workload }: ContainerRecord, startedAtMs: number): Promise<void> {
+    if (this.#asked.has(id)) return;
+    this.#asked.add(id);
+    const asks = stopSignal(config.stopSignal, (workload as NodeWorkload).stopSignal);
+    try {
+      if (this.means.clock.now() - startedAtMs < YOUNG_MS) {
+        const pid = pidIn(this.place.places.container(id).bundle);
+        await awaitHandler(this.place.node, String(pid), asks);
+      }
+      await this.#programs.ask(id, asks);
+    } catch (error) {
+      this.#asked.delete(id);
+      throw error;
+    }
   }
 
   /** Removes what an ended or never started container left. */

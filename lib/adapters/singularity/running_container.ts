@@ -19,8 +19,10 @@ const COPIED_BYTES = 16 * 1024 * 1024;
 const GIVE_BACK = 'fallocate --punch-hole --offset 0 --length "$2" -- "$1" 2>/dev/null || true';
 /** Between looks at a container that writes without pause. */
 const SHORTEST_PAUSE_MS = 10;
-/** A start that is given up is over at once, unless the kernel holds a process of it. */
-const GIVE_UP_WAIT_MS = 10_000;
+/** A start that is given up is over at once, unless it succeeded just then. */
+const GIVE_UP_WAIT_MS = 1_000;
+/** What was killed is gone at once, unless the kernel holds a process of it. */
+const KILLED_WAIT_MS = 10_000;
 const GIVE_UP_LOOK_MS = 20;
 /** Of a container whose end nobody saw, as other runtimes have it. */
 const UNSEEN_EXIT_CODE = 255;
@@ -246,10 +248,28 @@ export async function isSupervised(files: string): Promise<boolean> {
   }
 }
 
-/** Waits until the supervisor of a start that failed has ended what it had begun, or cannot. */
-export async function untilUnsupervised(files: string, clock: Clock): Promise<void> {
-  const untilMs = clock.now() + GIVE_UP_WAIT_MS;
-  while (clock.now() < untilMs && await isSupervised(files)) await clock.sleep(GIVE_UP_LOOK_MS);
+/**
+ * Waits until the supervisor of a start that failed has ended what it had begun, or cannot. One whose start succeeded as it
+ * was given up does not know of that: then its program is killed.
+ */
+export async function endFailedStart(
+  files: string,
+  clock: Clock,
+  kill: () => Promise<void>,
+): Promise<void> {
+  if (!await isSupervisedFor(GIVE_UP_WAIT_MS, files, clock)) return;
+  await kill();
+  await isSupervisedFor(KILLED_WAIT_MS, files, clock);
+}
+
+/** Whether the container's supervisor lives longer than that. */
+async function isSupervisedFor(ms: number, files: string, clock: Clock): Promise<boolean> {
+  const untilMs = clock.now() + ms;
+  while (await isSupervised(files)) {
+    if (clock.now() >= untilMs) return true;
+    await clock.sleep(GIVE_UP_LOOK_MS);
+  }
+  return false;
 }
 
 /** Whether its supervisor has seen its end, and so removed what crun and the kernel knew of it. */

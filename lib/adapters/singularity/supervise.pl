@@ -81,12 +81,14 @@ sub leave_streams {
   open STDERR, '>', '/dev/null';
 }
 
+# False when nobody waits for it any more.
 sub answer {
   my ($text) = @_;
   $text =~ s/\s+$//;
-  syswrite $to_answer, $text;
+  my $is_told = defined syswrite $to_answer, $text;
   close $to_answer;
   exit 0 if $text =~ /^failed/;
+  return $is_told;
 }
 
 sub supervise {
@@ -129,9 +131,9 @@ sub supervise {
   print $list map { "$_ $cgroups{$_}\n" } sort keys %cgroups;
   close $list or die "$folder/cgroups cannot be written: $!\n";
   await_program($program);
-  $has_started = 1;
   unlink $starter;
-  answer("started $program");
+  answer("started $program") or die "its start was given up\n";
+  $has_started = 1;
   close $lifeline;
   tell_end(keep($program, $end, $frames, $sink, \%source, { out => $out, err => $err }, $turns, \%cgroups));
 }
