@@ -219,14 +219,15 @@ export interface JobScript {
  * - `status/claim`: a symbolic link whose target is the id of the job that runs this container; another job
  *   ends at once with 0 and changes nothing;
  * - `status/start`: lines `job=`, `host=`, `pid=` (the runtime's), `time=` (seconds, nanoseconds);
- * - `status/usage`, anew every `usageSeconds`, sooner at first: lines `time=`, `cpu=` (nanoseconds, never fewer than before),
+ * - `status/usage`, anew every `usageSeconds`, sooner at first: lines `time=`, `cpu=` (nanoseconds, never fewer than
+ * before),
  *   `resident=` (bytes, counted for each process that has them in memory), `own=` (those of them that no file and
  *   no other process can share), `minor=`, `major=` (page faults), `processes=`: of the runtime and what it runs;
  * - `status/exit`: lines `job=`, `code=`, `time=`, `signal=` when one came to the job, and `error=` when the program
  *   never ran.
  *
- * With a `launcher` that starts this script again, as the file `job.sh` of the container's directory, for each rank, which
- * puts the container around the program. Ranks also write
+ * With a `launcher` that starts this script again, as the file `job.sh` of the container's directory, for each rank,
+ * which puts the container around the program. Ranks also write
  * - `status/ranks.<node>`: their process ids, one a line, so that signals find them;
  * - `status/ending`: the signal that is to end the job, so that ranks which start later end.
  *

@@ -53,8 +53,8 @@ export interface ContainerUsage {
 
 /**
  * Figures that the kernel keeps for a cgroup: memory now and at most, that of files and of the kernel, in swap and what
- * may be there, how often the limit was met; processor time by its kinds, periods of the quota and those in which it was
- * used up; threads.
+ * may be there, how often the limit was met; processor time by its kinds, periods of the quota and those in which it
+ * was used up; threads.
  */
 export type CountedFigure =
   | "usageBytes"
@@ -232,7 +232,9 @@ export interface Adapter {
   /** What the container's processes use as far as it is known; undefined before anything is. */
   usage(id: string): ContainerUsage | undefined;
 
-  /** What the container has written into its own layer, as far as it is known; absent where it has none on this node. */
+  /**
+   * What the container has written into its own layer, as far as it is known; absent where it has none on this node.
+   */
   layerUsage?(id: string): LayerUsage | undefined;
 
   /** What all containers together have written into such layers, as far as it is known; absent where there are none. */
@@ -244,8 +246,8 @@ export interface Adapter {
   conditions(): AdapterCondition[];
 
   /**
-   * Finds running workloads again, and takes pods out of service that can have no containers any more. Resolves when all
-   * were looked at, or could not be within a bounded time.
+   * Finds running workloads again, and takes pods out of service that can have no containers any more. Resolves when
+   * all were looked at, or could not be within a bounded time.
    */
   recover(): Promise<void>;
 

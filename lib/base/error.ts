@@ -46,7 +46,9 @@ export class CriError extends Error {
 
 /** What Deno says when its permissions lack something. */
 const NO_PERMISSION = /^Requires (\w+) access to (.+?), run again with the --allow-\S+ flag$/;
-/** What Deno says when the kernel refuses something: the kernel's words, its number, and Deno's own name for the call. */
+/**
+ * What Deno says when the kernel refuses something: the kernel's words, its number, and Deno's own name for the call.
+ */
 const REFUSED_BY_KERNEL = /^(.+?) \(os error \d+\)(?:: \w+ (.+))?$/;
 
 /**

@@ -8,8 +8,8 @@ type Directories = Pick<Config, "podLogsDir" | "resourcesCachePath" | "rootDir" 
 const FULL = /no space left on device|disk quota exceeded|database or disk is full/i;
 
 /**
- * What was thrown; or, where its words are that a path of ours had no room, a CriError RESOURCE_EXHAUSTED that names the
- * flag of the directory. Other paths, as the kernel's cgroups, say the same of something else.
+ * What was thrown; or, where its words are that a path of ours had no room, a CriError RESOURCE_EXHAUSTED that names
+ * the flag of the directory. Other paths, as the kernel's cgroups, say the same of something else.
  */
 export function namingFullDisk(thrown: unknown, directories: Directories): unknown {
   const words = messageOf(thrown);

@@ -1,7 +1,8 @@
 /**
  * Unix sockets for HTTP/2. Those of node:net close their descriptor twice when a connection ends (strace, Deno 2.8 to
- * 2.9.3). Between the two, another thread may have opened a file under that number, which is then closed under its user,
- * and what he writes gets into whatever comes next under it. So these are Deno's own sockets, in the form of node's streams.
+ * 2.9.3). Between the two, another thread may have opened a file under that number, which is then closed under its
+ * user, and what he writes gets into whatever comes next under it. So these are Deno's own sockets, in the form of
+ * node's streams.
  */
 import { Buffer } from "node:buffer";
 import net from "node:net";
@@ -51,7 +52,8 @@ export class UnixStream extends Duplex {
 
   /**
    * HTTP/2 destroys the socket of a session that has ended, while the session's last bytes are on their way: those of
-   * node:net are with the kernel by then. So without an error what was written is sent first, for LAST_BYTES_MS at most.
+   * node:net are with the kernel by then. So without an error what was written is sent first, for LAST_BYTES_MS at
+   * most.
    */
   override destroy(error?: Error): this {
     const hasMore = this.#connection !== undefined && this.writableLength > 0;

@@ -63,7 +63,9 @@ function basicAuth(auth: string, registry: string): string {
   );
 }
 
-/** Why credentials that came are not sent to `registry`, as a part of a sentence; undefined when none came or they are. */
+/**
+ * Why credentials that came are not sent to `registry`, as a part of a sentence; undefined when none came or they are.
+ */
 export function whyNotSent(
   registry: string,
   prefixed: boolean,

@@ -26,8 +26,8 @@ export function listedImage(image: ImageRecord): Image {
 }
 
 /**
- * By which digest a registry knows the image, from which it was asked for by `asked`: `repository@sha256:…`. Absent when it
- * came from none.
+ * By which digest a registry knows the image, from which it was asked for by `asked`: `repository@sha256:…`. Absent
+ * when it came from none.
  */
 export function repoDigestOf({ repoDigests }: ImageRecord, asked: string): string | undefined {
   return repoDigests.find((known) => known === asked) ??

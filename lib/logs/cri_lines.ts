@@ -19,8 +19,8 @@ export interface FormattedLines {
 /**
  * Formats output as CRI log lines, `TIME STREAM F|P TEXT` (kubernetes/design-proposals, kubelet CRI logging).
  * Takes whole lines and full pieces of long ones, up to 1 MiB of log; an unfinished rest is left for the next call,
- * or with `final` written as a full line. A terminal's carriage return before the newline is left out, as in containerd;
- * other bytes are kept as they are, whatever their encoding.
+ * or with `final` written as a full line. A terminal's carriage return before the newline is left out, as in
+ * containerd; other bytes are kept as they are, whatever their encoding.
  */
 export function formatLines(
   bytes: Uint8Array,

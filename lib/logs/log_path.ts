@@ -59,8 +59,8 @@ export async function refuseWayOut(path: string, podLogsDir: string): Promise<vo
 }
 
 /**
- * Makes the folders that are missing on the way from `podLogsDir` to a file, open to whoever collects logs, whatever the
- * umask: what the logs hold is protected by their own modes.
+ * Makes the folders that are missing on the way from `podLogsDir` to a file, open to whoever collects logs, whatever
+ * the umask: what the logs hold is protected by their own modes.
  */
 export async function makeFoldersOf(path: string, podLogsDir: string | undefined): Promise<void> {
   const folder = dirname(path);

@@ -5,7 +5,9 @@ import type { Logger } from "../base/log.ts";
 /** How often it is tried again to write a log: a full disk rarely has room for each line at once. */
 export const UNWRITTEN_PAUSE_MS = 2_000;
 
-/** What is known of one container's log that cannot be written, as on a full disk; said once, and once when it is over. */
+/**
+ * What is known of one container's log that cannot be written, as on a full disk; said once, and once when it is over.
+ */
 export class UnwrittenLog {
   /** When it was tried last; undefined while it can be written. */
   #triedAtMs: number | undefined;

@@ -19,7 +19,9 @@ import { type CniResult, interfaceAddresses } from "./result.ts";
 /** The pod's interface; Kubernetes' plugins know no other name. */
 export const IF_NAME = "eth0";
 
-/** How often plugins are asked to remove a pod, and how long they are let alone: a plugin's daemon may be restarting. */
+/**
+ * How often plugins are asked to remove a pod, and how long they are let alone: a plugin's daemon may be restarting.
+ */
 const REMOVE_ATTEMPTS = 3;
 const REMOVE_PAUSE_MS = 500;
 
@@ -202,8 +204,8 @@ export class Attachments {
           await this.place.clock.sleep(REMOVE_PAUSE_MS, signal);
           continue;
         }
-        // What a plugin cannot read of a pod it would never remove, nor any plugin before it in the chain. One that read
-        // it when the pod came fails for another reason, and would leave what it made: portmap does without ports.
+        // What a plugin cannot read of a pod it would never remove, nor any plugin before it in the chain. One that
+        // read it when the pod came fails for another reason, and would leave what it made: portmap does without ports.
         if (record.phase === "attached" || isInterrupted(error)) throw error;
         const plain = chain.withoutWishes(gone);
         if (plain === undefined) throw error;

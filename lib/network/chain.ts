@@ -146,7 +146,9 @@ export class Chain {
     }
   }
 
-  /** Whether the plugins can attach pods now (since 1.1.0). @throws CriError as `Plugins.run`, of the first that cannot. */
+  /**
+   * Whether the plugins can attach pods now (since 1.1.0). @throws CriError as `Plugins.run`, of the first that cannot.
+   */
   async status(lockPath: string): Promise<void> {
     if (!isAtLeast(this.network.cniVersion, "1.1.0")) return;
     for (const plugin of this.network.plugins) {

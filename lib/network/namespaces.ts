@@ -21,8 +21,8 @@ set -C
 exec unshare --net="$1" ip link set lo up`;
 
 /**
- * Removes the namespace of the name $1 at the path $2. Where somebody's `ip netns add` has mounted it twice, the file can
- * be removed from where both mounts are undone; the kernel then undoes them everywhere.
+ * Removes the namespace of the name $1 at the path $2. Where somebody's `ip netns add` has mounted it twice, the file
+ * can be removed from where both mounts are undone; the kernel then undoes them everywhere.
  */
 const REMOVE = `
 ip netns delete "$1" 2>/dev/null || [ ! -e "$2" ] || exec unshare --mount --propagation private sh -euc '

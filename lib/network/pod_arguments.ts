@@ -20,7 +20,10 @@ const BURST_BITS = 2 ** 32 - 1;
 /** The capability by which containerd gives plugins a pod's annotations. */
 const ANNOTATIONS_CAPABILITY = "io.kubernetes.cri.pod-annotations";
 
-/** What a plugin may know of a pod whatever its configuration says: CNI_ARGS, with containerd's names. @throws CriError INVALID_ARGUMENT. */
+/**
+ * What a plugin may know of a pod whatever its configuration says: CNI_ARGS, with containerd's names. @throws CriError
+ * INVALID_ARGUMENT.
+ */
 export function podArguments(sandboxId: string, { metadata }: PodSandboxConfig): string {
   const pairs = {
     IgnoreUnknown: "1",
@@ -160,7 +163,10 @@ function bitsOf(annotations: Readonly<Record<string, string>>, name: string): nu
 const DECIMAL = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"];
 const BINARY = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 
-/** A quantity of Kubernetes (apimachinery, resource.Quantity): a number with a suffix or an exponent; NaN for what is none. */
+/**
+ * A quantity of Kubernetes (apimachinery, resource.Quantity): a number with a suffix or an exponent; NaN for what is
+ * none.
+ */
 function quantity(text: string): number {
   const [, number, exponent, suffix] =
     /^([+-]?(?:\d+\.?\d*|\.\d+))(?:[eE]([+-]?\d+)|([A-Za-z]{0,2}))$/.exec(text) ?? [];

@@ -30,8 +30,8 @@ export interface PodNetworks {
    * sandbox's record exists, and never for pods that share the node's network. A failure leaves nothing behind; what
    * cannot be taken back at once is tried again until it is gone.
    * @throws CriError FAILED_PRECONDITION without a usable configuration or plugin; INVALID_ARGUMENT for what the pod
-   * asks for in vain; UNAVAILABLE, UNIMPLEMENTED with the plugin's own code and message; DEADLINE_EXCEEDED when a plugin hung;
-   * CANCELLED when `signal` aborted.
+   * asks for in vain; UNAVAILABLE, UNIMPLEMENTED with the plugin's own code and message; DEADLINE_EXCEEDED when a
+   * plugin hung; CANCELLED when `signal` aborted.
    */
   attach(sandboxId: string, config: PodSandboxConfig, signal: AbortSignal): Promise<PodNetwork>;
 

@@ -1,4 +1,6 @@
-/** A node whose namespaces and leases are sets, and whose server can die around any effect; for this directory's tests. */
+/**
+ * A node whose namespaces and leases are sets, and whose server can die around any effect; for this directory's tests.
+ */
 import { join } from "@std/path";
 import { createLogger } from "../base/log.ts";
 import { TestClock } from "../base/test_clock.ts";

@@ -39,8 +39,8 @@ export function containersBySandbox(runtime: Runtime): Map<string, ContainerReco
 }
 
 /**
- * A pod's statistics: the sums over its containers, since nothing else runs for it, and what went through its network, if
- * it has one of its own. The node's, and that of compute nodes, it shares with others.
+ * A pod's statistics: the sums over its containers, since nothing else runs for it, and what went through its network,
+ * if it has one of its own. The node's, and that of compute nodes, it shares with others.
  */
 function statsOfSandbox(
   runtime: Runtime,

@@ -21,7 +21,9 @@ export interface ContainerRecord {
   readonly configDigest: string;
   /** The image's id, `sha256:…`. */
   readonly imageId: string;
-  /** `repository@sha256:…` of the image, kept because RemoveImage takes it from a used one; absent where it has none. */
+  /**
+   * `repository@sha256:…` of the image, kept because RemoveImage takes it from a used one; absent where it has none.
+   */
   readonly imageRepoDigest?: string;
   /** The ids of images that it has as volumes; absent without any. */
   readonly volumeImageIds?: readonly string[];
@@ -99,7 +101,10 @@ export interface ImageRecord {
   readonly sif?: SifFile;
   /** What the cluster's own runtime pulls: `docker://…@sha256:…`. */
   readonly clusterSource?: string;
-  /** A file of the container's volume: a SIF, or the definition file to build one from; the path is relative to the volume. */
+  /**
+   * A file of the container's volume: a SIF, or the definition file to build one from; the path is relative to the
+   * volume.
+   */
   readonly volumeFile?: { readonly kind: "local-image" | "local-def-file"; readonly path: string };
   readonly config: OciImageConfig;
   /** Whether /bin/sh is in the image. */

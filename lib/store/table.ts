@@ -17,8 +17,8 @@ export type TableChange<R> =
   | { kind: "deleted"; before: R };
 
 /**
- * One kind of record: all of them in memory for reading, each change durable before the call returns, but for those that
- * tell of an end while the disk is full. Records are immutable values; a change replaces one.
+ * One kind of record: all of them in memory for reading, each change durable before the call returns, but for those
+ * that tell of an end while the disk is full. Records are immutable values; a change replaces one.
  */
 export class Table<R extends { readonly id: string }> {
   readonly #database: DatabaseSync;
@@ -83,9 +83,9 @@ export class Table<R extends { readonly id: string }> {
   }
 
   /**
-   * As `update`, of something that has happened already, which no full disk can hold up: it counts at once, and is written
-   * with the next change for which there is room. A process that dies before finds the record as it was, as after a
-   * crash right after what happened.
+   * As `update`, of something that has happened already, which no full disk can hold up: it counts at once, and is
+   * written with the next change for which there is room. A process that dies before finds the record as it was, as
+   * after a crash right after what happened.
    */
   settle(id: string, change: (record: R) => R): void {
     const before = this.#records.get(id);

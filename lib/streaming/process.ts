@@ -11,7 +11,9 @@ export type ByteSink = (piece: Uint8Array) => Promise<void>;
 
 /** A client's side of a process. */
 export interface CommandStreams {
-  /** Ends when the client has no more to say; at once when it never had. The next piece is asked for when there is room. */
+  /**
+   * Ends when the client has no more to say; at once when it never had. The next piece is asked for when there is room.
+   */
   stdin: AsyncIterableIterator<Uint8Array>;
   stdout: ByteSink;
   stderr: ByteSink;

@@ -17,7 +17,8 @@ export interface Hierarchy {
  */
 export function parseHierarchies(cgroup: string, mountinfo: string): Hierarchy[] {
   const mounts = mountinfo.split("\n").flatMap((line) => {
-    // proc_pid_mountinfo(5): id, parent, device, root, mount point, options, optional fields, "-", type, source, super options.
+    // proc_pid_mountinfo(5): id, parent, device, root, mount point, options, optional fields, "-", type, source, super
+    // options.
     const [before = "", after = ""] = line.split(" - ");
     const [type = "", , superOptions = ""] = after.split(" ");
     const [, , , root = "/", mountPoint = ""] = before.split(" ");

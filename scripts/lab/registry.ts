@@ -41,8 +41,8 @@ export const MIRRORED_REGISTRIES = [
 
 /**
  * containers-registries.conf(5) of every host: the registry speaks plain http, and images of
- * {@link MIRRORED_REGISTRIES} come from it too. Each location is its own mirror as well, because Apptainer 1.4 heeds `insecure` for
- * the first mirror only.
+ * {@link MIRRORED_REGISTRIES} come from it too. Each location is its own mirror as well, because Apptainer 1.4 heeds
+ * `insecure` for the first mirror only.
  */
 export function registriesConf(settings: LabSettings): string {
   const address = addressOf(settings, "registry");

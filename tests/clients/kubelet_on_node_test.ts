@@ -1,6 +1,6 @@
 /**
- * What a real kubelet makes of pods on the node itself, each in a network of its own: a pod for each subject, all at the
- * same time.
+ * What a real kubelet makes of pods on the node itself, each in a network of its own: a pod for each subject, all at
+ * the same time.
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { clientFile } from "../../scripts/clients.ts";

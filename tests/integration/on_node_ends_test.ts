@@ -1,4 +1,7 @@
-/** Containers on the node itself that cannot begin or end as they should: starts that hang, and files that somebody removed. */
+/**
+ * Containers on the node itself that cannot begin or end as they should: starts that hang, and files that somebody
+ * removed.
+ */
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { NamespaceMode } from "../../lib/cri/api.generated.ts";

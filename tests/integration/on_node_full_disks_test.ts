@@ -1,4 +1,6 @@
-/** Pods and containers on the node itself whose server's directories are full: nothing half-made stays, and all can go. */
+/**
+ * Pods and containers on the node itself whose server's directories are full: nothing half-made stays, and all can go.
+ */
 import { assertEquals, assertMatch, assertRejects } from "@std/assert";
 import {
   type DeepPartial,

@@ -1,4 +1,7 @@
-/** Clusters as they are: login shells and their noise, modules, runtimes, nodes without FUSE, cached homes; each on the real lab. */
+/**
+ * Clusters as they are: login shells and their noise, modules, runtimes, nodes without FUSE, cached homes; each on the
+ * real lab.
+ */
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { cacheHome } from "../faults/cached_home.ts";

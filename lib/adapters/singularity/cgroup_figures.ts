@@ -8,8 +8,8 @@ export type Figures = Omit<ContainerUsage, "measuredAtMs" | "cpuAtMs" | "nanoCor
 type Source = string;
 
 /**
- * Where the two versions of cgroups(7) have a figure. Those of version 1 that begin with `total_` stand beside others of
- * the names of version 2, which do not count the cgroups below.
+ * Where the two versions of cgroups(7) have a figure. Those of version 1 that begin with `total_` stand beside others
+ * of the names of version 2, which do not count the cgroups below.
  */
 const COUNTED: Readonly<Record<CountedFigure, readonly Source[]>> = {
   usageBytes: ["memory.current", "memory.usage_in_bytes"],

@@ -1,9 +1,9 @@
 # Where the kernel keeps the counts of a container's processes (cgroups(7)). node.pl stands before it.
 
-# The folders of the container's cgroups by controllers; version 2, which has one for all, counts as `unified`. Which they
-# are, /proc tells of its first process ($told), because a manager such as systemd puts its own names in between. Of one
-# that has ended it may tell the root's; then it is where crun was told ($asked, a path, or nothing when a manager
-# decides). $root: where cgroups are mounted.
+# The folders of the container's cgroups by controllers; version 2, which has one for all, counts as `unified`. Which
+# they are, /proc tells of its first process ($told), because a manager such as systemd puts its own names in between.
+# Of one that has ended it may tell the root's; then it is where crun was told ($asked, a path, or nothing when a
+# manager decides). $root: where cgroups are mounted.
 sub cgroup_folders {
   my ($told, $id, $asked, $root) = @_;
   my $is_unified = -e "$root/cgroup.controllers";
@@ -36,8 +36,8 @@ sub count_kills {
   return $count // 0;
 }
 
-# The folders of the container's cgroups in every hierarchy ($root: where they are mounted), also in those that count nothing
-# and keep processes only.
+# The folders of the container's cgroups in every hierarchy ($root: where they are mounted), also in those that count
+# nothing and keep processes only.
 sub every_folder {
   my ($root, %folder) = @_;
   return values %folder if exists $folder{unified} || !%folder;

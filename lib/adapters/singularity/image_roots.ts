@@ -132,7 +132,10 @@ export class ImageRoots {
   }
 }
 
-/** Whether an image is mounted and answers: a reboot takes it from containers that it had, and one in user space may die. */
+/**
+ * Whether an image is mounted and answers: a reboot takes it from containers that it had, and one in user space may
+ * die.
+ */
 async function isMounted(bundle: string): Promise<boolean> {
   try {
     const [root, folder] = [await Deno.stat(join(bundle, "rootfs")), await Deno.stat(bundle)];

@@ -15,7 +15,9 @@ const PAUSE_FACTOR = 9;
 /** A look that takes longer is given up. */
 const TIMEOUT_MS = 600_000;
 
-/** What containers have written into their layers, as the disk has it; looked at when somebody asks, behind the call. */
+/**
+ * What containers have written into their layers, as the disk has it; looked at when somebody asks, behind the call.
+ */
 export class LayerSizes {
   readonly #told = new Map<string, LayerUsage>();
   readonly #closed = new AbortController();

@@ -60,7 +60,9 @@ export interface NodeFacts {
   mostOpenFiles: number;
 }
 
-/** What is asked of and done to this node by small shell programs, since /proc, /sys and mounts are beyond this process. */
+/**
+ * What is asked of and done to this node by small shell programs, since /proc, /sys and mounts are beyond this process.
+ */
 export class Node {
   constructor(private readonly executor: Executor) {}
 

@@ -30,7 +30,10 @@ export class OciRuntime {
     this.words = ["crun", "--root", join(stateDir, "crun"), ...cgroups];
   }
 
-  /** Where a socket can be made by which crun hands over a terminal; a short path, since unix(7) has but 108 bytes for it. */
+  /**
+   * Where a socket can be made by which crun hands over a terminal; a short path, since unix(7) has but 108 bytes for
+   * it.
+   */
   newSocketPath(): string {
     return join(this.stateDir, `tty-${crypto.getRandomValues(new Uint8Array(8)).toHex()}`);
   }
@@ -57,7 +60,10 @@ export class OciRuntime {
     await this.#run(["delete", "--force", id]);
   }
 
-  /** Changes the limits of a running container; nothing when it ends. @throws CriError FAILED_PRECONDITION in crun's words. */
+  /**
+   * Changes the limits of a running container; nothing when it ends. @throws CriError FAILED_PRECONDITION in crun's
+   * words.
+   */
   async update(id: string, resources: unknown): Promise<void> {
     const stdin = new TextEncoder().encode(JSON.stringify(resources));
     const result = await this.#run(["update", "--resources", "-", id], stdin);

@@ -1,12 +1,14 @@
 /** The programs of sh(1) that make, end and look at pods, whose mounts and namespaces are beyond this process. */
 
 /**
- * Makes a pod's namespaces, each held by a mount of its file, the file systems that its containers share, and its kernel
- * settings; the first of these that the kernel does not have or take is printed, as `NAME unknown` or `NAME refused`.
+ * Makes a pod's namespaces, each held by a mount of its file, the file systems that its containers share, and its
+ * kernel settings; the first of these that the kernel does not have or take is printed, as `NAME unknown` or `NAME
+ * refused`.
  *
- * $1 the folder, $2 the host name or nothing, $3 its network or nothing, $4 the namespaces to make, $5 the size of shared
- * memory or nothing, $6 the program of the first process, $7 the one that starts it, $8 the size of its files in /etc, $9
- * a word if it is to have what the kernel shows of its network in /sys, else nothing; then settings as NAME=VALUE, or as
+ * $1 the folder, $2 the host name or nothing, $3 its network or nothing, $4 the namespaces to make, $5 the size of
+ * shared memory or nothing, $6 the program of the first process, $7 the one that starts it, $8 the size of its files in
+ * /etc, $9 a word if it is to have what the kernel shows of its network in /sys, else nothing; then settings as
+ * NAME=VALUE, or as
  * -NAME=VALUE if it does not matter whether the kernel takes them (as in sysctl.d(5)).
  */
 export const MAKE_POD = `

@@ -56,7 +56,10 @@ const REMOVE_LAYER = `
 for root in "$1/rootfs" "$1/${VOLUMES}"/*/rootfs; do umount -l -- "$root" 2>/dev/null || true; done
 rm -rf --one-file-system -- "$1"`;
 
-/** Removes the cgroups of the container $1 that crun has left, because a process of it was not quite gone; systemd's are scopes. */
+/**
+ * Removes the cgroups of the container $1 that crun has left, because a process of it was not quite gone; systemd's are
+ * scopes.
+ */
 const REMOVE_CGROUPS = `
 for try in 1 2 3; do
   left=$(find /sys/fs/cgroup -type d \\( -name "$1" -o -name "*-$1.scope" \\) -prune -print 2>/dev/null) || true
@@ -140,7 +143,9 @@ export async function prepareBundle(
   }
 }
 
-/** Makes a layer over an image's files; returns its root, where the users of a namespace have what root and others had. */
+/**
+ * Makes a layer over an image's files; returns its root, where the users of a namespace have what root and others had.
+ */
 async function makeLayer(
   node: Node,
   lower: string,
@@ -165,7 +170,9 @@ async function giveTo(node: Node, root: string, { uids, gids }: UserNamespace): 
   ]);
 }
 
-/** Removes all that `prepareBundle` made; of a container that has ended in order its supervisor has removed the rest. */
+/**
+ * Removes all that `prepareBundle` made; of a container that has ended in order its supervisor has removed the rest.
+ */
 export async function removeBundle(
   { node, places, imageRoots }: Pick<PreparePlace, "node" | "places" | "imageRoots">,
   id: string,

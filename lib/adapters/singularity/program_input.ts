@@ -10,7 +10,9 @@ import { inputFrame } from "../steps/frames.ts";
 const FRAME_BYTES = 4096 - 5;
 /** Between tries to write into a pipe that is full. */
 const FULL_PAUSE_MS = 20;
-/** So long a program that reads nothing may take until it is told that its client is gone; a server's end waits for it. */
+/**
+ * So long a program that reads nothing may take until it is told that its client is gone; a server's end waits for it.
+ */
 const CUT_WAIT_MS = 5_000;
 
 /** A client's input, and the program that it is for. */

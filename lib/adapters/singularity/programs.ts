@@ -4,8 +4,8 @@ import type { OciRuntime } from "./oci_runtime.ts";
 import type { Places } from "./places.ts";
 
 /**
- * Prints the processes in the cgroups of the container $1, which have its id in their names. Those of other namespaces are
- * told as 0.
+ * Prints the processes in the cgroups of the container $1, which have its id in their names. Those of other namespaces
+ * are told as 0.
  */
 const PROCESSES = `
 processes() {

@@ -16,8 +16,8 @@ const NEEDED: Partial<Record<MountPropagation, { words: readonly string[]; what:
 };
 
 /**
- * Mounts pass between the node and a container only where the node's own mount lets them (mount_namespaces(7)); else the
- * container would wait for them in vain.
+ * Mounts pass between the node and a container only where the node's own mount lets them (mount_namespaces(7)); else
+ * the container would wait for them in vain.
  * @throws CriError FAILED_PRECONDITION naming a source that lies on another.
  */
 export async function checkPropagation(

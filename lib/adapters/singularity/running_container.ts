@@ -30,8 +30,8 @@ const UNSEEN_EXIT_CODE = 255;
 const KILLED_EXIT_CODE = 137;
 
 /**
- * A container whose supervisor runs: its output goes into its log until its end is written down, and longer where the log
- * could not be written until then.
+ * A container whose supervisor runs: its output goes into its log until its end is written down, and longer where the
+ * log could not be written until then.
  */
 export class RunningContainer {
   #changed = Promise.withResolvers<void>();
@@ -249,8 +249,8 @@ export async function isSupervised(files: string): Promise<boolean> {
 }
 
 /**
- * Waits until the supervisor of a start that failed has ended what it had begun, or cannot. One whose start succeeded as it
- * was given up does not know of that: then its program is killed.
+ * Waits until the supervisor of a start that failed has ended what it had begun, or cannot. One whose start succeeded
+ * as it was given up does not know of that: then its program is killed.
  */
 export async function endFailedStart(
   files: string,

@@ -1,5 +1,6 @@
-# Moves the owners of all files below a folder into a user namespace: so many ids from 0 on become ids from the given ones
-# on, and others stay. What files may do beyond their user (capabilities(7)) they may in the namespace. node.pl stands before it. argv: the folder, the first user, the first group, how many of each.
+# Moves the owners of all files below a folder into a user namespace: so many ids from 0 on become ids from the given
+# ones on, and others stay. What files may do beyond their user (capabilities(7)) they may in the namespace. node.pl
+# stands before it. argv: the folder, the first user, the first group, how many of each.
 my ($folder, $users, $groups, $user_count, $group_count) = @ARGV;
 
 # By machine as in node.pl: the number of fchownat(2), which unlike chown(2) leaves the target of a link alone.

@@ -1,6 +1,6 @@
 # Starts the first process of a pod's process namespace, which outlives the server. node.pl stands before it.
-# argv: the pod's folder, in which `pid` is the file that the namespace is mounted on, and `pause` gets the process id of
-# who waits for the first process; the program of that.
+# argv: the pod's folder, in which `pid` is the file that the namespace is mounted on, and `pause` gets the process id
+# of who waits for the first process; the program of that.
 my ($folder, $program) = @ARGV;
 # How often it is looked whether the namespace is there, and how many times: for ten seconds.
 my ($LOOK_S, $TRIES) = (0.001, 10_000);

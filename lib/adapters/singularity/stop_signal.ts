@@ -26,8 +26,8 @@ export function signalOf(name: string): Signal {
 }
 
 /**
- * $1 the process, $2 the signal's number, $3 how many looks; ends when the process handles the signal, is gone, or is no
- * namespace's first, to which every signal is delivered.
+ * $1 the process, $2 the signal's number, $3 how many looks; ends when the process handles the signal, is gone, or is
+ * no namespace's first, to which every signal is delivered.
  */
 const AWAIT_HANDLER = `
 grep -qs '^NSpid:.*\t1$' "/proc/$1/status" || exit 0

@@ -100,7 +100,10 @@ exit 0
 `;
 }
 
-/** Ends the job of a pod whose containers have all ended; nothing when there is none. Without its directory, by its name. */
+/**
+ * Ends the job of a pod whose containers have all ended; nothing when there is none. Without its directory, by its
+ * name.
+ */
 export function endAllocationScript(sandboxDirectory: string): string {
   const name = allocationName(basename(sandboxDirectory));
   return `

@@ -7,7 +7,8 @@ my $LOOK_S = 0.02;
 my $FRAME_BYTES = $ATOMIC_BYTES - 5;
 my $O_CREAT = 0100;
 
-# $has_input: whether the program has a stdin, or a terminal; $gives_input: whether the client has a stdin, whose end counts.
+# $has_input: whether the program has a stdin, or a terminal; $gives_input: whether the client has a stdin, whose end
+# counts.
 my ($directory, $has_input, $gives_input) = @request;
 my %file = (o => follow('stdout'), e => follow('stderr'));
 my $pipe;

@@ -226,7 +226,10 @@ export function updateScript(jobId: string, settings: readonly string[]): string
   return `exec scontrol update ${words.join(" ")} 2>&1`;
 }
 
-/** A line of CLOCK_SCRIPT, and one for each of the account's jobs: id|partition|state|expected start|priority|nodes|reason. */
+/**
+ * A line of CLOCK_SCRIPT, and one for each of the account's jobs: id|partition|state|expected
+ * start|priority|nodes|reason.
+ */
 export const SQUEUE_SCRIPT =
   `${CLOCK_SCRIPT}; exec squeue --noheader --states=all --user="$(id -un)" --format='%A|%P|%T|%S|%Q|%N|%r'`;
 

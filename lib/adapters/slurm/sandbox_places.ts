@@ -19,8 +19,8 @@ export interface Place {
 }
 
 /**
- * Where sandboxes have shared volumes and jobs. They outlive every container, and so do the logins by which they are removed,
- * kept with the secrets under the sandbox's id.
+ * Where sandboxes have shared volumes and jobs. They outlive every container, and so do the logins by which they are
+ * removed, kept with the secrets under the sandbox's id.
  */
 export class SandboxPlaces {
   readonly #locks = new KeyedMutex();

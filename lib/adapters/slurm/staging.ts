@@ -31,7 +31,9 @@ const POINT_MODE = 0o755;
 
 /** A directory outside the container's that must be there, with all on its way; no link counts as one. */
 export interface MadeDirectory {
-  /** Absolute on the cluster; no program of a pod can put anything else in its place. It may be a link of the site's. */
+  /**
+   * Absolute on the cluster; no program of a pod can put anything else in its place. It may be a link of the site's.
+   */
   root: string;
   /** Where it lies below that, without `.`, `..` and empty parts. */
   part: string;
@@ -115,8 +117,8 @@ export async function stageMounts(
 }
 
 /**
- * Lets results stay in the container's volume, where the seed has them: in `<sandbox's id>/<container's id>`. Nothing is
- * mounted for that: the program goes there by the volume.
+ * Lets results stay in the container's volume, where the seed has them: in `<sandbox's id>/<container's id>`. Nothing
+ * is mounted for that: the program goes there by the volume.
  * @returns That directory, absolute on the cluster.
  */
 export function stageResults(

@@ -122,7 +122,9 @@ function markStopping(store: Store, id: string, killed: boolean): void {
   store.containers.update(id, withWorkload((workload) => ({ ...workload, stop: { killed } })));
 }
 
-/** Runs a script of scancel commands and returns what they say, on one line; only silence of the cluster is an error. */
+/**
+ * Runs a script of scancel commands and returns what they say, on one line; only silence of the cluster is an error.
+ */
 async function tellSlurm(account: ClusterAccount, script: string): Promise<string> {
   const { stderr } = await account.session.run(script, { timeoutMs: KILL_WAIT_MS });
   const lines = new TextDecoder().decode(stderr).split("\n").map((line) => line.trim());

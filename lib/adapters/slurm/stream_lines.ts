@@ -14,7 +14,8 @@ const STREAMS_PER_LINE = 8;
 
 /**
  * The connections of an account for what runs in its jobs, which may last for hours, apart from the one that submits,
- * watches and stops, so that nothing of it ever keeps those waiting. They are made when they are needed and close when they stay unused.
+ * watches and stops, so that nothing of it ever keeps those waiting. They are made when they are needed and close when
+ * they stay unused.
  */
 export class StreamLines {
   readonly #turns: Record<StreamKind, Slots> = {

@@ -112,8 +112,8 @@ async function readStatus(
 async function noteStart(place: WatchPlace, job: WatchedJob, bytes: Uint8Array): Promise<void> {
   const start = parseStart(bytes) ?? { jobId: job.jobId, host: "?", timeMs: place.clock.now() };
   if (start.jobId !== job.jobId) {
-    // Slurm accepted two jobs for the container: this one has the claim, the other must not linger. A pod's job ends with
-    // the pod.
+    // Slurm accepted two jobs for the container: this one has the claim, the other must not linger. A pod's job ends
+    // with the pod.
     const container = place.containers.get(job.containerId);
     if (container !== undefined && !workloadOf(container).allocation) {
       const options = { timeoutMs: SLURM_COMMAND_TIMEOUT_MS };

@@ -58,8 +58,8 @@ export class PodTraffic {
   }
 
   /**
-   * Measures the network namespaces at these paths, by the ids of their sandboxes. Where that fails, as without perl(1),
-   * nothing is known, and the log says so: an error would cost a kubelet its statistics of the whole node.
+   * Measures the network namespaces at these paths, by the ids of their sandboxes. Where that fails, as without
+   * perl(1), nothing is known, and the log says so: an error would cost a kubelet its statistics of the whole node.
    */
   async measure(paths: () => ReadonlyMap<string, string>): Promise<void> {
     await this.#measuring.run(async () => {

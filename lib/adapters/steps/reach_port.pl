@@ -1,7 +1,8 @@
 # Connects to a port of the network that it runs in. step.pl stands before it.
 my ($AF_INET, $AF_INET6, $SOCK_STREAM, $SHUT_WR) = (2, 10, 1, 1);
 
-# $by_name: 1 when the address of the node's name is tried too. In a network that is not the node's, that one is outside.
+# $by_name: 1 when the address of the node's name is tried too. In a network that is not the node's, that one is
+# outside.
 my ($port, $by_name) = @request;
 my $socket = reach();
 frame('s', '');

@@ -50,8 +50,8 @@ export interface ConnectOptions {
 }
 
 /**
- * Connects and logs in, through the jump host if there is one; a private key must be as `parsePrivateKey` gives it. The client has a permanent
- * listener for errors, so that none of them can end the process.
+ * Connects and logs in, through the jump host if there is one; a private key must be as `parsePrivateKey` gives it. The
+ * client has a permanent listener for errors, so that none of them can end the process.
  * @throws CriError UNAVAILABLE when the host cannot be reached, UNAUTHENTICATED when the login is refused,
  * FAILED_PRECONDITION when the host key is not the recorded one, no algorithm is shared or this process
  * lacks the permission, CANCELLED when `signal` aborts.

@@ -72,8 +72,8 @@ export async function readWholeFile(
 }
 
 /**
- * The names of what a folder holds, in no order; undefined when there is none. No more are asked for when `maxNames` have
- * come: whoever fills folders on the cluster fills no memory here.
+ * The names of what a folder holds, in no order; undefined when there is none. No more are asked for when `maxNames`
+ * have come: whoever fills folders on the cluster fills no memory here.
  */
 export async function listFolder(
   sftp: SftpChannel,

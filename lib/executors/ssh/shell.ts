@@ -3,9 +3,9 @@ import { CriError } from "../../base/error.ts";
 
 /**
  * The command line that reaches the login shell, for every script but those that a file is sent to. It means the same
- * in bash, dash, zsh, tcsh and fish; the script comes as one line of ASCII on stdin, so that no byte of it is in argv or
- * parsed by the login shell. `read` fails on a line that was cut off, and then nothing of it runs. No program is started
- * for it, which a probe would wait for.
+ * in bash, dash, zsh, tcsh and fish; the script comes as one line of ASCII on stdin, so that no byte of it is in argv
+ * or parsed by the login shell. `read` fails on a line that was cut off, and then nothing of it runs. No program is
+ * started for it, which a probe would wait for.
  */
 export const COMMAND_LINE = `exec /bin/sh -c 'IFS= read -r s && eval "$(printf %b "$s")"'`;
 

@@ -15,7 +15,9 @@ export interface NodeDevice {
   gid: number;
 }
 
-/** Device nodes from lines of stat(1)'s format `%f %t %T %u %g %n`, numbers in hexadecimal digits but for the owners. */
+/**
+ * Device nodes from lines of stat(1)'s format `%f %t %T %u %g %n`, numbers in hexadecimal digits but for the owners.
+ */
 export function parseDevices(lines: string): NodeDevice[] {
   const CHARACTER = 0o020000;
   const BLOCK = 0o060000;

@@ -25,8 +25,8 @@ const MAX_LIST_CHARACTERS = 4095;
 /**
  * The limits of a container's cgroup; what the pod leaves out is left to the kernel.
  * @param facts What the kernel has controllers for. A kubelet sends limits of huge pages for every container, most
- * of them 0, and other runtimes leave limits out too that cannot be. Nor may a container swap, as with them, whose memory
- * is limited and of whose swap nothing is said.
+ * of them 0, and other runtimes leave limits out too that cannot be. Nor may a container swap, as with them, whose
+ * memory is limited and of whose swap nothing is said.
  * @throws CriError INVALID_ARGUMENT for what no kernel takes.
  */
 export function resourcesOf(

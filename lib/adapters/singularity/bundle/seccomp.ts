@@ -161,8 +161,8 @@ function namespaceRules(): unknown[] {
 
 /**
  * Of personality(2) all is refused but what is harmless and the question for the present one. A rule can compare an
- * argument but once, and one rule that fits is enough: without the highest bit any other that is not harmless is one too many, with
- * it any that is missing.
+ * argument but once, and one rule that fits is enough: without the highest bit any other that is not harmless is one
+ * too many, with it any that is missing.
  */
 function personalityRules(): unknown[] {
   const rule = (mask: number, value: number) => ({
