@@ -34,9 +34,9 @@ sub start_crun {
   return $child;
 }
 
-# Waits until the process is the program and no longer crun, which executes nothing before: a signal that came then would
-# be lost, since the kernel drops what the first process of a namespace does not handle (pid_namespaces(7)). One that has
-# ended is waited for no more.
+# Waits until the process is the program and no longer crun, which executes nothing before: a signal that came then
+# would be lost, since the kernel drops what the first process of a namespace does not handle (pid_namespaces(7)). One
+# that has ended is waited for no more.
 sub await_program {
   my ($process) = @_;
   for (my $left = $BEGIN_TRIES; $left > 0; $left--) {

@@ -236,8 +236,8 @@ export async function isSupervised(files: string): Promise<boolean> {
 }
 
 /**
- * Waits until the supervisor of a start that failed has ended what it had begun, or cannot. One whose start succeeded as it
- * was given up does not know of that: then its program is killed.
+ * Waits until the supervisor of a start that failed has ended what it had begun, or cannot. One whose start succeeded
+ * as it was given up does not know of that: then its program is killed.
  */
 export async function endFailedStart(
   files: string,
