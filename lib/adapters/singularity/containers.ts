@@ -1,11 +1,8 @@
-import { basename, join } from "@std/path";
+import { join } from "@std/path";
 import { CriError, messageOf } from "../../base/error.ts";
-import { ContainerLog } from "../../logs/container_log.ts";
 import { ROTATION_WAIT_MS } from "../../logs/full_log.ts";
-import { logPathOf } from "../../logs/log_path.ts";
 import {
   beginStart,
-  type ContainerState,
   markExited,
   markRunning,
   START_ERROR_EXIT_CODE,
@@ -14,6 +11,7 @@ import {
 } from "../../store/container_state.ts";
 import type { ContainerRecord } from "../../store/records.ts";
 import { pidIn, readSpec, removeOutput } from "./container_files.ts";
+import { changeState, FollowedContainers } from "./followed_containers.ts";
 import type { NodeMeans } from "./means.ts";
 import type { OciRuntime } from "./oci_runtime.ts";
 import { sizeOf } from "./output.ts";
@@ -38,14 +36,12 @@ const LATE_START_MS = 2_000;
 
 /** The containers of this node: their starts, ends and files. */
 export class Containers {
-  /** Those that run, and ended ones whose output is not all in their logs. */
-  readonly #followed = new Map<string, RunningContainer>();
   /** Of starts that are under way: how they are given up. */
   readonly #starts = new Map<string, AbortController>();
   /** Those that were asked to end: many programs take a second signal for "at once", so it comes once. */
   readonly #asked = new Set<string>();
-  readonly #watcher: Deno.FsWatcher;
   readonly #programs: Programs;
+  readonly #followed: FollowedContainers;
 
   constructor(
     private readonly means: NodeMeans,
@@ -53,10 +49,7 @@ export class Containers {
     private readonly runtime: OciRuntime,
   ) {
     this.#programs = new Programs(runtime, place.node, place.places);
-    this.#watcher = Deno.watchFs(place.places.folders.files, { recursive: false });
-    this.#watch().catch((error) => {
-      means.log.error("Output is looked for by the clock alone", { error: messageOf(error) });
-    });
+    this.#followed = new FollowedContainers(means, place, this.#programs);
   }
 
   /** @throws CriError FAILED_PRECONDITION for a container that does not run. */
@@ -92,7 +85,7 @@ export class Containers {
   async #start(container: ContainerRecord, signal: AbortSignal): Promise<void> {
     const { store, clock, executor, log } = this.means;
     const { id, config } = container;
-    const running = this.#follower(container);
+    const running = this.#followed.follower(container);
     const files = this.place.places.container(id);
     // Whatever fails is the end of the container: a kubelet would replace one that is only created at once, for ever.
     try {
@@ -115,7 +108,7 @@ export class Containers {
         log.error("Cannot end a start that failed", { container: id, error: messageOf(reason) });
       });
       await running.close();
-      this.#change(id, (state) =>
+      changeState(store.containers, id, (state) =>
         markExited(state, {
           finishedAtMs: clock.now(),
           exitCode: START_ERROR_EXIT_CODE,
@@ -124,8 +117,8 @@ export class Containers {
         }));
       throw error;
     }
-    this.#change(id, (state) => markRunning(state, clock.now()));
-    this.#follow(running);
+    changeState(store.containers, id, (state) => markRunning(state, clock.now()));
+    this.#followed.follow(running);
     if (store.containers.get(id) === undefined) await this.runtime.delete(id);
   }
 
@@ -172,8 +165,7 @@ export class Containers {
   /** Removes what an ended or never started container left. */
   async remove(container: ContainerRecord): Promise<void> {
     const { id } = container;
-    await this.#followed.get(id)?.giveUp();
-    this.#followed.delete(id);
+    await this.#followed.giveUp(id);
     this.#asked.delete(id);
     const isTidy = await endedInOrder(id, this.place.places.container(id).files);
     if (!isTidy) await this.runtime.delete(id);
@@ -184,7 +176,7 @@ export class Containers {
   /** The files that list the cgroups of running containers, by their ids. */
   cgroupLists(): ReadonlyMap<string, string> {
     const { places } = this.place;
-    const running = [...this.#followed.values()].filter(({ hasEnded }) => !hasEnded);
+    const running = this.#followed.running();
     return new Map(running.map(({ id }) => [id, join(places.container(id).bundle, "cgroups")]));
   }
 
@@ -203,7 +195,7 @@ export class Containers {
     }
     if (late.length > 0) await clock.sleep(LATE_START_MS);
     for (const container of late) {
-      if (!await this.#takeUp(container)) this.#change(container.id, undoStart);
+      if (!await this.#takeUp(container)) changeState(store.containers, container.id, undoStart);
     }
     await removeUnknown(this.place, this.runtime, log);
     await this.place.imageRoots.removeUnused();
@@ -212,8 +204,7 @@ export class Containers {
 
   /** Leaves the containers alone. */
   async close(): Promise<void> {
-    this.#watcher.close();
-    await Promise.all([...this.#followed.values()].map((container) => container.close()));
+    await this.#followed.close();
   }
 
   /** Follows a container that has been begun; false for one of which there is nothing (yet). */
@@ -227,9 +218,10 @@ export class Containers {
       });
       return true;
     }
-    const running = this.#follower(container);
-    this.#change(container.id, (before) => markRunning(before, this.means.clock.now()));
-    this.#follow(running);
+    const running = this.#followed.follower(container);
+    const { store, clock } = this.means;
+    changeState(store.containers, container.id, (before) => markRunning(before, clock.now()));
+    this.#followed.follow(running);
     return true;
   }
 
@@ -243,39 +235,11 @@ export class Containers {
   /** Goes on with the log of a container that has ended, if its output is not all there and there may be room. */
   async #takeUpLog(container: ContainerRecord): Promise<void> {
     const { files } = this.place.places.container(container.id);
-    const follower = this.#follower(container);
+    const follower = this.#followed.follower(container);
     const { log } = follower;
     const left = await sizeOf(`${files}.stdout`) - log.consumedBytes("stdout") +
       await sizeOf(`${files}.stderr`) - log.consumedBytes("stderr");
-    if (left > 0 && !log.isFull) this.#follow(follower);
-  }
-
-  #follow(container: RunningContainer): void {
-    this.#followed.set(container.id, container);
-    container.follow().finally(() => {
-      if (this.#followed.get(container.id) === container) this.#followed.delete(container.id);
-    });
-  }
-
-  #follower({ id, sandboxId, config, state }: ContainerRecord): RunningContainer {
-    const { store, clock, log } = this.means;
-    const sandbox = store.sandboxes.get(sandboxId);
-    const path = sandbox === undefined ? "" : logPathOf(sandbox.config, config);
-    const { maxLogBytes, jobLogLines, podLogsDir } = this.means.config;
-    const positions = store.logPositions;
-    const containerLog = new ContainerLog(id, path, positions, clock, maxLogBytes, podLogsDir);
-    return new RunningContainer(
-      id,
-      this.place.places.container(id).files,
-      containerLog,
-      this.place.node,
-      clock,
-      log,
-      this.#programs,
-      async (message) => jobLogLines ? await containerLog.note(message) : undefined,
-      (end) => this.#change(id, (state) => markExited(state, end)),
-      state.phase === "exited",
-    );
+    if (left > 0 && !log.isFull) this.#followed.follow(follower);
   }
 
   async #endsWithin(id: string, ms: number, signal: AbortSignal): Promise<boolean> {
@@ -295,21 +259,6 @@ export class Containers {
   async #hasEnd(id: string): Promise<boolean> {
     const path = `${this.place.places.container(id).files}.exit`;
     return await Deno.stat(path).then(() => true, () => false);
-  }
-
-  /** Wakes whoever follows a container whose file has changed. */
-  async #watch(): Promise<void> {
-    for await (const { paths } of this.#watcher) {
-      for (const path of paths) this.#followed.get(basename(path).split(".")[0] ?? "")?.touch();
-    }
-  }
-
-  /** What has happened counts on a full disk too: another server finds it out again. */
-  #change(id: string, change: (state: ContainerState) => ContainerState): void {
-    this.means.store.containers.settle(id, (record) => {
-      const state = change(record.state);
-      return state === record.state ? record : { ...record, state };
-    });
   }
 }
 

@@ -20,7 +20,7 @@ export async function removeUnknown(
     }
   }
   for (const id of left) {
-    // A file system has names of its own (.nfs…, .snapshot); of an empty one the path would be that of all containers.
+    // File systems have names of their own (.nfs…, .snapshot), and an empty id's path is that of all containers.
     if (!WORKLOAD_ID.test(id) || containers.get(id) !== undefined) continue;
     log.info("Removing what is left of a container without a record", { container: id });
     await runtime.delete(id);

@@ -8,6 +8,8 @@ my $PR_SET_CHILD_SUBREAPER = 36;
 my ($AF_UNIX, $STREAM) = (1, 1);
 # What crun says at most of why it failed.
 my $WORDS_BYTES = 4096;
+# A process that has executed nothing since its parent made it (sched.h of the kernel).
+my $PF_FORKNOEXEC = 0x40;
 # How often it is looked whether a program has begun, and how many times: for ten seconds.
 my ($BEGIN_LOOK_S, $BEGIN_TRIES) = (0.001, 10_000);
 
@@ -32,12 +34,15 @@ sub start_crun {
   return $child;
 }
 
-# Waits until the process is the program and no longer crun: a signal that came before would be lost, since the kernel
-# drops what the first process of a namespace does not handle (pid_namespaces(7)). One that has ended is waited for no more.
+# Waits until the process is the program and no longer crun, which executes nothing before: a signal that came then
+# would be lost, since the kernel drops what the first process of a namespace does not handle (pid_namespaces(7)). One
+# that has ended is waited for no more.
 sub await_program {
   my ($process) = @_;
   for (my $left = $BEGIN_TRIES; $left > 0; $left--) {
-    return if (readlink("/proc/$process/exe") // '') !~ /crun/;
+    # Behind the name, which may hold anything (proc_pid_stat(5)).
+    my ($state, $flags) = (slurp("/proc/$process/stat") // '') =~ /^.*\) (\S)(?: \S+){5} (\d+)/s;
+    return if !defined $flags || $state eq 'Z' || !($flags & $PF_FORKNOEXEC);
     sleep_for($BEGIN_LOOK_S);
   }
 }
