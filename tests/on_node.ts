@@ -1,5 +1,10 @@
 /** Servers that run containers on the lab's Kubernetes node itself, and must leave nothing there. */
 import { assert, assertEquals } from "@std/assert";
+import type {
+  ContainerConfig,
+  DeepPartial,
+  LinuxContainerSecurityContext,
+} from "../lib/cri/api.generated.ts";
 import { Lab } from "../scripts/lab/lab.ts";
 import { NodeServer } from "../scripts/lab/node_server.ts";
 import { CriClient, IMAGE, type Pod } from "./cri_client.ts";
@@ -37,6 +42,26 @@ export async function onNode(
     client.close();
     await server.stop();
   }
+}
+
+/** What a script in a container of its own prints. */
+export async function output(
+  client: CriClient,
+  pod: Pod,
+  script: string,
+  securityContext: DeepPartial<LinuxContainerSecurityContext>,
+  changes: DeepPartial<ContainerConfig> = {},
+): Promise<string> {
+  const name = `c${crypto.randomUUID()}`;
+  const id = await client.create(pod, script, {
+    metadata: { name, attempt: 0 },
+    logPath: `${name}.log`,
+    linux: { securityContext },
+    ...changes,
+  });
+  await client.call("startContainer", { containerId: id });
+  await client.exited(id);
+  return await logged(pod, "stdout", `${name}.log`);
 }
 
 /** What a log of a pod holds of one stream: its lines put together again as the program wrote them. */

@@ -25,6 +25,8 @@ export class ContainerLog {
   readonly #podLogsDir: string | undefined;
   #file: Deno.FsFile | undefined;
   #position: LogPositionRecord;
+  /** The last that the records' disk had room for; counts while the one above waits for room. */
+  #written: LogPositionRecord;
 
   /**
    * `path` is absolute; empty means that the client wants no log. A file that has reached `maxFileBytes` takes no
@@ -42,13 +44,24 @@ export class ContainerLog {
     this.#maxFileBytes = maxFileBytes;
     this.#positions = positions;
     this.#clock = clock;
-    this.#position = positions.get(id) ??
-      { id, stdoutBytes: 0, stderrBytes: 0, fileBytes: 0, fileInode: 0 };
+    const beginning = { id, stdoutBytes: 0, stderrBytes: 0, fileBytes: 0, fileInode: 0 };
+    this.#position = positions.get(id) ?? beginning;
+    this.#written = beginning;
   }
 
   /** Bytes of the program's output on `stream` that are in the log. */
   consumedBytes(stream: LogStream): number {
-    return stream === "stdout" ? this.#position.stdoutBytes : this.#position.stderrBytes;
+    return consumed(this.#position, stream);
+  }
+
+  /** How many of them are not asked for again even if the server dies now. */
+  safeBytes(stream: LogStream): number {
+    return consumed(this.isSafe ? this.#position : this.#written, stream);
+  }
+
+  /** Whether those are all. */
+  get isSafe(): boolean {
+    return this.#positions.isWritten(this.#position.id);
   }
 
   /** Whether the file has reached its bound. */
@@ -127,15 +140,26 @@ export class ContainerLog {
     this.#file = undefined;
   }
 
-  /** Notes that so much was appended, which holds so much of the output. */
+  /**
+   * Notes that so much was appended, which holds so much of the output. The records' disk may be full: what is not noted
+   * is cut off and read again after a crash.
+   */
   #record(textBytes: number, taken: Record<LogStream, number>): void {
-    this.#position = {
+    if (this.isSafe) this.#written = this.#position;
+    const position = {
       ...this.#position,
       stdoutBytes: this.#position.stdoutBytes + taken.stdout,
       stderrBytes: this.#position.stderrBytes + taken.stderr,
       fileBytes: this.#position.fileBytes + (this.path === "" ? 0 : textBytes),
     };
-    this.#positions.put(this.#position);
+    try {
+      this.#positions.putSettled(position);
+    } catch (error) {
+      // Opening the file cuts off what does not count.
+      this.#close();
+      throw error;
+    }
+    this.#position = position;
   }
 
   /** Appends whole lines to the file, as many as the disk takes. @throws Error when it takes none. */
@@ -180,13 +204,12 @@ export class ContainerLog {
       const ours = ino === fileInode;
       if (!ours && fileInode !== 0) await this.#cutRotated();
       if (ours && size > fileBytes) await file.truncate(fileBytes);
-      this.#position = {
-        ...this.#position,
-        fileInode: ino ?? 0,
-        fileBytes: ours ? Math.min(size, fileBytes) : size,
-      };
-      // Recorded before the first append, so that a crash after it is seen as one.
-      this.#positions.put(this.#position);
+      if (!ours || size < fileBytes) {
+        const position = { ...this.#position, fileInode: ino ?? 0, fileBytes: size };
+        // Recorded before the first append, so that a crash after it is seen as one.
+        this.#positions.put(position);
+        this.#position = position;
+      }
     } catch (error) {
       file.close();
       throw error;
@@ -210,4 +233,8 @@ export class ContainerLog {
   #now(): string {
     return new Date(this.#clock.now()).toISOString();
   }
+}
+
+function consumed(position: LogPositionRecord, stream: LogStream): number {
+  return stream === "stdout" ? position.stdoutBytes : position.stderrBytes;
 }

@@ -5,6 +5,7 @@ import { type Clock, systemClock } from "../base/clock.ts";
 import { CriError } from "../base/error.ts";
 import { logPositionCodec, type LogPositionRecord } from "../store/records.ts";
 import { Table } from "../store/table.ts";
+import { withDiskFault } from "../store/test_failing_disk.ts";
 import { ContainerLog } from "./container_log.ts";
 
 const clock: Clock = { ...systemClock, now: () => Date.UTC(2026, 0, 2) };
@@ -230,3 +231,49 @@ Deno.test("ContainerLog counts output when the client wants no log", async () =>
   await log.append("stdout", bytes("one\n"), false);
   assertEquals(log.consumedBytes("stdout"), 4);
 });
+
+Deno.test("ContainerLog goes on when its records have no room, and repeats what they lack after a crash", () =>
+  withLog(async (open, path) => {
+    const first = open();
+    await first.append("stdout", bytes("one\n"), false);
+    const known = (log: ContainerLog) => [log.consumedBytes("stdout"), log.safeBytes("stdout")];
+    const second = await withDiskFault("full", async () => {
+      await first.append("stdout", bytes("two\n"), false);
+      await first.append("stdout", bytes("six\n"), false);
+      assertEquals([known(first), first.isSafe], [[12, 4], false]);
+      const second = open();
+      assertEquals(known(second), [4, 4]);
+      await second.append("stdout", bytes("two\n"), false);
+      assertEquals(await payloads(path), ["stdout F one", "stdout F two"]);
+      return second;
+    });
+    assertEquals([known(second), second.isSafe], [[8, 8], true]);
+    await second.append("stdout", bytes("six\n"), false);
+    assertEquals(open().consumedBytes("stdout"), 12);
+    assertEquals(await payloads(path), ["stdout F one", "stdout F two", "stdout F six"]);
+  }));
+
+Deno.test("ContainerLog.reopen() changes nothing when the records have no room for the new file", () =>
+  withLog(async (open, path) => {
+    const log = open();
+    await log.append("stdout", bytes("one\n"), false);
+    await withDiskFault("full", async () => {
+      await log.append("stdout", bytes("two\n"), false);
+      await Deno.rename(path, `${path}.1`);
+      await assertRejects(() => log.reopen(), CriError, "disk is full");
+      // As a kubelet does then.
+      await Deno.rename(`${path}.1`, path);
+      await log.append("stdout", bytes("six\n"), false);
+    });
+    assertEquals(await payloads(path), ["stdout F one", "stdout F two", "stdout F six"]);
+  }));
+
+Deno.test("ContainerLog takes output again that could not be recorded", () =>
+  withLog(async (open, path) => {
+    const log = open();
+    await log.append("stdout", bytes("one\n"), false);
+    const append = () => log.append("stdout", bytes("two\n"), false);
+    await withDiskFault("broken", () => assertRejects(append, Error, "the disk is broken"));
+    assertEquals([log.consumedBytes("stdout"), await append()], [4, 4]);
+    assertEquals(await payloads(path), ["stdout F one", "stdout F two"]);
+  }));

@@ -91,9 +91,19 @@ export class Table<R extends { readonly id: string }> {
     const before = this.#records.get(id);
     if (before === undefined) return;
     const after = change(before);
-    if (after === before) return;
-    if (!this.#write(id, after)) this.#unwritten.add(id);
-    this.#keep(after);
+    if (after !== before) this.putSettled(after);
+  }
+
+  /** As `put`, of something that has happened already: see `settle`. */
+  putSettled(record: R): void {
+    if (!this.#write(record.id, record)) this.#unwritten.add(record.id);
+    this.#keep(record);
+  }
+
+  /** Whether another process would find of this id what memory has; what waits for room is tried again before. */
+  isWritten(id: string): boolean {
+    this.writeWaiting();
+    return !this.#unwritten.has(id);
   }
 
   /** Deletes a record; a missing one is no error. On a full disk as `settle`. */

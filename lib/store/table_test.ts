@@ -103,11 +103,25 @@ Deno.test("Table.settle() counts at once when the disk is full, and is written w
   table.settle("missing", (note) => note);
   const opened = () => texts(new Table(database, "notes", codec));
   assertEquals([texts(table), opened()], [["a x", "b b", "c c"], ["a a", "b b", "c c"]]);
+  assertEquals([table.isWritten("a"), table.isWritten("b")], [false, true]);
   assertThrows(() => table.put({ id: "d", text: LONG }), CriError, "disk is full");
   setFull(false);
   table.delete("b");
   assertEquals([texts(table), opened()], [["a x", "c c"], ["a x", "c c"]]);
   assertEquals(changes, ["put", "deleted"]);
+  assertEquals(table.isWritten("a"), true);
+});
+
+Deno.test("Table.putSettled() adds a record at once when the disk is full, and it is written when it has room", () => {
+  using database = new DatabaseSync(":memory:");
+  const { table, setFull } = crowded(database);
+  const opened = () => texts(new Table(database, "notes", codec));
+  setFull(true);
+  table.putSettled({ id: "d", text: LONG });
+  assertEquals([texts(table), opened()], [["a a", "b b", "c c", "d x"], ["a a", "b b", "c c"]]);
+  setFull(false);
+  table.writeWaiting();
+  assertEquals([opened(), table.isWritten("d")], [["a a", "b b", "c c", "d x"], true]);
 });
 
 Deno.test("Table.delete() counts at once when the disk is full, and is written when it has room", () => {

@@ -40,9 +40,10 @@ export class Output {
   /** @param files What the paths of the files begin with. */
   constructor(private readonly files: string, private readonly log: ContainerLog) {}
 
-  /** How much of the beginning of a file nobody here needs any more. */
+  /** How much of the beginning of a file nobody needs any more, nor another server if this one dies. */
   copiedBytes(kind: LogStream | "turns"): number {
-    return kind === "turns" ? this.#turnsAt : this.log.consumedBytes(kind);
+    if (kind !== "turns") return this.log.safeBytes(kind);
+    return this.log.isSafe ? this.#turnsAt : 0;
   }
 
   async missingBytes(stream: LogStream): Promise<number> {

@@ -2,6 +2,7 @@ import { assertEquals } from "@std/assert";
 import { TestClock } from "../../base/test_clock.ts";
 import { ContainerLog } from "../../logs/container_log.ts";
 import type { LogStream } from "../../logs/turns.ts";
+import { withDiskFault } from "../../store/test_failing_disk.ts";
 import { TestStore } from "../../store/test_store.ts";
 import { Output } from "./output.ts";
 
@@ -140,6 +141,22 @@ Deno.test("Output.copy() copies all when turns are lost, torn, or their room was
     await restart();
     await copy(true);
     assertEquals((await lines()).sort(), ["stderr F one", "stderr F three", "stdout F two"]);
+  }));
+
+Deno.test("Output.copiedBytes() counts only what another server will not ask for", () =>
+  withOutput(async ({ write, copy, output }) => {
+    const copied = () =>
+      (["stdout", "stderr", "turns"] as const).map(output().copiedBytes, output());
+    await write("stdout", "one\n");
+    await copy();
+    await withDiskFault("full", async () => {
+      await write("stderr", "two\n");
+      await write("stdout", "three\n");
+      await copy();
+      await copy();
+      assertEquals(copied(), [4, 0, 0]);
+    });
+    assertEquals(copied(), [10, 4, 16]);
   }));
 
 Deno.test("Output.copy() loses, doubles and moves nothing when output comes in random pieces", async () => {
