@@ -25,6 +25,8 @@ multicri_lock_scratch() {
 # lock. A new one may not be locked yet. Locks of other nodes are not seen on every file system that they share.
 multicri_remove_left_scratch() {
   local left lock
+  # It may outlive the job, whose lock must not.
+  exec {multicri_scratch_lock}<&-
   for left in "${multicri_scratch%.*}."*; do
     [[ $left != "$multicri_scratch" && ! -L $left && -O $left && -n $(find "$left" -maxdepth 0 -type d -mmin +1) ]] || continue
     exec {lock}<"$left" || continue

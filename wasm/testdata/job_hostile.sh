@@ -206,6 +206,8 @@ multicri_lock_scratch() {
 # lock. A new one may not be locked yet. Locks of other nodes are not seen on every file system that they share.
 multicri_remove_left_scratch() {
   local left lock
+  # It may outlive the job, whose lock must not.
+  exec {multicri_scratch_lock}<&-
   for left in "${multicri_scratch%.*}."*; do
     [[ $left != "$multicri_scratch" && ! -L $left && -O $left && -n $(find "$left" -maxdepth 0 -type d -mmin +1) ]] || continue
     exec {lock}<"$left" || continue
@@ -321,7 +323,12 @@ multicri_hear() {
     pid=*) multicri_runtime_pid=${line#*=} ;;
     error=*) multicri_error=${line#*=} ;;
     stdio=*) multicri_stdio_pid=${line#*=} ;;
-    scratch=*) multicri_scratch=${line#*=} && multicri_lock_scratch ;;
+    scratch=*)
+      multicri_scratch=${line#*=}
+      multicri_lock_scratch
+      # Beside the program: it may take long.
+      multicri_remove_left_scratch &
+      ;;
     code=*) multicri_code=${line#*=} ;;
     written) ((++multicri_written)) ;;
   esac
@@ -516,10 +523,6 @@ while [[ -z $multicri_scratch$multicri_code ]] && ((${#multicri_launcher[@]} == 
   kill -0 "$multicri_keeper" 2>/dev/null; do
   multicri_hear
 done
-if [[ -n $multicri_scratch ]]; then
-  # Beside the program: what a killed job left may take long to remove.
-  multicri_remove_left_scratch {multicri_scratch_lock}<&- &
-fi
 
 # Each signal ends a `wait` early.
 wait "$multicri_keeper"
