@@ -27,6 +27,7 @@ function spec(uid: number): OciSpec {
       cwd: "/",
       capabilities: empty,
       noNewPrivileges: false,
+      rlimits: [],
     },
     mounts: [mount("/proc"), mount("/data/deep/er")],
     annotations: {},
