@@ -141,8 +141,8 @@ export class ContainerLog {
   }
 
   /**
-   * Notes that so much was appended, which holds so much of the output. The records' disk may be full: what is not noted
-   * is cut off and read again after a crash.
+   * Notes that so much was appended, which holds so much of the output. The records' disk may be full: what is not
+   * noted is cut off and read again after a crash.
    */
   #record(textBytes: number, taken: Record<LogStream, number>): void {
     if (this.isSafe) this.#written = this.#position;
@@ -174,7 +174,8 @@ export class ContainerLog {
       return extent;
     } catch (error) {
       const fitting = within(at);
-      // A full disk takes part of a line, which nobody may see. Where that cannot be cut off now, opening the file does it.
+      // A full disk takes part of a line, which nobody may see. Where that cannot be cut off now, opening the file does
+      // it.
       await file.truncate(this.#position.fileBytes + fitting.textBytes).catch(() => {});
       this.#close();
       if (fitting.textBytes === 0) throw error;

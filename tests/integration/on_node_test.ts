@@ -127,17 +127,32 @@ Deno.test("a container whose files are removed ends, and its supervisor with it"
     assertEquals([exitCode, reason], [137, "Error"]);
   }));
 
-Deno.test("a pod whose first process is killed goes out of service when a container cannot be started in it", () =>
+Deno.test("a pod whose first process is killed goes out of service, and no container can be started in it", () =>
   onNode(async ({ server, client }) => {
     const shared = { namespaceOptions: { pid: NamespaceMode.POD } };
     const pod = await client.runPod(client.podConfig({ linux: { securityContext: shared } }));
-    const first = await client.create(pod, "exec sleep 1000");
-    await client.call("startContainer", { containerId: first });
+    const idle = await client.create(pod, "true", { metadata: { name: "idle" } });
+    const running = await client.create(pod, "exec sleep 1000");
+    await client.call("startContainer", { containerId: running });
     const kill = `kill -KILL "$(cat "${server.stateDir}/pods/${pod.id}/pause")"`;
     assertEquals((await lab.exec("knode", ["sh", "-c", kill])).code, 0);
-    assertEquals((await client.exited(first)).exitCode, 137);
-    const second = await client.create(pod, "true", { metadata: { name: "second" } });
-    await assertRejects(() => client.call("startContainer", { containerId: second }));
+    assertEquals((await client.exited(running)).exitCode, 137);
+    const state = async () => {
+      const { status } = await client.call("podSandboxStatus", { podSandboxId: pod.id });
+      return status?.state;
+    };
+    while (await state() !== PodSandboxState.SANDBOX_NOTREADY) await delay(20);
+    await assertRejects(() => client.call("startContainer", { containerId: idle }));
+  }));
+
+Deno.test("a pod without a running container goes out of service when one cannot be started", () =>
+  onNode(async ({ server, client }) => {
+    const shared = { namespaceOptions: { pid: NamespaceMode.POD } };
+    const pod = await client.runPod(client.podConfig({ linux: { securityContext: shared } }));
+    const idle = await client.create(pod, "true");
+    const kill = `kill -KILL "$(cat "${server.stateDir}/pods/${pod.id}/pause")"`;
+    assertEquals((await lab.exec("knode", ["sh", "-c", kill])).code, 0);
+    await assertRejects(() => client.call("startContainer", { containerId: idle }));
     const { status } = await client.call("podSandboxStatus", { podSandboxId: pod.id });
     assertEquals(status?.state, PodSandboxState.SANDBOX_NOTREADY);
   }));

@@ -54,7 +54,11 @@ export class SingularityAdapter implements Adapter {
     this.#runtime = new OciRuntime(executor, config.stateDir, systemdCgroups);
     this.#usages = new NodeUsages(place.node, clock);
     this.#sizes = new LayerSizes(executor, place.places, store.containers, clock, log);
-    this.#containers = new Containers(means, place, this.#runtime);
+    this.#containers = new Containers(means, place, this.#runtime, (sandboxId) => {
+      this.#retireBroken(sandboxId).catch((error) => {
+        log.warning("Cannot look at a pod", { sandbox: sandboxId, error: messageOf(error) });
+      });
+    });
   }
 
   /** Looks at the node first. @throws CriError INTERNAL when that is impossible. */

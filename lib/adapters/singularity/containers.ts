@@ -29,7 +29,9 @@ import { hasInput, startFailure, startSupervised } from "./supervisor.ts";
 
 /** So long a program may take until it handles the signal that is to end it. */
 const YOUNG_MS = 3_000;
-/** A killed program ends at once; its output may take as long as its drain, a loaded node longer, and a full log waits. */
+/**
+ * A killed program ends at once; its output may take as long as its drain, a loaded node longer, and a full log waits.
+ */
 const KILL_WAIT_MS = 30_000 + ROTATION_WAIT_MS;
 /** A supervisor that was started just before this process died needs this long to start its container. */
 const LATE_START_MS = 2_000;
@@ -47,9 +49,11 @@ export class Containers {
     private readonly means: NodeMeans,
     private readonly place: PreparePlace,
     private readonly runtime: OciRuntime,
+    /** See `FollowedContainers`. */
+    killed: (sandboxId: string) => void,
   ) {
     this.#programs = new Programs(runtime, place.node, place.places);
-    this.#followed = new FollowedContainers(means, place, this.#programs);
+    this.#followed = new FollowedContainers(means, place, this.#programs, killed);
   }
 
   /** @throws CriError FAILED_PRECONDITION for a container that does not run. */

@@ -76,7 +76,7 @@ async function withContainer(
     containers: store.containers,
   } as unknown as PreparePlace;
   const runtime = new OciRuntime(executor, records.path("state"), false);
-  const containers = new Containers(means, place, runtime);
+  const containers = new Containers(means, place, runtime, () => {});
   try {
     await use({ containers, store, files });
   } finally {

@@ -8,7 +8,7 @@ import type { Table } from "../../store/table.ts";
 import type { NodeMeans } from "./means.ts";
 import type { PreparePlace } from "./prepare.ts";
 import type { Programs } from "./programs.ts";
-import { RunningContainer } from "./running_container.ts";
+import { KILLED_EXIT_CODE, RunningContainer } from "./running_container.ts";
 
 /** Those containers of this node that run, and ended ones whose output is not all in their logs. */
 export class FollowedContainers {
@@ -20,6 +20,8 @@ export class FollowedContainers {
     private readonly means: Pick<NodeMeans, "store" | "clock" | "log" | "config">,
     private readonly place: Pick<PreparePlace, "node" | "places">,
     private readonly programs: Programs,
+    /** Told of the pod of a container that somebody else killed: all of its processes end with the pod's first. */
+    private readonly killed: (sandboxId: string) => void,
   ) {
     this.#watcher = Deno.watchFs(place.places.folders.files, { recursive: false });
     this.#watch().catch((error) => {
@@ -44,7 +46,7 @@ export class FollowedContainers {
     const { maxLogBytes, jobLogLines, podLogsDir } = this.means.config;
     const positions = store.logPositions;
     const containerLog = new ContainerLog(id, path, positions, clock, maxLogBytes, podLogsDir);
-    return new RunningContainer(
+    const container: RunningContainer = new RunningContainer(
       id,
       this.place.places.container(id).files,
       containerLog,
@@ -53,9 +55,13 @@ export class FollowedContainers {
       log,
       this.programs,
       async (message) => jobLogLines ? await containerLog.note(message) : undefined,
-      (end) => changeState(store.containers, id, (state) => markExited(state, end)),
+      (end) => {
+        changeState(store.containers, id, (state) => markExited(state, end));
+        if (end.exitCode === KILLED_EXIT_CODE && !container.isKilled) this.killed(sandboxId);
+      },
       state.phase === "exited",
     );
+    return container;
   }
 
   /** Copies its output, and writes its end into its record. */

@@ -24,9 +24,9 @@ import startPause from "./start_pause.pl" with { type: "text" };
 import { checkSysctls, refusedSysctl } from "./sysctls.ts";
 
 /**
- * What everybody may do in a network of the pod's own, as with other runtimes, so that nothing needs more rights for it:
- * listen at low ports, and ping (ip-sysctl.rst). The root of a user namespace has no others there. Nobody has asked for it:
- * a node that lies in a user namespace itself, whose kernel refuses groups without a mapping, does without.
+ * What everybody may do in a network of the pod's own, as with other runtimes, so that nothing needs more rights for
+ * it: listen at low ports, and ping (ip-sysctl.rst). The root of a user namespace has no others there. Nobody has asked
+ * for it: a node that lies in a user namespace itself, whose kernel refuses groups without a mapping, does without.
  */
 const OPEN_NETWORK: readonly string[] = [
   "-net.ipv4.ip_unprivileged_port_start=0",

@@ -27,7 +27,7 @@ const GIVE_UP_LOOK_MS = 20;
 /** Of a container whose end nobody saw, as other runtimes have it. */
 const UNSEEN_EXIT_CODE = 255;
 /** Of one that SIGKILL ended. */
-const KILLED_EXIT_CODE = 137;
+export const KILLED_EXIT_CODE = 137;
 
 /**
  * A container whose supervisor runs: its output goes into its log until its end is written down, and longer where the
@@ -111,6 +111,11 @@ export class RunningContainer {
     this.#over.abort();
     await this.#loop;
     await this.log.close();
+  }
+
+  /** Whether a kill of ours explains its end. */
+  get isKilled(): boolean {
+    return this.#isKilled;
   }
 
   /** Its program is about to be killed: should nobody see its end, that is how it ended. */

@@ -1,13 +1,14 @@
 # Runs a container and stays until it has ended: it empties the program's stdout and stderr into files, passes input on,
-# and writes down how it ended. It outlives the server. node.pl, terminal.pl, run_program.pl and cgroups.pl stand before it.
+# and writes down how it ended. It outlives the server. node.pl, terminal.pl, run_program.pl and cgroups.pl stand before
+# it.
 #
 # argv: the beginning of the paths of the container's files; 1 or 0 for each of: it has stdin, its stdin ends with the
 # first client that ends it, it has a terminal; the folder in which crun leaves its files; where a socket can be made
 # for the terminal; where the container's cgroup lies, or nothing when a manager of cgroups decides; the container's id,
 # and crun's words before the verb: its name, `--root`, the folder of what it knows, and others.
 #
-# It answers on stdout: `started PID`, or `failed WHY`. A start is given up when this process is killed that was asked for
-# it, or when it takes too long. The files:
+# It answers on stdout: `started PID`, or `failed WHY`. A start is given up when this process is killed that was asked
+# for it, or when it takes too long. The files:
 #   .stdout, .stderr   what the program wrote; .stdout is locked as long as this program lives (flock(2))
 #   .turns             in which order: each time when it goes from one to the other, the letter of the one that is left
 #                      (o or e), seven bytes of 0, and how long that is by then (64 bit, little-endian)

@@ -25,8 +25,8 @@ const OCI_VERSION = "1.1.0";
 const MAX_WORDS_BYTES = 2 * 1024 * 1024 - 128 * 1024;
 const DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /**
- * What a program may open that has not raised its limit: as systemd has it, and so other runtimes. Deno raises its own to
- * the most, which a container would have from it; programs that go through all descriptors, or make tables for them,
+ * What a program may open that has not raised its limit: as systemd has it, and so other runtimes. Deno raises its own
+ * to the most, which a container would have from it; programs that go through all descriptors, or make tables for them,
  * then take long, and select(2) knows no more than these.
  */
 const OPEN_FILES = 1024;
