@@ -16,7 +16,7 @@ const LOCK_TAKEN_CODE = 75;
  *
  * A lock that stays taken is a daemon's that a plugin has left behind; it is given up by making the file anew. A
  * `shared` one is never waited for, where no other is.
- * @throws CriError as `Executor.run`.
+ * @throws CriError as `Executor.run`; what the command had started is then killed with it, unless the lock is shared.
  */
 export async function runLocked(
   executor: Executor,
@@ -34,13 +34,30 @@ export async function runLocked(
       `--conflict-exit-code=${LOCK_TAKEN_CODE}`,
       lockPath,
       ...argv,
-    ], options);
+    ], options).catch(async (error) => {
+      if (!shared) await killHolders(executor, lockPath);
+      throw error;
+    });
   const result = await flock();
   const taken = result.code === LOCK_TAKEN_CODE &&
     result.stdout.length + result.stderr.length === 0;
   if (!taken) return result;
   await removeLock(lockPath);
   return await flock();
+}
+
+/** Kills all that have the file open. */
+const KILL_HOLDERS =
+  "(readlink // '') eq $ARGV[0] and kill 'KILL', (split m{/})[2] for glob '/proc/[0-9]*/fd/*'";
+const KILL_TIMEOUT_MS = 10_000;
+
+/** Kills what a command has left that was killed itself: it holds the lock. */
+async function killHolders(executor: Executor, lockPath: string): Promise<void> {
+  const path = await Deno.realPath(lockPath).catch(() => undefined);
+  if (path === undefined) return;
+  // The error that is told is the command's.
+  await executor.run(["perl", "-e", KILL_HOLDERS, path], { timeoutMs: KILL_TIMEOUT_MS })
+    .catch(() => {});
 }
 
 /** Removes a lock's file; a missing one is no error. */

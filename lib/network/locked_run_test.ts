@@ -1,4 +1,6 @@
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertRejects } from "@std/assert";
+import { delay } from "@std/async/delay";
+import { CriError } from "../base/error.ts";
 import { createLocalExecutor } from "../executors/local.ts";
 import type { Executor, RunResult } from "../executors/executor.ts";
 import { removeLock, runLocked } from "./locked_run.ts";
@@ -14,6 +16,22 @@ Deno.test("runLocked() waits for what another process has started, to its last d
   assertEquals([success, new TextDecoder().decode(result.stdout)], [true, "last\n"]);
   await removeLock(lock);
   await removeLock(lock);
+  await Deno.remove(directory, { recursive: true });
+});
+
+Deno.test("runLocked() kills what a command has started when the command takes too long", async () => {
+  const directory = await Deno.makeTempDir({ prefix: "lock-" });
+  const lock = `${directory}/lock`;
+  const script = `sleep 1000 & echo > ${directory}/begun; wait`;
+  const cancel = new AbortController();
+  const run = runLocked(createLocalExecutor(), lock, ["sh", "-c", script], {
+    signal: cancel.signal,
+  });
+  while (!await Deno.stat(`${directory}/begun`).then(() => true, () => false)) await delay(5);
+  cancel.abort(new Error("too late"));
+  await assertRejects(() => run, CriError, "too late");
+  const result = await runLocked(createLocalExecutor(), lock, ["echo", "free"], {});
+  assertEquals(new TextDecoder().decode(result.stdout), "free\n");
   await Deno.remove(directory, { recursive: true });
 });
 

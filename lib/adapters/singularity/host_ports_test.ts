@@ -19,6 +19,18 @@ Deno.test("checkHostPorts() refuses another port of the node when the pod has no
   ]);
 });
 
+Deno.test("checkHostPorts() refuses one address of the node when the pod has no network of its own", () => {
+  const config = PodSandboxConfig.fromPartial({
+    portMappings: [{ hostPort: 80, containerPort: 80, hostIp: "127.0.0.1" }],
+  });
+  checkHostPorts(config, true);
+  const error = assertThrows(() => checkHostPorts(config, false), CriError);
+  assertEquals(
+    error.message.split(":")[0],
+    'Cannot give the pod the host port 80 at "127.0.0.1" alone',
+  );
+});
+
 for (
   const [what, config, ownNetwork] of [
     ["the pod has a network of its own", podWith(8080, 80), true],

@@ -228,8 +228,8 @@ sub keep {
     my $wait = defined $drained_at ? $drained_at - now() : @full ? $FULL_PAUSE_S : undef;
     next if select($readers, $writers, $changes, defined $wait && $wait < 0 ? 0 : $wait) < 0;
     $look_at_kills->() if defined $kills && vec($changes, fileno $kills, 1);
-    # What is there of both may be of any order.
-    for my $name (sort { ($b eq $turn) <=> ($a eq $turn) } keys %$source) {
+    # What is there of both may be of any order; most programs write of what failed last.
+    for my $name (sort { $b cmp $a } keys %$source) {
       next if !vec($readers, fileno $source->{$name}, 1);
       my $piece;
       my $length = sysread $source->{$name}, $piece, $PIECE_BYTES;
