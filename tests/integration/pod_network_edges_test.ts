@@ -67,7 +67,7 @@ async function removeCleanly(...pods: string[]): Promise<void> {
 }
 
 Deno.test("the log names a plugin that hangs when the client does not wait for it, and nothing is left", () =>
-  withToy("ADD", "exec sleep 600\n", async () => {
+  withToy("ADD", "sleep 6011 &\nwait\n", async () => {
     const args = ["--timeout", "3s", ...await node.runArgs()];
     assertEquals((await node.server.crictl(args)).code, 1);
     await until(async () =>
@@ -76,6 +76,7 @@ Deno.test("the log names a plugin that hangs when the client does not wait for i
       )
     );
     assertEquals(await node.remains(), before);
+    await node.sh("! pgrep -f '^sleep 6011$'");
   }));
 
 Deno.test("an error names a plugin that writes without end, and nothing is left", () =>
