@@ -14,7 +14,6 @@ import { pidIn, readSpec, removeOutput } from "./container_files.ts";
 import { changeState, FollowedContainers } from "./followed_containers.ts";
 import type { NodeMeans } from "./means.ts";
 import type { OciRuntime } from "./oci_runtime.ts";
-import { sizeOf } from "./output.ts";
 import { type NodeWorkload, type PreparePlace, removeBundle, targetNamespace } from "./prepare.ts";
 import { removeUnknown } from "./left_containers.ts";
 import { Programs } from "./programs.ts";
@@ -238,12 +237,10 @@ export class Containers {
 
   /** Goes on with the log of a container that has ended, if its output is not all there and there may be room. */
   async #takeUpLog(container: ContainerRecord): Promise<void> {
-    const { files } = this.place.places.container(container.id);
     const follower = this.#followed.follower(container);
-    const { log } = follower;
-    const left = await sizeOf(`${files}.stdout`) - log.consumedBytes("stdout") +
-      await sizeOf(`${files}.stderr`) - log.consumedBytes("stderr");
-    if (left > 0 && !log.isFull) this.#followed.follow(follower);
+    const isLeft =
+      await follower.missingBytes("stdout") + await follower.missingBytes("stderr") > 0;
+    if (isLeft && !follower.log.isFull) this.#followed.follow(follower);
   }
 
   async #endsWithin(id: string, ms: number, signal: AbortSignal): Promise<boolean> {

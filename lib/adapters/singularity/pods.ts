@@ -216,9 +216,8 @@ export class Pods implements PodAdapter {
   }
 
   /** The name that the pod's containers see. */
-  hostnameOf({ hostname, linux }: PodSandboxConfig): string {
-    const onNode = linux?.securityContext?.namespaceOptions?.network === NamespaceMode.NODE;
-    return onNode || hostname === "" ? this.nodeName : hostname;
+  hostnameOf(config: PodSandboxConfig): string {
+    return hostnameToSet(config) || this.nodeName;
   }
 }
 

@@ -113,6 +113,11 @@ export class RunningContainer {
     await this.log.close();
   }
 
+  /** How much of a stream is not in its log. */
+  missingBytes(stream: LogStream): Promise<number> {
+    return this.#output.missingBytes(stream);
+  }
+
   /** Whether a kill of ours explains its end. */
   get isKilled(): boolean {
     return this.#isKilled;
@@ -130,10 +135,7 @@ export class RunningContainer {
     const isLeft = await this.#copy(true);
     await this.log.close();
     if (!isLeft) return;
-    this.#unwritten.lost(
-      await this.#output.missingBytes("stdout"),
-      await this.#output.missingBytes("stderr"),
-    );
+    this.#unwritten.lost(await this.missingBytes("stdout"), await this.missingBytes("stderr"));
   }
 
   async #follow(): Promise<void> {
@@ -186,10 +188,7 @@ export class RunningContainer {
     const final = this.#end !== undefined;
     try {
       await this.#output.copy(final);
-      const waits = await this.#fullLog.waits(
-        final,
-        (stream) => this.#output.missingBytes(stream),
-      );
+      const waits = await this.#fullLog.waits(final, (stream) => this.missingBytes(stream));
       this.#unwritten.written();
       return waits;
     } catch (error) {
